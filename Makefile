@@ -1,0 +1,53 @@
+# make demo and make test each work alone on a fresh machine with Python and pip.
+#   make demo    set up, then segment unseen photographs and write a picture
+#   make test    set up, then run the tests
+#   make check   formatting, lint and types
+#   make bench   measure extraction speed on this machine
+#   make clean   remove the environment and everything built or cached
+
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := faiss-cpu,offline,demo,qdrant,dev
+STAMP := $(VENV)/.mycelia-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+setup: $(STAMP)
+
+# The stamp is younger than pyproject.toml exactly when its dependencies are installed.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "Mycelia needs Python 3.10 or newer; name one: make setup PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) --editable '.[$(EXTRAS)]'
+	@touch $@
+
+demo: setup
+	@$(BIN)/mycelia demo
+
+# One thread a worker: two workers with a thread per core each would wait for one another.
+test: setup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses 2
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	@mkdir -p out
+	$(BIN)/python -m benchmarks.extraction --json out/extraction.json
+
+clean:
+	rm -rf $(VENV) build dist out .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

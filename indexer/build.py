@@ -1,0 +1,204 @@
+"""From a data set to an index: streaming, resumable, with progress.
+
+The rows are computed in parts of a fixed number of images; each part is a file that appears whole or
+not at all. A build that was stopped goes on with the first missing part, and since a part depends
+on nothing but the recipe and its own images, the finished index equals that of an uninterrupted
+build. The index appears under its own name only once it is complete.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from indexer.datasets import Dataset
+from indexer.fungi import FEATURES_FILE, FungiExtractor
+from indexer.images import read_image
+from indexer.memory_bank import choose_images
+from indexer.parts import BankJob, PartStore, compute_part, jobs_of
+from indexer.progress import track
+from indexer.recipe import Recipe
+from indexer.workspace import Workspace, check_free
+from retrieval import ImageRecord, Manifest, create_index
+from retrieval.errors import ConfigError, DataError, DatasetError
+from retrieval.files import atomic_write, storage_errors
+
+#: Images whose patches fit the support bank and the PCA.
+FIT_IMAGES = 128
+#: Rows that train a quantiser at most.
+TRAINING_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class SkippedImage:
+    """An image that a build or an evaluation went past, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build made."""
+
+    path: Path
+    rows: int
+    images: int
+    skipped: tuple[SkippedImage, ...]
+    seconds: float
+
+
+def build_index(dataset: Dataset, out: str | Path, *, recipe: Recipe, skip_bad: bool = False) -> BuildReport:
+    """Build the index of a labelled data set in the folder ``out``, or go on with a build that was stopped.
+
+    ``skip_bad`` goes on past images or masks that cannot be used and reports them. Raises
+    IndexExistsError where ``out`` is there already, IndexMismatchError where an unfinished build of
+    another recipe or data set is, DataError for a bad image or mask, StorageError for a full disk.
+    Whatever is raised, the parts that are done stay and the same call goes on from them.
+    """
+    start = time.monotonic()
+    check_engine(recipe)
+    jobs = jobs_of(choose_images(dataset, recipe.bank, seed=recipe.seed), recipe.bank.epochs)
+    check_free(Path(out))  # before the weights are fetched
+    extractor = FungiExtractor.create(recipe)
+    fingerprints = extractor.fingerprints
+    with Workspace.open(Path(out), fingerprints=fingerprints, dataset=dataset, jobs=jobs) as workspace:
+        fit_extractor(extractor, workspace, dataset, jobs, skip_bad=skip_bad)
+        store = PartStore(workspace.folder, jobs)
+        compute_parts(extractor, store, dataset, workspace, skip_bad=skip_bad)
+        rows = _assemble(extractor, store, workspace, dataset)
+        images, bad = store.images, store.skipped
+        workspace.publish()
+    skipped = tuple(SkippedImage(id, reason) for id, reason in bad.items())
+    return BuildReport(Path(out), rows, images - len(skipped), skipped, time.monotonic() - start)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what decides the numbers, for the manifest."""
+    names = ("mycelia", "torch", "timm", "numpy", "pillow", "faiss-cpu", "faiss-gpu")
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def check_engine(recipe: Recipe) -> None:
+    """Raise ConfigError for settings that no engine can serve, before any work is done."""
+    features = recipe.features
+    if features.kind == "fungi" and features.projection == "none":
+        if features.pca is not None:
+            raise ConfigError(
+                "features.pca needs a projected gradient; with features.projection=none leave it empty"
+            )
+        if recipe.index.engine != "exact":
+            raise ConfigError(
+                f"features.projection=none needs index.engine=exact, not {recipe.index.engine}: "
+                "its similarity is no inner product"
+            )
+
+
+def fit_extractor(
+    extractor: FungiExtractor, workspace: Workspace, dataset: Dataset, jobs: list[BankJob], *, skip_bad: bool
+) -> None:
+    """Fit support bank and PCA on an even choice of memory images, or read what an earlier run fitted."""
+    path = workspace.folder / FEATURES_FILE
+    if path.is_file():
+        extractor.load(path)
+        return
+    samples = [job.sample for job in jobs if job.epoch == 0]
+    chosen = [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, FIT_IMAGES).round().astype(int))]
+    if extractor.passes_to_fit:
+        with track("fitting features", len(chosen) * extractor.passes_to_fit) as task:
+
+            def batches() -> Iterator[torch.Tensor]:
+                batch: list[torch.Tensor] = []
+                for sample in chosen:
+                    try:
+                        batch.append(extractor.prepare(read_image(sample.image))[0])
+                    except DataError:
+                        if not skip_bad:
+                            raise
+                    if len(batch) == extractor.recipe.runtime.batch_size:
+                        yield torch.stack(batch)
+                        batch = []
+                    task.advance()
+                if batch:
+                    yield torch.stack(batch)
+
+            extractor.fit(batches, images=len(chosen))
+    with atomic_write(path) as file:
+        file.write(extractor.to_bytes())
+
+
+def compute_parts(
+    extractor: FungiExtractor, store: PartStore, dataset: Dataset, workspace: Workspace, *, skip_bad: bool
+) -> None:
+    """Compute every part that is not there yet."""
+    jobs, done = store.jobs, store.done(skip_bad=skip_bad)
+    finished = sum(len(part_jobs) for number, part_jobs in store.parts() if number in done)
+    with track("memory bank", len(jobs), done=finished) as task:
+        for number, part_jobs in store.parts():
+            if number not in done:
+                part = compute_part(
+                    extractor,
+                    dataset,
+                    part_jobs,
+                    workspace.thumbs,
+                    total=store.images,
+                    skip_bad=skip_bad,
+                    task=task,
+                )
+                store.write(number, part)
+
+
+def _assemble(extractor: FungiExtractor, store: PartStore, workspace: Workspace, dataset: Dataset) -> int:
+    """Engine, rows, images and manifest from the parts, in a fresh folder; the number of rows."""
+    rows, images = store.count_rows(), store.images - len(store.skipped)
+    if rows == 0:
+        reasons = "; ".join(list(store.skipped.values())[:3])
+        raise DatasetError(
+            f"{dataset.root}: no labelled patch was found in any image{': ' + reasons if reasons else ''}"
+        )
+    folder = workspace.fresh_index_folder()
+    recipe = extractor.recipe
+    manifest = Manifest(
+        recipe=recipe.model_dump(mode="json"),
+        fingerprints=extractor.fingerprints,
+        classes=dataset.classes,
+        similarity=extractor.similarity,
+        dataset={
+            "name": dataset.name,
+            "format": dataset.format,
+            "split": dataset.split,
+            "root": str(dataset.root),
+        },
+        packages=package_versions(),
+        counts={"images": images},
+    )
+    with storage_errors(folder):
+        shutil.copy2(workspace.folder / FEATURES_FILE, folder / FEATURES_FILE)
+        (folder / workspace.thumbs.name).mkdir()
+        for thumb in sorted(
+            workspace.thumbs.iterdir()
+        ):  # copytree would hide a full disk in an error of its own
+            shutil.copy2(thumb, folder / workspace.thumbs.name / thumb.name)
+    records: list[ImageRecord] = []
+    sample = store.training_sample(rows, TRAINING_ROWS, recipe.seed)
+    with create_index(folder, manifest, rows=rows, sample=sample, settings=recipe.index) as index:
+        with track("index", rows) as task:
+            for part in store.read_all():
+                index.add(part.vectors.astype(np.float32), part.labels, part.patches)
+                records += part.records
+                task.advance(len(part.patches))
+        index.flush(images=records)
+    return rows

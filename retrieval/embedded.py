@@ -1,0 +1,152 @@
+"""An index in a folder of this machine: a row store, a vector engine and a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from retrieval.classes import ClassMap
+from retrieval.engine import VectorEngine
+from retrieval.errors import ConfigError
+from retrieval.files import pending_path
+from retrieval.images import IMAGES, ImageRecord, write_images
+from retrieval.labels import RowStore
+from retrieval.manifest import Manifest, commit
+from retrieval.neighbors import Filter, Neighbors
+from retrieval.similarity import Similarity
+
+
+class EmbeddedIndex:
+    """A PatchIndex whose vectors live in this process (exact or FAISS); see ``PatchIndex``.
+
+    Made by ``create_index`` and ``open_index``. One process may change an index at a time; any
+    number may read it.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, rows: RowStore, engine: VectorEngine) -> None:
+        self.folder = folder
+        self._manifest = manifest
+        self._rows = rows
+        self._engine = engine
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest as it was last written or read."""
+        return self._manifest
+
+    @manifest.setter
+    def manifest(self, manifest: Manifest) -> None:
+        """What :meth:`flush` writes next; counts of rows, engine and checksums are filled in there."""
+        self._manifest = manifest
+
+    @property
+    def similarity(self) -> Similarity:
+        """What the similarities mean, and the vectors' layout."""
+        return self._manifest.similarity
+
+    @property
+    def classes(self) -> ClassMap:
+        """The classes, one for each label column."""
+        return self._manifest.classes
+
+    @property
+    def next_id(self) -> int:
+        """Rows ever added, removed ones included."""
+        return len(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows) - self._rows.removed
+
+    def add(
+        self,
+        vectors: npt.NDArray[np.float32],
+        labels: npt.NDArray[np.uint8],
+        patches: npt.NDArray[np.int32],
+    ) -> npt.NDArray[np.int64]:
+        """Append rows; returns their ids (n,) int64. Adds none where it raises ConfigError or StorageError."""
+        self._check_vectors(vectors)
+        count = len(vectors)
+        if labels.shape != (count, len(self.classes)) or patches.shape != (count, 3):
+            raise ConfigError(
+                f"{count} vectors need labels of shape {(count, len(self.classes))} and patches of shape "
+                f"{(count, 3)}, got {labels.shape} and {patches.shape}"
+            )
+        first = len(self._rows)
+        self._rows.append(labels, patches)
+        try:
+            self._engine.add(vectors)
+        except BaseException:
+            self._rows.keep(first)
+            raise
+        return np.arange(first, first + count, dtype=np.int64)
+
+    def search(self, queries: npt.NDArray[np.float32], k: int, *, filter: Filter | None = None) -> Neighbors:
+        """The ``k`` nearest live rows of queries (Q, D) float32 that ``filter`` lets through."""
+        self._check_vectors(queries)
+        if k < 1:
+            raise ConfigError(f"k must be at least 1, got {k}")
+        similarities, ids = self._engine.search(queries, k, self._rows.allowed(filter))
+        return Neighbors(ids, similarities, self._rows.labels(ids))
+
+    def patches(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """Image number, grid row and grid column of rows: (...) int64 -> (..., 3) int32; -1 for the id -1."""
+        wanted = np.asarray(ids, dtype=np.int64)
+        if wanted.size and wanted.max() >= len(self._rows):
+            raise ConfigError(
+                f"there is no row {wanted.max()}: the index has the rows 0..{len(self._rows) - 1}"
+            )
+        return self._rows.patches(wanted)
+
+    def remove(self, image: int) -> int:
+        """Remove every row of an image number; returns how many. Kept for good at the next flush."""
+        return self._rows.remove(image)
+
+    def flush(self, *, images: Sequence[ImageRecord] | None = None) -> None:
+        """Write everything to the folder, the manifest last; ``images`` replaces ``images.jsonl`` with it.
+
+        After a crash at any moment the folder holds either the old index or the new one.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        staged = [*self._engine.stage(), *self._rows.stage()]
+        if images is not None:
+            write_images(self.folder, images, name=pending_path(Path(IMAGES)).name)
+            staged.append(self.folder / IMAGES)
+        counts: dict[str, int] = {
+            **self._manifest.counts,
+            "rows": len(self._rows),
+            "removed": self._rows.removed,
+        }
+        engine: dict[str, Any] = self._engine.parameters
+        self._manifest = commit(self.folder, replace(self._manifest, counts=counts, engine=engine), staged)
+        self._engine.committed()
+        self._rows.committed()
+
+    def close(self) -> None:
+        """Release memory and files; what was not flushed is dropped."""
+        self._engine.close()
+        self._rows.close()
+
+    def __enter__(self) -> EmbeddedIndex:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_vectors(self, vectors: npt.NDArray[np.float32]) -> None:
+        width = self.similarity.width
+        if vectors.ndim != 2 or vectors.shape[1] != width:
+            raise ConfigError(
+                f"the index holds vectors of {width} numbers, got an array of shape {vectors.shape}"
+            )
+        if not np.isfinite(vectors).all():
+            raise ConfigError(
+                "vectors hold NaN or infinity; check the weights and the precision of the backbone"
+            )

@@ -1,0 +1,291 @@
+"""FAISS in this process: the default engine."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from retrieval.engine import Hits
+from retrieval.errors import REPAIR, ConfigError, IndexDamagedError, MissingExtraError, StorageError
+from retrieval.files import pending_path, storage_errors, sync_file
+from retrieval.settings import IndexSettings
+from retrieval.similarity import Cosine, Similarity
+
+VECTORS = "vectors.faiss"
+
+#: Below this many rows a plain scan is fast enough, and exact.
+FLAT_ROWS = 100_000
+
+#: Training vectors that FAISS asks for per inverted list.
+_SAMPLE_PER_LIST = 39
+
+#: Share of the inverted lists searched, and the fewest.
+_PROBED_SHARE, _FEWEST_PROBED = 1 / 24, 32
+
+
+def load_faiss() -> Any:
+    """The ``faiss`` module; raises MissingExtraError, naming the extras, where it cannot be imported."""
+    try:
+        return importlib.import_module("faiss")
+    except ImportError as error:
+        raise MissingExtraError(
+            "the faiss engine needs FAISS, which is not installed; run `pip install mycelia[faiss-cpu]` "
+            "(or mycelia[faiss-gpu], never both), or set index.engine=exact"
+        ) from error
+    except RuntimeError as error:  # a GPU wheel on a machine without CUDA's libraries
+        raise MissingExtraError(
+            f"the installed FAISS does not load here ({error}); it is probably faiss-gpu on a machine "
+            "without CUDA: uninstall it and run `pip install mycelia[faiss-cpu]`, or set index.engine=exact"
+        ) from error
+
+
+def choose_factory(rows: int, width: int, sample: int) -> str:
+    """The FAISS factory string for a bank of ``rows`` vectors of ``width`` numbers.
+
+    A plain scan under 100,000 rows; above, about 4 sqrt(rows) inverted lists (fewer where
+    ``sample`` training vectors cannot fill them), 4-bit product quantisation of pairs of numbers
+    and refinement with float16 vectors.
+    """
+    if rows < FLAT_ROWS:
+        return "Flat"
+    lists = max(1, min(round(4 * math.sqrt(rows)), sample // _SAMPLE_PER_LIST))
+    parts = max(divisor for divisor in range(1, max(2, width // 2 + 1)) if width % divisor == 0)
+    if parts * 8 < width:  # a width without good divisors: quantise single numbers instead
+        return f"IVF{lists},SQfp16"
+    return f"IVF{lists},PQ{parts}x4fs,Refine(SQfp16)"
+
+
+class FaissEngine:
+    """A FAISS index in ``vectors.faiss``; unit vectors, so that its inner product is the cosine.
+
+    An opened index is mapped from the file and read into memory before the first ``add``. The
+    factory string, ``nprobe`` and ``k_factor`` come from the settings or from the bank's size.
+    """
+
+    def __init__(self, path: Path, index: Any, parameters: dict[str, Any], *, mapped: bool) -> None:
+        self._faiss = load_faiss()
+        self._path = path
+        self._index = index
+        self._parameters = parameters
+        self._mapped = mapped
+        self._changed = not mapped
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        similarity: Similarity,
+        *,
+        settings: IndexSettings,
+        rows: int,
+        sample: npt.NDArray[np.float32] | None,
+    ) -> FaissEngine:
+        """An empty, trained engine; nothing is written. Raises ConfigError for impossible settings."""
+        faiss = load_faiss()
+        width = _cosine_width(similarity)
+        vectors = np.empty((0, width), dtype=np.float32) if sample is None else sample
+        factory = settings.factory or choose_factory(rows, width, len(vectors))
+        index = _make(faiss, factory, width)
+        if not index.is_trained:
+            _train(index, factory, vectors)
+        lists = _lists(faiss, index)
+        parameters = {
+            "kind": "faiss",
+            "factory": factory,
+            "nprobe": settings.nprobe
+            or (max(_FEWEST_PROBED, round(lists * _PROBED_SHARE)) if lists else None),
+            "k_factor": settings.k_factor,
+        }
+        return cls(folder / VECTORS, index, parameters, mapped=False)
+
+    @classmethod
+    def open(cls, folder: Path, similarity: Similarity, parameters: dict[str, Any]) -> FaissEngine:
+        """Open ``vectors.faiss`` in ``folder``; raises IndexDamagedError when it does not fit."""
+        faiss = load_faiss()
+        path = folder / VECTORS
+        index = _read(faiss, path, faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY)
+        width = _cosine_width(similarity)
+        if index.d != width:
+            raise IndexDamagedError(f"{path} holds vectors of {index.d} numbers, expected {width}; {REPAIR}")
+        known = {name: parameters[name] for name in ("kind", "factory", "nprobe", "k_factor")}
+        return cls(path, index, known, mapped=True)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Engine kind, factory string, ``nprobe`` and ``k_factor`` (None: by k)."""
+        return dict(self._parameters)
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    def add(self, vectors: npt.NDArray[np.float32]) -> None:
+        """Append vectors (n, D) float32."""
+        if self._mapped:  # FAISS aborts the process when a mapped index grows
+            self._index = _read(self._faiss, self._path, 0)
+            self._mapped = False
+        self._index.add(np.ascontiguousarray(vectors, dtype=np.float32))
+        self._changed = True
+
+    def search(self, queries: npt.NDArray[np.float32], k: int, allowed: npt.NDArray[np.bool_] | None) -> Hits:
+        """The ``k`` nearest rows of every query, (Q, k) each; approximate for types that are."""
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        if len(self) == 0 or (allowed is not None and not allowed.any()):
+            return _nothing(len(queries), k)
+        if allowed is not None and _unselective(self._faiss, self._index):
+            return self._search_and_drop(queries, k, allowed)
+        similarities, ids = self._index.search(queries, k, params=self._search_parameters(k, allowed))
+        return _tidy(similarities, ids)
+
+    def stage(self) -> list[Path]:
+        """Write the pending ``vectors.faiss`` when anything was added."""
+        if not self._changed:
+            return []
+        pending = pending_path(self._path)
+        with storage_errors(self._path.parent):
+            try:
+                self._faiss.write_index(self._index, str(pending))
+            except RuntimeError as error:
+                raise StorageError(
+                    f"FAISS could not write {self._path} ({_last_line(error)}); free some space on "
+                    "that disk or make the folder writable, and run the command again"
+                ) from error
+            with pending.open("rb+") as file:
+                sync_file(file)
+        return [self._path]
+
+    def committed(self) -> None:
+        """Forget the pending file."""
+        self._changed = False
+
+    def close(self) -> None:
+        """Release the index."""
+        self._index = self._faiss.IndexFlatIP(self._index.d)
+        self._changed = False
+
+    def _search_parameters(self, k: int, allowed: npt.NDArray[np.bool_] | None) -> Any:
+        """FAISS search parameters for the layers of this index, outermost first.
+
+        With few rows allowed, more lists are searched, so that as many candidates are seen.
+        """
+        faiss = self._faiss
+        share = 1.0 if allowed is None else max(float(allowed.mean()), 1e-9)
+        selector = (
+            None if allowed is None else faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        )
+        probed = min(max(1, _lists(faiss, self._index)), math.ceil((self._parameters["nprobe"] or 1) / share))
+
+        def layer(index: Any) -> Any:
+            index = faiss.downcast_index(index)
+            if isinstance(index, faiss.IndexRefine):
+                factor = self._parameters["k_factor"] or max(8, k // 4)
+                return faiss.IndexRefineSearchParameters(
+                    k_factor=float(factor), base_index_params=layer(index.base_index)
+                )
+            if isinstance(index, faiss.IndexPreTransform):
+                return faiss.SearchParametersPreTransform(index_params=layer(index.index))
+            if isinstance(index, faiss.IndexIVF):
+                return faiss.SearchParametersIVF(sel=selector, nprobe=probed)
+            if isinstance(index, faiss.IndexHNSW):
+                return faiss.SearchParametersHNSW(sel=selector, efSearch=max(128, 4 * k))
+            if selector is None:
+                return None
+            return faiss.SearchParameters(sel=selector)
+
+        return layer(self._index)
+
+    def _search_and_drop(
+        self, queries: npt.NDArray[np.float32], k: int, allowed: npt.NDArray[np.bool_]
+    ) -> Hits:
+        """For types that take no selector: search wider and wider, and drop what is not allowed."""
+        total, wanted = len(self), min(k, int(allowed.sum()))
+        width = min(total, max(2 * k, math.ceil(2 * k / float(allowed.mean()))))
+        while True:
+            params = self._search_parameters(width, None)
+            similarities, ids = _tidy(*self._index.search(queries, width, params=params))
+            kept = (ids >= 0) & allowed[np.maximum(ids, 0)]
+            if width == total or int(kept.sum(axis=1).min(initial=wanted)) >= wanted:
+                break
+            width = min(total, 4 * width)
+        order = np.argsort(~kept, axis=1, kind="stable")[:, :k]
+        similarities = np.take_along_axis(np.where(kept, similarities, -np.inf), order, axis=1)
+        ids = np.take_along_axis(np.where(kept, ids, -1), order, axis=1)
+        best, where = _nothing(len(queries), k)
+        best[:, : ids.shape[1]], where[:, : ids.shape[1]] = similarities, ids
+        return best, where
+
+
+def _cosine_width(similarity: Similarity) -> int:
+    if isinstance(similarity, Cosine):
+        return similarity.width
+    raise ConfigError(
+        "FAISS cannot search the exact gradient similarity (features.projection=none); "
+        "set index.engine=exact, or features.projection to factored or dense"
+    )
+
+
+def _make(faiss: Any, factory: str, width: int) -> Any:
+    try:
+        return faiss.index_factory(width, factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"FAISS knows no index type {factory!r} for vectors of {width} numbers ({_last_line(error)}); "
+            "correct index.factory, or leave it empty to have it chosen"
+        ) from error
+
+
+def _train(index: Any, factory: str, sample: npt.NDArray[np.float32]) -> None:
+    try:
+        if len(sample) == 0:
+            raise RuntimeError("no training vectors were given")
+        index.train(np.ascontiguousarray(sample, dtype=np.float32))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"the FAISS type {factory!r} cannot be trained on {len(sample)} vectors ({_last_line(error)}); "
+            "give a larger sample, or choose fewer lists or Flat in index.factory"
+        ) from error
+
+
+def _read(faiss: Any, path: Path, flags: int) -> Any:
+    try:
+        return faiss.read_index(str(path), flags)
+    except RuntimeError as error:
+        raise IndexDamagedError(f"FAISS cannot read {path} ({_last_line(error)}); {REPAIR}") from error
+
+
+def _innermost(faiss: Any, index: Any) -> Any:
+    """The index below refinement and transforms, which scans the codes."""
+    index = faiss.downcast_index(index)
+    if isinstance(index, faiss.IndexRefine):
+        return _innermost(faiss, index.base_index)
+    if isinstance(index, faiss.IndexPreTransform):
+        return _innermost(faiss, index.index)
+    return index
+
+
+def _lists(faiss: Any, index: Any) -> int:
+    """Number of inverted lists; 0 for types without."""
+    inner = _innermost(faiss, index)
+    return int(inner.nlist) if isinstance(inner, faiss.IndexIVF) else 0
+
+
+def _unselective(faiss: Any, index: Any) -> bool:
+    """Whether the type refuses a selector: fast scans without lists do (FAISS 1.15)."""
+    return isinstance(_innermost(faiss, index), faiss.IndexFastScan)
+
+
+def _nothing(queries: int, k: int) -> Hits:
+    return np.full((queries, k), -np.inf, dtype=np.float32), np.full((queries, k), -1, dtype=np.int64)
+
+
+def _tidy(similarities: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]) -> Hits:
+    """FAISS marks "none" by the id -1 and the lowest float; we by -1 and -inf."""
+    return np.where(ids < 0, np.float32(-np.inf), similarities), ids
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1].rpartition(": ")[2]

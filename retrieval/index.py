@@ -1,0 +1,156 @@
+"""The face of an index, whatever engine is behind it, and how one is made and opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from retrieval.classes import ClassMap
+from retrieval.embedded import EmbeddedIndex
+from retrieval.engine import VectorEngine
+from retrieval.errors import REPAIR, ConfigError, IndexDamagedError, IndexExistsError, IndexMismatchError
+from retrieval.exact import ExactEngine
+from retrieval.faiss_index import FaissEngine
+from retrieval.files import storage_errors
+from retrieval.images import ImageRecord
+from retrieval.labels import RowStore
+from retrieval.manifest import Manifest, finish_commit, has_manifest, read_manifest, verify_folder
+from retrieval.neighbors import Filter, Neighbors
+from retrieval.settings import IndexSettings
+from retrieval.similarity import Similarity
+
+
+class PatchIndex(Protocol):
+    """Labelled patch vectors and the search over them; the same on every engine.
+
+    Row ids are 0, 1, 2, ... in the order of adding, and are never used again.
+    """
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest; assign a changed one before :meth:`flush` to store it."""
+
+    @manifest.setter
+    def manifest(self, manifest: Manifest) -> None: ...
+
+    @property
+    def similarity(self) -> Similarity:
+        """What the similarities mean, and the vectors' layout."""
+
+    @property
+    def classes(self) -> ClassMap:
+        """The classes, one for each label column."""
+
+    def __len__(self) -> int:
+        """Live rows: added and not removed."""
+
+    def add(
+        self,
+        vectors: npt.NDArray[np.float32],
+        labels: npt.NDArray[np.uint8],
+        patches: npt.NDArray[np.int32],
+    ) -> npt.NDArray[np.int64]:
+        """Append rows; returns their ids (n,) int64.
+
+        ``vectors`` (n, D) float32 as ``similarity`` says, ``labels`` (n, C) uint8 soft labels times
+        255, ``patches`` (n, 3) int32 image number, grid row, grid column. Raises ConfigError for
+        arrays that do not fit and StorageError; no row is added then.
+        """
+
+    def search(self, queries: npt.NDArray[np.float32], k: int, *, filter: Filter | None = None) -> Neighbors:
+        """The ``k`` nearest live rows of queries (Q, D) float32 that ``filter`` lets through."""
+
+    def patches(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """Image number, grid row and grid column of rows: (...) int64 -> (..., 3) int32; -1 for the id -1."""
+
+    def remove(self, image: int) -> int:
+        """Remove every row of an image number; returns how many. Kept for good at the next flush."""
+
+    def flush(self, *, images: Sequence[ImageRecord] | None = None) -> None:
+        """Store everything for good; ``images`` replaces ``images.jsonl`` in the same step."""
+
+    def close(self) -> None:
+        """Release memory and files; what was not flushed is dropped."""
+
+    def __enter__(self) -> PatchIndex: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def create_index(
+    folder: str | Path,
+    manifest: Manifest,
+    *,
+    rows: int,
+    sample: npt.NDArray[np.float32] | None = None,
+    settings: IndexSettings | None = None,
+    device: str = "cpu",
+) -> PatchIndex:
+    """A new, empty index in ``folder``, which may exist but may not hold an index.
+
+    ``rows`` is how many rows are expected, by which the FAISS type is chosen; ``sample`` (n, D)
+    float32 trains its quantisers, and may be left out for types that have none. ``settings``
+    default to those of a recipe. ``device`` is a torch device for the exact engine. There is no
+    index before the first ``flush``. Raises IndexExistsError, ConfigError, MissingExtraError and
+    StorageError.
+    """
+    folder = Path(folder)
+    settings = settings or IndexSettings()
+    if has_manifest(folder):
+        raise IndexExistsError(f"{folder} holds an index already; choose another folder or delete this one")
+    engine: VectorEngine
+    if settings.engine == "exact":
+        engine = ExactEngine.create(folder, manifest.similarity, dtype=settings.dtype, device=device)
+    else:
+        engine = FaissEngine.create(folder, manifest.similarity, settings=settings, rows=rows, sample=sample)
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return EmbeddedIndex(folder, manifest, RowStore.create(folder, len(manifest.classes)), engine)
+
+
+def open_index(folder: str | Path, *, verify: bool = False, device: str = "cpu") -> PatchIndex:
+    """Open the index in ``folder`` after checking it against its manifest.
+
+    Sizes of all files and checksums of those up to 256 MB are compared, with ``verify`` all
+    checksums. ``device`` is a torch device for the exact engine. Raises IndexFileError where there
+    is no folder, IndexDamagedError, IndexMismatchError for a newer format or an unknown engine,
+    and MissingExtraError.
+    """
+    folder = Path(folder)
+    finish_commit(folder)
+    manifest = read_manifest(folder)
+    verify_folder(folder, manifest, all_checksums=verify)
+    rows = RowStore.open(folder, len(manifest.classes))
+    engine = _open_engine(folder, manifest, device)
+    expected = manifest.counts.get("rows")
+    if not len(rows) == len(engine) == expected:
+        raise IndexDamagedError(
+            f"{folder} holds {len(rows)} labels and {len(engine)} vectors, but its manifest counts "
+            f"{expected} rows; {REPAIR}"
+        )
+    return EmbeddedIndex(folder, manifest, rows, engine)
+
+
+def _open_engine(folder: Path, manifest: Manifest, device: str) -> VectorEngine:
+    parameters = manifest.engine
+    try:
+        if parameters["kind"] == "exact":
+            return ExactEngine.open(
+                folder, manifest.similarity, dtype=str(parameters["dtype"]), device=device
+            )
+        if parameters["kind"] == "faiss":
+            return FaissEngine.open(folder, manifest.similarity, parameters)
+    except (KeyError, TypeError, ConfigError) as error:
+        raise IndexDamagedError(
+            f"the manifest in {folder} describes its engine incompletely ({error}); build the index again"
+        ) from error
+    raise IndexMismatchError(
+        f"{folder} uses the engine {parameters['kind']!r}, which this Mycelia does not know; update Mycelia"
+    )

@@ -1,0 +1,49 @@
+"""What a search takes besides the queries, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+#: Row id that stands for "no neighbour".
+NO_NEIGHBOR = -1
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which rows of an index a search may return; every engine honours it exactly.
+
+    ``images`` allows these image numbers only (every image when None), ``not_images`` leaves
+    these out, and ``not_classes`` leaves out the rows whose dominant class (the column with the
+    largest soft label, the first of equals) is one of these columns.
+    """
+
+    images: Collection[int] | None = None
+    not_images: Collection[int] = ()
+    not_classes: Collection[int] = ()
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """The nearest rows of every query, nearest first.
+
+    ``ids`` (Q, K) int64, -1 where there are fewer than K rows; ``similarities`` (Q, K) float32,
+    larger is nearer, -inf where there is none; ``labels`` (Q, K, C) uint8, soft labels times 255,
+    0 where there is none.
+    """
+
+    ids: npt.NDArray[np.int64]
+    similarities: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        """Number of queries."""
+        return len(self.ids)
+
+    @property
+    def k(self) -> int:
+        """Neighbours per query, missing ones included."""
+        return int(self.ids.shape[1])

@@ -1,0 +1,96 @@
+"""The root of the command: its groups, ``--version``, and what becomes of an error."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from retrieval.errors import MyceliaError, StorageError
+from retrieval.files import storage_errors
+from segmentation.cli import demo, evaluate, index, search, segment
+from segmentation.cli.console import one_line, say, show
+
+EXIT_ERROR = 1
+EXIT_INTERRUPTED = 130
+
+
+class _Guarded(TyperGroup):
+    """Turns errors of ours into one line on stderr and an exit status; bugs keep their traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MyceliaError as error:
+            raise _failure(error) from error
+        except KeyboardInterrupt as interrupt:
+            say("interrupted; run the same command again to continue")
+            raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+        except OSError as error:
+            raise _failure(_storage_error(error)) from error
+
+
+def _failure(error: MyceliaError) -> typer.Exit:
+    say(f"error: {one_line(error)}")
+    return typer.Exit(EXIT_ERROR)
+
+
+def _storage_error(error: OSError) -> StorageError:
+    """What a full or forbidden disk means for the user; any other error of the system is raised again."""
+    try:
+        with storage_errors(Path(error.filename or ".")):
+            raise error
+    except StorageError as storage:
+        return storage
+
+
+app = typer.Typer(
+    name="mycelia",
+    cls=_Guarded,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    try:
+        show(f"mycelia {version('mycelia')}")
+    except PackageNotFoundError:
+        show("mycelia (not installed)")
+    raise typer.Exit
+
+
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Segment images by retrieval: no training, a labelled memory of image patches instead.
+
+    \b
+    Start with:
+      mycelia demo
+      mycelia index build DATA --out my.index
+      mycelia segment my.index photo.jpg --out masks --overlay
+    """
+
+
+app.add_typer(index.app, name="index")
+app.command("segment")(segment.segment)
+app.command("search")(search.search)
+app.command("evaluate")(evaluate.evaluate)
+app.command("demo")(demo.demo)
+
+
+def main() -> None:
+    """Run the command with this process's arguments; status 0 done, 1 our error, 2 usage, 130 stopped."""
+    app()

@@ -1,0 +1,62 @@
+"""Arguments and options that several commands share, and the checks of what they were given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retrieval.errors import ConfigError, IndexExistsError
+from retrieval.manifest import has_manifest
+
+if TYPE_CHECKING:
+    from indexer.datasets import Dataset
+
+IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of the index.")]
+DataPath = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of the data set.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Settings of the recipe to change, for example transfer.k=50."
+    ),
+]
+Split = Annotated[
+    str | None, typer.Option("--split", help="Split of the data set, for example train or val.")
+]
+Format = Annotated[str, typer.Option("--format", help="Layout of the data set: auto, voc, camvid or folder.")]
+Subset = Annotated[Path | None, typer.Option("--subset", help="File with the ids to use, one a line.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on past bad images and list them at the end.")]
+
+
+def read_dataset(data: Path, *, split: str | None, format: str, subset: Path | None) -> Dataset:
+    """The data set that a command's options name."""
+    from indexer.datasets import load_dataset
+
+    return load_dataset(data, split=split, format=format, subset=subset)
+
+
+def check_overrides(overrides: Sequence[str], *, sections: Sequence[str]) -> None:
+    """Allow ``key=value`` overrides of the given sections alone; ConfigError for any other.
+
+    The other settings are built into an index: changing them needs a new index.
+    """
+    for override in overrides:
+        key, separator, _ = override.partition("=")
+        if not separator:
+            raise ConfigError(f"override {override!r} should be key=value, for example {sections[0]}.k=50")
+        if key.partition(".")[0] not in sections:
+            allowed = ", ".join(f"{section}.*" for section in sections)
+            raise ConfigError(
+                f"{key} cannot be changed here, only {allowed}: the rest is fixed when an index is built; "
+                "build another index to change it"
+            )
+
+
+def refuse_existing_index(out: Path) -> None:
+    """Raise IndexExistsError where a complete index lies at ``out`` already."""
+    if out.is_dir() and has_manifest(out):
+        raise IndexExistsError(
+            f"{out} holds an index already; choose another --out, or delete that folder if you don't need it"
+        )

@@ -1,0 +1,81 @@
+"""What the commands print: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_UNITS = ("bytes", "KB", "MB", "GB", "TB")
+
+
+def say(message: str) -> None:
+    """A message for a person, on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def show(text: str) -> None:
+    """A line of result, on stdout."""
+    print(text, flush=True)
+
+
+def show_json(data: Any) -> None:
+    """A result for a program, on stdout."""
+    print(json.dumps(data, indent=2, ensure_ascii=False), flush=True)
+
+
+def show_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on stdout; the first column is text, the others are aligned like numbers."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(markup=False, highlight=False)
+    # A table that goes into a file or a pipe must not be folded to some terminal's width.
+    console.print(table, width=None if console.is_terminal else 200)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message as one line."""
+    return " ".join(str(error).split())
+
+
+def say_skipped(skipped: Sequence[tuple[str, str]]) -> None:
+    """List the (name, reason) of what ``--skip-bad`` passed over; nothing where nothing was."""
+    if not skipped:
+        return
+    say(f"skipped {count_of(len(skipped), 'bad image')}:")
+    for name, reason in skipped:
+        say(f"  {name}: {' '.join(reason.split())}")
+
+
+def count_of(count: int, noun: str, plural: str | None = None) -> str:
+    """A number and its noun: ``1 image``, ``1,024 images``."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def format_percent(share: float) -> str:
+    """A share in 0..1 as percent with one decimal, ``-`` where there is none (NaN)."""
+    return "-" if math.isnan(share) else f"{100 * share:.1f}"
+
+
+def format_bytes(count: int) -> str:
+    """A size a person can read, in powers of 1000: 1234567 -> ``1.2 MB``."""
+    size = float(count)
+    for unit in _UNITS[:-1]:
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} {_UNITS[-1]}"
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,119 @@
+"""``mycelia evaluate``: how well an index segments a labelled data set."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from indexer.recipe import override_recipe, recipe_from_dict
+from retrieval.files import atomic_write, storage_errors
+from retrieval.manifest import MANIFEST, read_manifest
+from segmentation.cli.arguments import (
+    DataPath,
+    Format,
+    IndexPath,
+    Overrides,
+    SkipBad,
+    Split,
+    Subset,
+    check_overrides,
+    read_dataset,
+)
+from segmentation.cli.console import count_of, format_percent, say, say_skipped, show_table
+
+if TYPE_CHECKING:
+    from indexer.recipe import Recipe
+    from segmentation.evaluate import EvaluationReport
+
+#: Sections of the recipe that may differ from what built the index.
+FREE_SECTIONS = ("transfer", "runtime")
+
+
+class Protocol(str, Enum):
+    """How to score; see ``segmentation.evaluate``."""
+
+    standard = "standard"
+    hummingbird = "hummingbird"
+
+
+def evaluate(
+    index: IndexPath,
+    data: DataPath,
+    overrides: Overrides = None,
+    *,
+    split: Split = None,
+    format: Format = "auto",
+    subset: Subset = None,
+    protocol: Annotated[
+        Protocol, typer.Option("--protocol", help="hummingbird: also the number that the peers' code gives.")
+    ] = Protocol.standard,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the whole report as JSON.")] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write a page of pictures into this folder.")
+    ] = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Segment a labelled data set and score the masks, class by class.
+
+    \b
+    Examples:
+      mycelia evaluate voc.index VOCdevkit/VOC2012 --split val
+      mycelia evaluate cam.index camvid --split val --json cam.json --report cam-report
+      mycelia evaluate cam.index camvid --split val transfer.k=50 transfer.temperature=0.05
+
+    \b
+    Settings (KEY=VALUE) that may differ from those of the build:
+      transfer.k  transfer.temperature  runtime.device  runtime.precision  runtime.batch_size
+    """
+    changes = list(overrides or ())
+    check_overrides(changes, sections=FREE_SECTIONS)
+    recipe = override_recipe(_built_with(index), changes)
+    dataset = read_dataset(data, split=split, format=format, subset=subset)
+
+    from segmentation.evaluate import evaluate as run
+    from segmentation.report import check_report_folder, write_report
+    from segmentation.segmenter import Segmenter
+
+    if report is not None:
+        check_report_folder(report)
+    transfer = recipe.transfer
+    with Segmenter.open(
+        index, runtime=recipe.runtime, k=transfer.k, temperature=transfer.temperature
+    ) as segmenter:
+        result = run(segmenter, dataset, protocol=protocol.value, skip_bad=skip_bad, progress=True)
+        if json_file is not None:
+            write_json(json_file, result.to_json())
+            say(f"report: {json_file}")
+        if report is not None:
+            say(f"page: {write_report(result, segmenter, dataset, report)}")
+    show_result(result)
+    say_skipped([(image.id, image.reason) for image in result.skipped])
+
+
+def _built_with(index: Path) -> Recipe:
+    return recipe_from_dict(read_manifest(index).recipe, where=str(index / MANIFEST))
+
+
+def show_result(report: EvaluationReport) -> None:
+    """The table per class, the mean last, on stdout."""
+    rows = [
+        [row.name, *map(format_percent, (row.iou, row.accuracy, row.truth, row.predicted))]
+        for row in report.rows()
+    ]
+    rows.append(["mean", format_percent(report.miou), format_percent(report.mean_accuracy), "", ""])
+    if report.hummingbird_miou is not None:
+        rows.append(["hummingbird protocol", format_percent(report.hummingbird_miou), "", "", ""])
+    title = f"{count_of(report.images, 'image')}, {report.seconds:.0f} s; percent"
+    show_table(title, ["class", "IoU", "accuracy", "of truth", "of prediction"], rows)
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Write plain data as JSON; a reader sees the old file or the whole new one. Raises StorageError."""
+    with storage_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n")

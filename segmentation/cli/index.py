@@ -1,0 +1,169 @@
+"""``mycelia index``: build, info, verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from segmentation.cli.arguments import (
+    DataPath,
+    Format,
+    IndexPath,
+    Overrides,
+    SkipBad,
+    Split,
+    Subset,
+    read_dataset,
+    refuse_existing_index,
+)
+from segmentation.cli.console import count_of, folder_bytes, format_bytes, say, say_skipped, show, show_json
+
+if TYPE_CHECKING:
+    from indexer.recipe import Recipe
+    from retrieval.manifest import Manifest
+
+app = typer.Typer(help="Build an index from labelled images, and look into one.", no_args_is_help=True)
+
+
+@app.command()
+def build(
+    data: DataPath,
+    overrides: Overrides = None,
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new index.")],
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", "-c", help="Recipe: a YAML file, or the name of one that comes with Mycelia."
+        ),
+    ] = None,
+    split: Split = None,
+    format: Format = "auto",
+    subset: Subset = None,
+    engine: Annotated[
+        str | None,
+        typer.Option("--engine", help="Search engine: exact or faiss (short for index.engine=...)."),
+    ] = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Describe labelled images patch by patch and store them in a new index.
+
+    A build that was stopped goes on where it stopped when the same command runs again.
+
+    \b
+    Examples:
+      mycelia index build VOCdevkit/VOC2012 --split train --out voc.index
+      mycelia index build camvid --split train --out cam.index --config camvid.yaml
+      mycelia index build photos --out my.index features.kind=embeddings bank.max_patches=50000
+
+    \b
+    Settings (KEY=VALUE) are those of a recipe, section by section:
+      backbone.*  image.*  features.*  objective.*  bank.*  index.*  transfer.*  runtime.*  seed
+      `mycelia index info INDEX --json` prints all of them for an index.
+    """
+    refuse_existing_index(out)
+    recipe = _recipe(config, [*(overrides or ()), *([f"index.engine={engine}"] if engine else ())])
+    dataset = read_dataset(data, split=split, format=format, subset=subset)
+    classes = count_of(len(dataset.classes), "class", "classes")
+    say(f"{dataset.name}: {count_of(len(dataset), 'image')}, {classes}")
+
+    from indexer.build import build_index
+
+    report = build_index(dataset, out, recipe=recipe, skip_bad=skip_bad)
+    say_skipped([(image.id, image.reason) for image in report.skipped])
+    size = format_bytes(folder_bytes(report.path))
+    show(
+        f"{report.path}: {count_of(report.rows, 'row')} of {count_of(report.images, 'image')}, "
+        f"{size} on disk, {report.seconds:.0f} s"
+    )
+    say(f"next: mycelia segment {report.path} PHOTO --out masks --overlay")
+
+
+def _recipe(config: Path | None, overrides: list[str]) -> Recipe:
+    from indexer.recipe import load_recipe
+
+    if config is None:
+        from indexer import default_recipe_path
+
+        config = default_recipe_path()
+        say(f"recipe: {config} (choose another with --config)")
+    return load_recipe(config, overrides)
+
+
+@app.command()
+def info(
+    index: IndexPath,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the manifest, without checksums, as JSON.")
+    ] = False,
+) -> None:
+    """Say what an index holds and what built it.
+
+    \b
+    Examples:
+      mycelia index info my.index
+      mycelia index info my.index --json
+    """
+    from retrieval.manifest import read_manifest
+
+    manifest = read_manifest(index)
+    if as_json:
+        data = manifest.to_json()
+        data["files"] = {name: entry["bytes"] for name, entry in data["files"].items()}
+        show_json(data)
+        return
+    for name, value in _facts(index, manifest):
+        show(f"{name:<11} {value}")
+
+
+def _facts(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
+    """What a person wants to know of an index first, as (name, value)."""
+    recipe: dict[str, Any] = manifest.recipe
+    features, backbone, dataset = recipe.get("features", {}), recipe.get("backbone", {}), manifest.dataset
+    names = manifest.classes.names
+    rows = manifest.counts.get("rows", 0) - manifest.counts.get("removed", 0)
+    facts = [
+        ("index", f"{folder} (format {manifest.format}, built {manifest.created})"),
+        ("rows", f"{rows:,} patches, {manifest.similarity.width} numbers each"),
+        ("classes", f"{len(names)}: {', '.join(names)}"),
+        ("data set", _join(dataset.get("root"), dataset.get("format"), dataset.get("split"))),
+        (
+            "engine",
+            _join(*(f"{name}={value}" for name, value in manifest.engine.items() if value is not None)),
+        ),
+        ("backbone", _join(backbone.get("model"), backbone.get("weights"), f"block {backbone.get('block')}")),
+        ("image size", " x ".join(str(side) for side in recipe.get("image", {}).get("size", ()))),
+        ("features", _describe_features(features)),
+        ("on disk", format_bytes(sum(entry.bytes for entry in manifest.files.values()))),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _describe_features(features: dict[str, Any]) -> str:
+    if features.get("kind") != "fungi":
+        return str(features.get("kind", ""))
+    return (
+        f"fungi, projection {features.get('projection')}, gradient weight {features.get('gradient_weight')}"
+    )
+
+
+def _join(*parts: object) -> str:
+    return ", ".join(str(part) for part in parts if part is not None)
+
+
+@app.command()
+def verify(index: IndexPath) -> None:
+    """Compare every file of an index with its checksum.
+
+    \b
+    Example:
+      mycelia index verify my.index
+    """
+    from retrieval.manifest import read_manifest, verify_folder
+
+    manifest = read_manifest(index)
+    verify_folder(index, manifest)
+    total = sum(entry.bytes for entry in manifest.files.values())
+    show(f"{index}: all {len(manifest.files)} files are as they were written ({format_bytes(total)})")

@@ -1,0 +1,87 @@
+"""``mycelia search``: which memory patches decide what a pixel is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from segmentation.cli.arguments import IndexPath
+from segmentation.cli.console import format_percent, say, show_json, show_table
+
+if TYPE_CHECKING:
+    from segmentation.explain import Vote
+
+
+def parse_position(text: str) -> tuple[int, int]:
+    """A pixel's (row, col) from ``ROW,COL``; a usage error where that is not two whole numbers from 0."""
+    row, _, col = (part.strip() for part in text.partition(","))
+    if not (row.isdecimal() and col.isdecimal()):
+        raise typer.BadParameter(f"expected ROW,COL, for example 120,300, not {text!r}", param_hint="--at")
+    return int(row), int(col)
+
+
+def search(
+    index: IndexPath,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The photo to ask about.")],
+    *,
+    at: Annotated[
+        str,
+        typer.Option("--at", metavar="ROW,COL", help="The pixel, counted from the photo's top left corner."),
+    ],
+    k: Annotated[int | None, typer.Option("--k", min=1, help="How many memory patches to list.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the patches as JSON.")] = False,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Write a picture (PNG) of the pixel and of the patches.")
+    ] = None,
+) -> None:
+    """List the memory patches that vote on one pixel of a photo, the heaviest first.
+
+    \b
+    Examples:
+      mycelia search my.index photo.jpg --at 120,300
+      mycelia search my.index photo.jpg --at 120,300 --k 10 --picture why.png
+    """
+    row, col = parse_position(at)
+
+    from indexer.images import read_image
+    from segmentation.segmenter import Segmenter
+
+    photo = read_image(image)
+    with Segmenter.open(index) as segmenter:
+        result = segmenter.segment(photo)
+        votes = result.explain(row, col)[:k]
+    winner = segmenter.classes.names[int(result.columns[row, col])]
+    say(f"{image} at row {row}, column {col}: {winner}, confidence {result.confidence[row, col]:.2f}")
+    if picture is not None:
+        from segmentation.vote_picture import write_vote_picture
+
+        patch = result.geometry.patch_box(*result.patch_at(row, col), result.patch_size)
+        title = f"{winner}, confidence {result.confidence[row, col]:.2f}"
+        write_vote_picture(picture, photo, patch, votes, title=title)
+        say(f"picture: {picture}")
+    if as_json:
+        show_json([asdict(vote) for vote in votes])
+    else:
+        show_votes(votes)
+
+
+def show_votes(votes: list[Vote]) -> None:
+    """The votes as a table on stdout; row and column are those of the memory image's patch grid."""
+    show_table(
+        None,
+        ["image", "row", "col", "similarity", "weight", "label"],
+        [
+            [
+                vote.image_id,
+                str(vote.patch[0]),
+                str(vote.patch[1]),
+                f"{vote.similarity:.3f}",
+                format_percent(vote.weight),
+                ", ".join(f"{name} {format_percent(share)}" for name, share in vote.label.items()),
+            ]
+            for vote in votes
+        ],
+    )

@@ -1,0 +1,91 @@
+"""Why a pixel got its class: the memory patches that voted for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.images import Box, make_geometry
+from indexer.recipe import Recipe
+from retrieval.errors import IndexDamagedError
+from retrieval.images import ImageRecord
+from retrieval.index import PatchIndex
+from retrieval.neighbors import NO_NEIGHBOR
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One memory patch that voted for the class of a query patch."""
+
+    image_id: str
+    image_path: str
+    patch: tuple[int, int]
+    """(row, col) in the memory image's patch grid."""
+    box: Box | None
+    """(top, left, bottom, right) of the patch in the memory image's source pixels, floats; None where
+    the bank was built with several augmentation epochs, since the index does not keep their crops."""
+    similarity: float
+    weight: float
+    """Share of the vote in 0..1; the votes of one patch sum to 1."""
+    label: dict[str, float]
+    """Class name -> share of the memory patch's labelled pixels, largest first; sums to 1."""
+
+
+class VoteBook:
+    """Looks up who the rows of an index are."""
+
+    def __init__(
+        self, index: PatchIndex, images: Iterable[ImageRecord], *, recipe: Recipe, patch_size: tuple[int, int]
+    ) -> None:
+        """``images`` are the index's records, ``patch_size`` is (height, width) in input pixels."""
+        self._index = index
+        self._images = {record.number: record for record in images}
+        self._recipe = recipe
+        self._patch_size = patch_size
+
+    def votes(
+        self,
+        ids: npt.NDArray[np.int64],
+        similarities: npt.NDArray[np.float32],
+        weights: npt.NDArray[np.float32],
+        labels: npt.NDArray[np.uint8],
+    ) -> list[Vote]:
+        """The votes of one query: ids, similarities, weights (K,) and labels (K, C), heaviest first.
+
+        Raises IndexDamagedError where a row belongs to an image that the index does not list.
+        """
+        found = np.flatnonzero(ids != NO_NEIGHBOR)
+        order = found[np.argsort(-weights[found], kind="stable")]
+        places = self._index.patches(ids[order])
+        return [
+            self._vote(place, float(similarities[i]), float(weights[i]), labels[i])
+            for place, i in zip(places, order, strict=True)
+        ]
+
+    def _vote(
+        self, place: npt.NDArray[np.int32], similarity: float, weight: float, label: npt.NDArray[np.uint8]
+    ) -> Vote:
+        number, row, col = (int(value) for value in place)
+        record = self._images.get(number)
+        if record is None:
+            raise IndexDamagedError(
+                f"the index has patches of image number {number}, but images.jsonl does not list it; "
+                "restore the index from a copy or build it again"
+            )
+        box = self._box(record, row, col)
+        return Vote(record.id, record.path, (row, col), box, similarity, weight, self._named(label))
+
+    def _box(self, record: ImageRecord, row: int, col: int) -> Box | None:
+        if self._recipe.bank.epochs > 1:
+            return None
+        settings = self._recipe.image
+        geometry = make_geometry((record.height, record.width), settings.size, fit=settings.fit)
+        return geometry.patch_box(row, col, self._patch_size)
+
+    def _named(self, label: npt.NDArray[np.uint8]) -> dict[str, float]:
+        names, total = self._index.classes.names, int(label.sum(dtype=np.int64))
+        columns = np.argsort(-label.astype(np.int64), kind="stable")
+        return {names[c]: float(label[c]) / total for c in columns if label[c]}

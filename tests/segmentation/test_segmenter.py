@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from indexer.recipe import RuntimeSettings
+from retrieval.classes import ClassMap
+from retrieval.errors import ConfigError, ImageError, IndexFileError
+from segmentation import Segmenter, segmenter
+
+
+def test_segments_an_unseen_scene(world, scene, classes) -> None:
+    photo, columns = scene(1, (64, 96))
+    result = world().segment(photo)
+    assert result.mask.dtype == np.uint8
+    assert (result.mask == classes.ids[columns]).mean() > 0.97
+    assert (result.columns == columns).mean() > 0.97
+    assert result.confidence.dtype == np.float32
+    assert 0 <= result.confidence.min() and result.confidence.max() <= 1
+    sure = result.confidence[(result.columns == columns)].mean()
+    assert sure > result.confidence[(result.columns != columns)].mean()
+
+
+@pytest.mark.parametrize("fit", ["stretch", "pad"])
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (97, 5), (33, 47), (127, 64), (31, 129)])
+def test_the_mask_has_the_size_of_the_photo(world, scene, fit, size) -> None:
+    photo, columns = scene(2, size)
+    result = world(image={"fit": fit}).segment(photo)
+    assert result.mask.shape == result.confidence.shape == result.columns.shape == size == result.size
+    if min(size) > 30:  # the way back loses no border: every area is found where it was
+        assert (result.columns == columns).mean() > 0.9
+
+
+def test_a_batch_equals_its_images_one_by_one(world, scene) -> None:
+    subject = world()
+    photos = [scene(seed, (40 + seed, 70 - seed))[0] for seed in range(5)]  # more than one batch of 3
+    together = list(subject.segment_many(iter(photos)))
+    assert len(together) == 5
+    for photo, result in zip(photos, together, strict=True):
+        alone = subject.segment(photo)
+        np.testing.assert_array_equal(result.mask, alone.mask)
+        np.testing.assert_allclose(result.confidence, alone.confidence, atol=1e-6)
+
+
+def test_sources_are_taken_as_they_are_needed(world, scene) -> None:
+    taken = []
+
+    def photos():
+        for seed in range(7):
+            taken.append(seed)
+            yield scene(seed, (20, 30))[0]
+
+    results = world().segment_many(photos())
+    next(results)
+    assert taken == [0, 1, 2]
+
+
+def test_path_pillow_and_array_give_the_same(world, scene, tmp_path) -> None:
+    subject, photo = world(), scene(3, (45, 61))[0]
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    for source in (tmp_path / "photo.png", str(tmp_path / "photo.png"), Image.fromarray(photo)):
+        np.testing.assert_array_equal(subject.segment(source).mask, subject.segment(photo).mask)
+    with pytest.raises(ImageError, match=r"nowhere\.png"):
+        subject.segment(tmp_path / "nowhere.png")
+
+
+def test_permuted_classes_give_the_same_mask(world, scene, classes) -> None:
+    photo = scene(4, (50, 70))[0]
+    order = [2, 0, 3, 1]
+    shuffled = ClassMap(tuple(classes.classes[i] for i in order), classes.ignore)
+    plain, permuted = world().segment(photo), world(classes=shuffled).segment(photo)
+    np.testing.assert_array_equal(permuted.mask, plain.mask)
+    np.testing.assert_allclose(permuted.shares, plain.shares[:, :, order], atol=1e-6)
+
+
+def test_explain_names_the_patches_that_made_the_label(world, scene, classes) -> None:
+    photo, _ = scene(5, (64, 96))
+    result = world().segment(photo)
+    votes = result.explain(20, 80)
+    assert len(votes) == 5
+    assert sum(vote.weight for vote in votes) == pytest.approx(1, abs=1e-6)
+    assert [vote.weight for vote in votes] == sorted((vote.weight for vote in votes), reverse=True)
+    assert result.patch_at(20, 80) == (1, 5)
+    expected = dict.fromkeys(classes.names, 0.0)
+    for vote in votes:
+        assert sum(vote.label.values()) == pytest.approx(1)
+        for name, share in vote.label.items():
+            expected[name] += vote.weight * share
+    np.testing.assert_allclose(result.shares[1, 5], list(expected.values()), atol=1e-5)
+
+
+def test_explain_finds_the_very_patch_of_a_memory_image(world, scene) -> None:
+    photo, _ = scene(103, (64, 96))  # the fourth memory image
+    vote = world(transfer={"temperature": 1e-4}).segment(photo).explain(50, 10)[0]
+    assert (vote.image_id, vote.image_path) == ("memory-3", "m3.png")
+    assert vote.patch == (3, 0)
+    assert vote.box == (48.0, 0.0, 64.0, 16.0)  # 32 x 48 pixels of input show 64 x 96 of the source
+    assert vote.similarity == pytest.approx(1, abs=1e-5)
+
+
+def test_boxes_are_unknown_after_augmentation(world, scene) -> None:
+    votes = world(bank={"epochs": 2}).segment(scene(0, (20, 30))[0]).explain(0, 0)
+    assert votes and all(vote.box is None for vote in votes)
+
+
+@pytest.mark.parametrize("where", [(-1, 0), (40, 0), (0, 61), (0, -1)])
+def test_explain_outside_the_photo_is_refused(world, scene, where) -> None:
+    result = world().segment(scene(0, (40, 61))[0])
+    assert result.explain(39, 60)
+    with pytest.raises(ConfigError, match="outside the photo of 40 rows and 61 columns"):
+        result.explain(*where)
+
+
+def test_more_neighbours_than_patches(world, scene) -> None:
+    subject = world(k=10**6)
+    result = subject.segment(scene(6, (30, 30))[0])
+    assert result.neighbors.k == len(subject.index) == len(result.explain(0, 0))
+
+
+def test_removed_images_do_not_vote(world, scene) -> None:
+    subject, photo = world(), scene(103, (64, 96))[0]
+    subject.index.remove(3)
+    votes = subject.segment(photo).explain(50, 10)
+    assert votes and "memory-3" not in {vote.image_id for vote in votes}
+
+
+def test_the_pixels_of_the_input_see_the_same_classes(world, scene) -> None:
+    photo, _ = scene(7, (32, 48))  # the input's own size
+    result = world().segment(photo)
+    np.testing.assert_array_equal(result.columns_at_input(), result.columns)
+
+
+@pytest.mark.parametrize("bad", [{"k": 0}, {"temperature": 0.0}])
+def test_impossible_transfer_is_refused(world, bad) -> None:
+    subject = world()
+    with pytest.raises(ConfigError, match="k of at least 1"):
+        Segmenter(subject.index, subject.extractor, [], **bad)
+
+
+def test_an_empty_index_is_refused(world) -> None:
+    subject = world()
+    for number in range(8):
+        subject.index.remove(number)
+    with pytest.raises(ConfigError, match="holds no patch"):
+        Segmenter(subject.index, subject.extractor, [])
+
+
+def test_open_takes_everything_from_the_index(index_on_disk, color_extractor, scene, monkeypatch) -> None:
+    def open_extractor(folder, manifest, *, runtime=None):
+        recipe = segmenter.recipe_from_dict(manifest.recipe)
+        return color_extractor(recipe if runtime is None else recipe.model_copy(update={"runtime": runtime}))
+
+    monkeypatch.setattr(segmenter, "open_extractor", open_extractor)
+    photo = scene(0, (64, 96))[0]
+    with Segmenter.open(index_on_disk) as subject:
+        assert (subject.k, subject.temperature) == (5, 0.05)
+        assert subject.segment(photo).explain(0, 0)[0].image_id.startswith("memory-")
+    runtime = RuntimeSettings(device="cpu", batch_size=1)
+    with Segmenter.open(index_on_disk, k=2, temperature=0.5, runtime=runtime) as subject:
+        assert len(subject.segment(photo).explain(0, 0)) == 2
+        assert subject.recipe.transfer.model_dump() == {"k": 2, "temperature": 0.5}
+        assert subject.recipe.runtime.batch_size == 1
+
+
+def test_open_without_an_index_says_so(tmp_path: Path) -> None:
+    with pytest.raises(IndexFileError, match="no index at"):
+        Segmenter.open(tmp_path / "nothing")
