@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 import timm
@@ -57,7 +57,7 @@ def _hub_answers(repository: str) -> bool:
         try:
             with urllib.request.urlopen(request, timeout=HUB_TIMEOUT):
                 answers.set()
-        except (OSError, ValueError, urllib.error.URLError):
+        except (OSError, ValueError, HTTPException):
             pass
 
     # a name server that keeps silent is not covered by the timeout of the connection

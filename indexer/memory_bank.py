@@ -103,7 +103,7 @@ def plain_geometry(shape: tuple[int, int], settings: ImageSettings) -> Geometry:
 def _random_box(
     shape: tuple[int, int], scale: tuple[float, float], generator: np.random.Generator
 ) -> tuple[float, float, float, float]:
-    area = min(float(generator.uniform(*scale)), 1.0)
+    area = float(generator.uniform(*scale))
     aspect = float(np.exp(generator.uniform(np.log(3 / 4), np.log(4 / 3))))
     height = min(shape[0] * (area / aspect) ** 0.5, shape[0])
     width = min(shape[1] * (area * aspect) ** 0.5, shape[1])

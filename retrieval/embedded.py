@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.classes import ClassMap
-from retrieval.engine import VectorEngine
+from retrieval.engine import Hits, VectorEngine
 from retrieval.errors import ConfigError
 from retrieval.files import pending_path
 from retrieval.images import IMAGES, ImageRecord, write_images
 from retrieval.labels import RowStore
 from retrieval.manifest import Manifest, commit
-from retrieval.neighbors import Filter, Neighbors
+from retrieval.neighbors import Filter, Neighbors, Rows
 from retrieval.similarity import Similarity
 
 
@@ -69,7 +69,7 @@ class EmbeddedIndex:
         labels: npt.NDArray[np.uint8],
         patches: npt.NDArray[np.int32],
     ) -> npt.NDArray[np.int64]:
-        """Append rows; returns their ids (n,) int64. Adds none where it raises ConfigError or StorageError."""
+        """Append rows; returns their ids (n,) int64. Raises ConfigError or StorageError, adding none."""
         self._check_vectors(vectors)
         count = len(vectors)
         if labels.shape != (count, len(self.classes)) or patches.shape != (count, 3):
@@ -86,13 +86,26 @@ class EmbeddedIndex:
             raise
         return np.arange(first, first + count, dtype=np.int64)
 
+    def describe(self, images: Sequence[ImageRecord]) -> None:
+        """Needs nothing here: the records come with :meth:`flush`."""
+
     def search(self, queries: npt.NDArray[np.float32], k: int, *, filter: Filter | None = None) -> Neighbors:
         """The ``k`` nearest live rows of queries (Q, D) float32 that ``filter`` lets through."""
         self._check_vectors(queries)
         if k < 1:
             raise ConfigError(f"k must be at least 1, got {k}")
-        similarities, ids = self._engine.search(queries, k, self._rows.allowed(filter))
+        if filter is not None and filter.datasets is not None:
+            here = self._manifest.dataset.get("name") in filter.datasets
+            filter = replace(filter, images=filter.images if here else ())
+        similarities, ids = self._find(queries, k, filter)
         return Neighbors(ids, similarities, self._rows.labels(ids))
+
+    def stream(self, *, batch: int = 4096) -> Iterator[Rows]:
+        """All live rows by rising id, ``batch`` or fewer at a time."""
+        for start in range(0, len(self._rows), batch):
+            ids = self._rows.live(start, start + batch)
+            if ids.size:
+                yield Rows(ids, self._engine.vectors(ids), self._rows.labels(ids), self._rows.patches(ids))
 
     def patches(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """Image number, grid row and grid column of rows: (...) int64 -> (..., 3) int32; -1 for the id -1."""
@@ -139,6 +152,10 @@ class EmbeddedIndex:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _find(self, queries: npt.NDArray[np.float32], k: int, filter: Filter | None) -> Hits:
+        """Similarities and ids (Q, k) of the nearest live rows; for an engine with filters of its own to replace."""
+        return self._engine.search(queries, k, self._rows.allowed(filter))
 
     def _check_vectors(self, vectors: npt.NDArray[np.float32]) -> None:
         width = self.similarity.width

@@ -28,6 +28,9 @@ class VectorEngine(Protocol):
     def search(self, queries: npt.NDArray[np.float32], k: int, allowed: npt.NDArray[np.bool_] | None) -> Hits:
         """The ``k`` nearest rows of queries (Q, D) among ``allowed`` (N,), or among all when None."""
 
+    def vectors(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """The stored vectors of live rows, as exact as the engine has them: (n,) int64 -> (n, D) float32."""
+
     def stage(self) -> list[Path]:
         """Complete the pending files (``retrieval.manifest.commit``); returns the paths they replace."""
 

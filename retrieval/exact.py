@@ -78,6 +78,10 @@ class ExactEngine:
         ids[np.isneginf(similarities)] = -1
         return similarities, ids
 
+    def vectors(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """The stored vectors of rows: (n,) int64 -> (n, D) float32."""
+        return np.asarray(self._vectors.array()[ids], dtype=np.float32)
+
     def stage(self) -> list[Path]:
         """Complete the pending ``vectors.npy``."""
         return [self._vectors.path] if self._vectors.stage() else []

@@ -141,6 +141,16 @@ class FaissEngine:
         similarities, ids = self._index.search(queries, k, params=self._search_parameters(k, allowed))
         return _tidy(similarities, ids)
 
+    def vectors(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """The stored vectors of rows, decoded: (n,) int64 -> (n, D) float32."""
+        index = self._faiss.downcast_index(self._index)
+        if isinstance(index, self._faiss.IndexRefine):
+            index = self._faiss.downcast_index(index.refine_index)
+        if isinstance(index, self._faiss.IndexIVF):
+            index.make_direct_map()
+        found: npt.NDArray[np.float32] = index.reconstruct_batch(np.ascontiguousarray(ids, dtype=np.int64))
+        return found
+
     def stage(self) -> list[Path]:
         """Write the pending ``vectors.faiss`` when anything was added."""
         if not self._changed:

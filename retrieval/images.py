@@ -73,8 +73,9 @@ def read_images(folder: Path) -> list[ImageRecord]:
     path = folder / IMAGES
     records: list[ImageRecord] = []
     try:
-        for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n"):
-            records.append(ImageRecord.from_json(json.loads(line)))
+        with path.open("rb") as file:  # binary: text would also be split at U+2028 and its like
+            for line in file:
+                records.append(ImageRecord.from_json(json.loads(line)))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IndexDamagedError(
             f"{path}, line {len(records) + 1}, is no image record ({error}); {REPAIR}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -20,7 +20,11 @@ from retrieval.files import storage_errors
 from retrieval.images import ImageRecord
 from retrieval.labels import RowStore
 from retrieval.manifest import Manifest, finish_commit, has_manifest, read_manifest, verify_folder
-from retrieval.neighbors import Filter, Neighbors
+from retrieval.neighbors import Filter, Neighbors, Rows
+from retrieval.qdrant.edge import KIND_EDGE, EdgeEngine
+from retrieval.qdrant.edge_index import EdgeIndex
+from retrieval.qdrant.locate import local_folder
+from retrieval.qdrant.server import KIND_SERVER, ServerIndex
 from retrieval.settings import IndexSettings
 from retrieval.similarity import Similarity
 
@@ -28,7 +32,8 @@ from retrieval.similarity import Similarity
 class PatchIndex(Protocol):
     """Labelled patch vectors and the search over them; the same on every engine.
 
-    Row ids are 0, 1, 2, ... in the order of adding, and are never used again.
+    Row ids are 0, 1, 2, ... in the order of adding, and are never used again. (On a server, which many
+    fill at once, they are made from image number and position instead.)
     """
 
     @property
@@ -57,10 +62,17 @@ class PatchIndex(Protocol):
     ) -> npt.NDArray[np.int64]:
         """Append rows; returns their ids (n,) int64.
 
+        On a server, a patch that is there already is replaced, so that adding twice changes nothing.
         ``vectors`` (n, D) float32 as ``similarity`` says, ``labels`` (n, C) uint8 soft labels times
         255, ``patches`` (n, 3) int32 image number, grid row, grid column. Raises ConfigError for
         arrays that do not fit and StorageError; no row is added then.
         """
+
+    def describe(self, images: Sequence[ImageRecord]) -> None:
+        """Tell of images before their rows are added: a server's point ids are made from their records."""
+
+    def stream(self, *, batch: int = 4096) -> Iterator[Rows]:
+        """All live rows by rising id, about ``batch`` at a time."""
 
     def search(self, queries: npt.NDArray[np.float32], k: int, *, filter: Filter | None = None) -> Neighbors:
         """The ``k`` nearest live rows of queries (Q, D) float32 that ``filter`` lets through."""

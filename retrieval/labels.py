@@ -103,10 +103,19 @@ class RowStore:
         found[ids < 0] = -1
         return found
 
+    def live(self, start: int = 0, stop: int | None = None) -> npt.NDArray[np.int64]:
+        """Ids of the rows ``start`` to ``stop`` that are not removed, rising, (n,) int64."""
+        ids = np.arange(start, len(self) if stop is None else min(stop, len(self)), dtype=np.int64)
+        return ids[~np.isin(ids, self._removed)]
+
+    def live_of(self, image: int) -> npt.NDArray[np.int64]:
+        """Ids of an image number's live rows, rising, (n,) int64."""
+        rows = np.flatnonzero(self._patches.array()[:, 0] == image).astype(np.int64)
+        return np.setdiff1d(rows, self._removed, assume_unique=True)
+
     def remove(self, image: int) -> int:
         """Mark every live row of an image number as removed; returns how many that were."""
-        rows = np.flatnonzero(self._patches.array()[:, 0] == image).astype(np.int64)
-        fresh = np.setdiff1d(rows, self._removed, assume_unique=True)
+        fresh = self.live_of(image)
         if fresh.size:
             self._removed = np.sort(np.concatenate([self._removed, fresh]))
             self._removed_changed = True
@@ -152,12 +161,14 @@ class RowStore:
         known = len(self._dominant)
         if known < len(self):
             labels = self._labels.array()
-            fresh = [_dominant(labels[start : start + _CHUNK]) for start in range(known, len(self), _CHUNK)]
+            starts = range(known, len(self), _CHUNK)
+            fresh = [dominant_columns(labels[start : start + _CHUNK]) for start in starts]
             self._dominant = np.concatenate([self._dominant, *fresh])
         return self._dominant
 
 
-def _dominant(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+def dominant_columns(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+    """Column of the largest soft label, the first of equals: (n, C) uint8 -> (n,) int32; -1 without any."""
     best: npt.NDArray[np.int32] = labels.argmax(axis=1).astype(np.int32)
     best[~labels.any(axis=1)] = _NO_CLASS
     return best

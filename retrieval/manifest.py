@@ -34,6 +34,9 @@ MANIFEST = "manifest.json"
 #: Version of the index folder that this code writes; it reads this one and every older one.
 FORMAT = 1
 
+#: Start of the names of an engine's subfolders, of which only the manifest's (``engine["folder"]``) counts.
+GENERATION = "edge."
+
 #: Files up to this many bytes have their checksums compared whenever an index is opened.
 QUICK_BYTES = 256 * 2**20
 
@@ -152,7 +155,7 @@ def commit(folder: Path, manifest: Manifest, staged: Iterable[Path]) -> Manifest
     """
     paths = tuple(staged)
     with storage_errors(folder):
-        current = {path: path for path in _payload(folder)}
+        current = {path: path for path in _payload(folder, manifest)}
         current.update({path: pending_path(path) for path in paths})
         files = {
             path.relative_to(folder).as_posix(): FileEntry(source.stat().st_size, sha256_file(source))
@@ -199,9 +202,13 @@ def verify_folder(folder: Path, manifest: Manifest, *, all_checksums: bool = Tru
             )
 
 
-def _payload(folder: Path) -> Iterator[Path]:
-    """Every file of an index but the manifest and what a crash may have left."""
+def _payload(folder: Path, manifest: Manifest) -> Iterator[Path]:
+    """Every file of an index but the manifest, an engine's older subfolders and what a crash may have left."""
+    kept = manifest.engine.get("folder")
     for path in sorted(folder.rglob("*")):
+        top = path.relative_to(folder).parts[0]
+        if top.startswith(GENERATION) and top != kept:
+            continue
         if path.is_file() and path.name != MANIFEST and path.suffix not in (PENDING, PARTIAL):
             yield path
 

@@ -18,12 +18,30 @@ class Filter:
 
     ``images`` allows these image numbers only (every image when None), ``not_images`` leaves
     these out, and ``not_classes`` leaves out the rows whose dominant class (the column with the
-    largest soft label, the first of equals) is one of these columns.
+    largest soft label, the first of equals) is one of these columns. ``datasets`` allows the rows
+    of these data sets (by name) only.
     """
 
     images: Collection[int] | None = None
     not_images: Collection[int] = ()
     not_classes: Collection[int] = ()
+    datasets: Collection[str] | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of an index on their way to another: what ``PatchIndex.add`` takes, and their ids.
+
+    ``ids`` (n,) int64, ``vectors`` (n, D) float32, ``labels`` (n, C) uint8, ``patches`` (n, 3) int32.
+    """
+
+    ids: npt.NDArray[np.int64]
+    vectors: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.uint8]
+    patches: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,8 @@ class RowFile:
             raise IndexDamagedError(f"{path} cannot be read as an array ({error}); {REPAIR}") from error
         if stored.shape[1:] != shape or stored.dtype != file._dtype:
             raise IndexDamagedError(
-                f"{path} holds rows of shape {stored.shape[1:]} and type {stored.dtype}, expected {shape} and "
-                f"{file._dtype}; {REPAIR}"
+                f"{path} holds rows of shape {stored.shape[1:]} and type {stored.dtype}, expected {shape} "
+                f"and {file._dtype}; {REPAIR}"
             )
         file._rows = len(stored)
         file._stored = True

@@ -6,14 +6,17 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from retrieval.qdrant.settings import QdrantSettings
+
 
 class IndexSettings(BaseModel):
     """Where the vectors live and how they are searched."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    engine: Literal["exact", "faiss"] = Field(
-        default="faiss", description="exact: brute force in torch; faiss: embedded, the default"
+    engine: Literal["exact", "faiss", "qdrant"] = Field(
+        default="faiss",
+        description="exact: brute force in torch; faiss: embedded, the default; qdrant: a vector database",
     )
     factory: str | None = Field(
         default=None, description="FAISS factory string; chosen by the bank's size when empty"
@@ -27,3 +30,4 @@ class IndexSettings(BaseModel):
     dtype: Literal["float32", "float16"] = Field(
         default="float16", description="how the exact engine stores vectors"
     )
+    qdrant: QdrantSettings = QdrantSettings()

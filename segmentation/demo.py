@@ -74,7 +74,9 @@ def run_demo(out: Path, *, say: Callable[[str], None]) -> DemoResult:
 
 def demo_recipe(kind: str) -> Recipe:
     """The demo's recipe for one kind of features."""
-    return load_recipe(RECIPE, [f"image.size={IMAGE_SIZE}", f"features.kind={kind}"])
+    # So small a bank is searched exactly, and FUNGI can use the gradients' true similarity.
+    exact = ["index.engine=exact", "features.projection=none"]
+    return load_recipe(RECIPE, [f"image.size={IMAGE_SIZE}", f"features.kind={kind}", *exact])
 
 
 def _run_method(

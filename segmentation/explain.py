@@ -24,9 +24,8 @@ class Vote:
     image_path: str
     patch: tuple[int, int]
     """(row, col) in the memory image's patch grid."""
-    box: Box | None
-    """(top, left, bottom, right) of the patch in the memory image's source pixels, floats; None where
-    the bank was built with several augmentation epochs, since the index does not keep their crops."""
+    box: Box
+    """(top, left, bottom, right) of the patch in the memory image's source pixels, floats."""
     similarity: float
     weight: float
     """Share of the vote in 0..1; the votes of one patch sum to 1."""
@@ -78,11 +77,9 @@ class VoteBook:
         box = self._box(record, row, col)
         return Vote(record.id, record.path, (row, col), box, similarity, weight, self._named(label))
 
-    def _box(self, record: ImageRecord, row: int, col: int) -> Box | None:
-        if self._recipe.bank.epochs > 1:
-            return None
+    def _box(self, record: ImageRecord, row: int, col: int) -> Box:
         settings = self._recipe.image
-        geometry = make_geometry((record.height, record.width), settings.size, fit=settings.fit)
+        geometry = make_geometry((record.height, record.width), settings.size, fit=settings.fit, box=record.box)
         return geometry.patch_box(row, col, self._patch_size)
 
     def _named(self, label: npt.NDArray[np.uint8]) -> dict[str, float]:

@@ -51,7 +51,7 @@ def write_mask(path: str | Path, mask: npt.NDArray[Any], classes: ClassMap) -> N
 
 
 def write_picture(path: str | Path, picture: Picture, *, quality: int = 88) -> None:
-    """Write a picture, as JPEG where the name ends so and PNG elsewhere, at once or not at all.
+    """Write a picture, RGB or grey (H, W), as JPEG where the name ends so, else PNG; at once or not at all.
 
     Raises StorageError.
     """
@@ -215,15 +215,18 @@ def _font_size(width: int) -> int:
 def _outline(picture: Picture, mask: npt.NDArray[Any], classes: ClassMap, plain: Sequence[int]) -> Picture:
     """Thin lines around the regions of each painted class, in a lighter tint of its colour."""
     thickness = max(1, round(min(mask.shape) / 500))
-    drawn = np.ascontiguousarray(picture)
+    # Regions go on past the photo's edge, so that no line runs along it.
+    margin = thickness + 2
+    beyond = ((margin, margin), (margin, margin))
+    drawn, wider = np.pad(picture, (*beyond, (0, 0))), np.pad(mask, beyond, mode="edge")
     present = set(np.unique(mask).tolist()) - set(plain)
     for info in classes.classes:
         if info.id in present:
-            region = (mask == info.id).astype(np.uint8)
+            region = (wider == info.id).astype(np.uint8)
             contours, _ = cv2.findContours(region, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
             tint = tuple((2 * channel + 255) // 3 for channel in info.color)
             cv2.drawContours(drawn, contours, -1, tint, thickness, cv2.LINE_AA)
-    return drawn
+    return np.ascontiguousarray(drawn[margin:-margin, margin:-margin])
 
 
 def _palette(classes: ClassMap) -> list[int]:

@@ -39,6 +39,7 @@ _PICTURE_NAME = re.compile(r"\d+-(photo|truth|prediction|confidence|errors)\.(jp
 
 @dataclass(frozen=True)
 class _Figure:
+    name: str
     file: str
     caption: str
 
@@ -171,7 +172,7 @@ def _draw_example(
         file = f"{PICTURES}/{number:02d}-{name}.{'png' if name in ('truth', 'errors') else 'jpg'}"
         small = picture if picture.shape[0] <= PICTURE_HEIGHT else render.fit_height(picture, PICTURE_HEIGHT)
         render.write_picture(folder / file, small)
-        figures.append(_Figure(file, caption))
+        figures.append(_Figure(name, file, caption))
     return _Example(score.id, score.miou, tuple(figures))
 
 

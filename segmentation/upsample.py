@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -23,29 +26,38 @@ def classes_at(
     (W,) are the pixels' fractional grid coordinates, clamped to the grid. Returns class columns
     (H, W) int32 and shares (H, W) float32 in 0..1; the first of equal classes wins.
 
-    Interpolation is separable: all columns first, then a strip of rows at a time, so no more than
-    about ``strip`` numbers exist at pixel resolution. Classes with no share anywhere cannot win
-    and are left out. On a stretched image this equals
-    ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`` and argmax.
+    Interpolation is separable: between two rows of the grid, all columns first, then a strip of
+    pixel rows at a time, so no more than about ``strip`` numbers exist at pixel resolution. Classes
+    with no share in the two rows cannot win between them and are left out. On a stretched image
+    this equals ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`` and argmax.
     """
     height, width = len(rows), len(cols)
     columns = np.zeros((height, width), dtype=np.int32)
     confidence = np.zeros((height, width), dtype=np.float32)
-    present = np.flatnonzero(shares.any(axis=(0, 1)))
-    if present.size == 0:
-        return columns, confidence
-    grid = torch.from_numpy(np.ascontiguousarray(shares[:, :, present].transpose(2, 0, 1)))  # (P, h, w)
-    left, right, across = _taps(cols, grid.shape[2])
-    wide = torch.lerp(grid[:, :, left], grid[:, :, right], across)  # (P, h, W)
-    upper, lower, down = _taps(rows, grid.shape[1])
-    step = max(1, strip // max(1, wide.shape[0] * width))
-    for start in range(0, height, step):
-        part = slice(start, start + step)
-        pixels = torch.lerp(wide[:, upper[part]], wide[:, lower[part]], down[part, None])  # (P, r, W)
-        best, winner = pixels.max(dim=0)
-        columns[part] = present[winner.numpy()]
-        confidence[part] = best.clamp_(0.0, 1.0).numpy()
+    upper, lower, down = _taps(rows, shares.shape[0])
+    left, right, across = _taps(cols, shares.shape[1])
+    for band in _runs(upper):
+        pair = shares[[int(upper[band.start]), int(lower[band.start])]]  # (2, w, C)
+        present = np.flatnonzero(pair.any(axis=(0, 1)))
+        if present.size == 0:
+            continue
+        grid = torch.from_numpy(np.ascontiguousarray(pair[:, :, present].transpose(2, 0, 1)))  # (P, 2, w)
+        wide = torch.lerp(grid[:, :, left], grid[:, :, right], across)  # (P, 2, W)
+        step = max(1, strip // max(1, present.size * width))
+        for start in range(band.start, band.stop, step):
+            part = slice(start, min(start + step, band.stop))
+            pixels = torch.lerp(wide[:, :1], wide[:, 1:], down[part, None])  # (P, r, W)
+            best, winner = pixels.max(dim=0)
+            columns[part] = present[winner.numpy()]
+            confidence[part] = best.clamp_(0.0, 1.0).numpy()
     return columns, confidence
+
+
+def _runs(values: torch.Tensor) -> Iterator[slice]:
+    """The stretches of equal neighbouring values."""
+    edges = np.flatnonzero(np.diff(values.numpy())) + 1
+    for start, stop in pairwise([0, *edges.tolist(), len(values)]):
+        yield slice(start, stop)
 
 
 def _taps(at: npt.NDArray[np.floating], size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

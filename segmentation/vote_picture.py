@@ -58,9 +58,6 @@ def _show_vote(axis: Any, vote: Vote) -> None:
     except ImageError:
         axis.text(0.5, 0.5, "the memory image\nis not there any more", ha="center", va="center", fontsize=8)
         return
-    if vote.box is None:
-        axis.imshow(image)
-        return
     _show(axis, image, vote.box)
     top, left, bottom, right = vote.box
     half = CONTEXT / 2 * max(bottom - top, right - left)

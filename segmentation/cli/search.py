@@ -37,7 +37,9 @@ def search(
         Path | None, typer.Option("--picture", help="Write a picture (PNG) of the pixel and of the patches.")
     ] = None,
 ) -> None:
-    """List the memory patches that vote on one pixel of a photo, the heaviest first.
+    """List the memory patches that vote on one pixel.
+
+    The heaviest vote comes first; row and col count patches of the memory image.
 
     \b
     Examples:
@@ -84,4 +86,5 @@ def show_votes(votes: list[Vote]) -> None:
             ]
             for vote in votes
         ],
+        text=("image", "label"),
     )

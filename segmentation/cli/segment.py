@@ -60,7 +60,9 @@ def segment(
     skip_bad: SkipBad = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
-    """Segment photos and write one palette PNG each, with class ids in its pixels.
+    """Segment photos into palette PNGs of class ids.
+
+    Each photo gets NAME.png, of its own size, with class ids in its pixels.
 
     \b
     Examples:

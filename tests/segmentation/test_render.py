@@ -26,7 +26,7 @@ def test_palette_png_round_trip(tmp_path, classes) -> None:
 
 
 def test_large_ids_become_16_bit_grey(tmp_path) -> None:
-    many = ClassMap((ClassInfo(0, "a", (0, 0, 0)), ClassInfo(70, "b", (1, 2, 3)), ClassInfo(60_000, "c", (9, 9, 9))))
+    many = ClassMap(tuple(ClassInfo(id, f"class {id}", (1, 2, 3)) for id in (0, 70, 60_000)))
     mask = random_mask(many)
     render.write_mask(tmp_path / "mask.png", mask, many)
     with Image.open(tmp_path / "mask.png") as image:
@@ -67,6 +67,17 @@ def test_blend_fades_where_the_mask_is_unsure(classes) -> None:
     mixed = render.blend(photo, mask, classes, alpha=1, confidence=confidence)
     assert (mixed[15, 30] == 100).all()
     assert (mixed[45, 30] == (200, 30, 40)).all()
+
+
+def test_outlines_run_between_regions_and_not_along_the_photo(classes) -> None:
+    photo = np.zeros((40, 60, 3), dtype=np.uint8)
+    mask = np.full((40, 60), 2, dtype=np.uint8)
+    mask[:, 30:] = 5
+    mixed = render.blend(photo, mask, classes, alpha=1)
+    painted = np.where((mask == 2)[:, :, None], (200, 30, 40), (30, 160, 60))
+    lines = np.argwhere((mixed != painted).any(axis=2))
+    assert lines[:, 1].min() >= 27 and lines[:, 1].max() <= 32  # a thin line, softened at its sides
+    assert set(lines[:, 0]) == set(range(40))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 400), (300, 7), (120, 500)])

@@ -1,0 +1,241 @@
+"""What block, gradient, projection and objective do to mIoU, with everything else equal.
+
+    python benchmarks/ablation.py DATA --score train --groups 6 --cache DIR [--out benchmarks/results]
+    python benchmarks/ablation.py DATA --score val --cache DIR [--out benchmarks/results]
+
+``--score train`` never looks at the validation images: it leaves one group of train images (the
+first ``--groups`` letters of their ids: a sequence of CamVid) out of the memory bank at a time and
+segments images of that group. Choose settings there; ``--score val`` then confirms them. Features are
+extracted once per block and objective, and kept in ``--cache``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.report import write_table
+from indexer.datasets import Dataset, load_dataset
+from indexer.fungi import FungiExtractor
+from indexer.memory_bank import choose_patches, generator_for, patch_labels, soft_labels
+from indexer.progress import track
+from indexer.projection import project_factored, signs
+from indexer.recipe import load_recipe
+from retrieval.neighbors import Neighbors
+from segmentation.metrics import confusion_matrix, iou_per_class, mean_iou
+from segmentation.transfer import transfer_labels
+from segmentation.upsample import classes_at
+
+BATCH = 4
+#: A fold: (data set, image positions) of the bank, and of the images to segment.
+Fold = tuple[tuple[str, list[int]], tuple[str, list[int]]]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Everything about the patches of a data set's images: (images, T, ...) arrays."""
+
+    embeddings: npt.NDArray[np.float16]
+    gradients: npt.NDArray[np.float16]
+    activations: npt.NDArray[np.float16]
+    counts: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Patches as unit float32 vectors, one row each."""
+
+    e: Tensor
+    g: Tensor
+    a: Tensor
+
+    @classmethod
+    def of(cls, features: Features, image: int, kept: npt.NDArray[np.int64] | slice) -> Rows:
+        """The chosen patches of one image."""
+        arrays = (features.embeddings, features.gradients, features.activations)
+        e, g, a = (torch.from_numpy(array[image][kept].astype(np.float32)) for array in arrays)
+        return cls(F.normalize(e, dim=-1), F.normalize(g, dim=-1), F.normalize(a, dim=-1))
+
+    @classmethod
+    def join(cls, rows: list[Rows]) -> Rows:
+        """All rows in one."""
+        return cls(*(torch.cat([getattr(part, name) for part in rows]) for name in "ega"))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A similarity: ``embeddings``, ``gradients``, ``exact`` or ``factored``; weight w and width k."""
+
+    kind: str
+    weight: float = 0.0
+    width: int = 0
+
+    def __str__(self) -> str:
+        parts = [self.kind]
+        parts += [f"k={self.width}"] if self.width else []
+        parts += [f"w={self.weight:g}"] if self.weight else []
+        return " ".join(parts)
+
+    @classmethod
+    def parse(cls, text: str) -> Variant:
+        """From ``kind[:weight[:width]]``."""
+        kind, *numbers = text.split(":")
+        return cls(kind, float(numbers[0]) if numbers else 0.0, int(numbers[1]) if len(numbers) > 1 else 0)
+
+    def project(self, rows: Rows) -> Tensor | None:
+        """The projected gradients of the rows, unit vectors, for ``factored``."""
+        if self.kind != "factored":
+            return None
+        generator = torch.Generator().manual_seed(0)
+        u = signs(self.width, rows.g.shape[1], generator=generator).float()
+        v = signs(self.width, rows.a.shape[1], generator=generator).float()
+        return F.normalize(project_factored(rows.g, rows.a, u, v), dim=-1)
+
+
+def similarities(
+    query: Rows, bank: Rows, variants: list[Variant], projected: dict[Variant, Tensor | None]
+) -> Iterator[tuple[Variant, Tensor]]:
+    """Each variant's similarity of queries to the bank, (Q, N); the large products are made once."""
+    e = query.e @ bank.e.T
+    product = None
+    if any(variant.kind in ("exact", "gradients") for variant in variants):
+        product = (query.g @ bank.g.T).mul_(query.a @ bank.a.T)
+    for variant in variants:
+        w = variant.weight
+        if variant.kind == "embeddings":
+            yield variant, e
+        elif variant.kind == "factored":
+            ours, theirs = variant.project(query), projected[variant]
+            assert ours is not None and theirs is not None
+            yield variant, (ours @ theirs.T).mul_(w).add_(e).div_(1 + w)
+        else:
+            assert product is not None
+            yield variant, product if variant.kind == "gradients" else product.mul(w).add_(e).div_(1 + w)
+
+
+def extract(dataset: Dataset, settings: list[str], fit_on: Dataset, cache: Path) -> Features:
+    """The features of a data set, from the cache where they are there."""
+    if cache.is_file():
+        with np.load(cache) as stored:
+            return Features(*(stored[name] for name in ("embeddings", "gradients", "activations", "counts")))
+    extractor = FungiExtractor.create(load_recipe("camvid.yaml", settings))
+    chosen = [fit_on.samples[i] for i in np.linspace(0, len(fit_on) - 1, 128).astype(int)]
+
+    def batches() -> Iterator[Tensor]:
+        for start in range(0, len(chosen), BATCH):
+            yield torch.stack([extractor.prepare(fit_on.read(s)[0])[0] for s in chosen[start : start + BATCH]])
+
+    extractor.fit(batches, images=len(chosen))
+    collected: list[tuple[npt.NDArray[np.float16], ...]] = []
+    counts = []
+    with track(f"{dataset.split} {' '.join(settings)}", len(dataset)) as task:
+        for start in range(0, len(dataset), BATCH):
+            tensors = []
+            for sample in dataset.samples[start : start + BATCH]:
+                image, columns = dataset.read(sample)
+                tensor, geometry = extractor.prepare(image)
+                tensors.append(tensor)
+                counts.append(patch_labels(columns, geometry, extractor.patch_size, classes=len(dataset.classes)))
+                task.advance()
+            parts = extractor.patch_gradients(torch.stack(tensors))
+            gradients = F.normalize(parts.gradients, dim=-1, eps=1e-30)  # float16 would lose their scale
+            collected.append(tuple(x.half().numpy() for x in (parts.embeddings, gradients, parts.activations)))
+    e, g, a = (np.concatenate(arrays) for arrays in zip(*collected, strict=True))
+    features = Features(e, g, a, np.stack(counts))
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(cache, embeddings=e, gradients=g, activations=a, counts=features.counts)
+    return features
+
+
+def folds(score: str, data: dict[str, Dataset], groups: int, stride: int) -> Iterator[Fold]:
+    """Banks and images to segment; every ``stride``-th image of both."""
+    train = data["train"]
+    if score == "val":
+        yield ("train", list(range(0, len(train), stride))), ("val", list(range(0, len(data["val"]), stride)))
+        return
+    names = [sample.id[:groups] for sample in train.samples]
+    for group in dict.fromkeys(names):
+        inside = [i for i, name in enumerate(names) if name == group]
+        outside = [i for i, name in enumerate(names) if name != group]
+        yield ("train", outside[::stride]), ("train", inside[:: 2 * stride])
+
+
+def confusions(
+    features: dict[str, Features], data: dict[str, Dataset], fold: Fold, variants: list[Variant], args: argparse.Namespace
+) -> dict[Variant, npt.NDArray[np.int64]]:
+    """A confusion matrix per variant, over the images of one fold."""
+    (bank_split, bank_images), (query_split, query_images) = fold
+    stored, asked = features[bank_split], features[query_split]
+    rows, labels = [], []
+    for image in bank_images:
+        generator = generator_for(0, "patches", data[bank_split].samples[image].id, 0)
+        kept = choose_patches(stored.counts[image], args.patches, generator)
+        rows.append(Rows.of(stored, image, kept))
+        labels.append(soft_labels(stored.counts[image][kept]))
+    bank, bank_labels = Rows.join(rows), np.concatenate(labels)
+    projected = {variant: variant.project(bank) for variant in variants}
+    classes = bank_labels.shape[1]
+    totals = {variant: np.zeros((classes, classes), np.int64) for variant in variants}
+    extractor_recipe = load_recipe("camvid.yaml")
+    patch, size = 14, extractor_recipe.image.size
+    grid = (size[0] // patch, size[1] // patch)
+    for image in query_images:
+        truth = data[query_split].read_mask(data[query_split].samples[image])
+        at = [(np.arange(n) + 0.5) / n * g - 0.5 for n, g in zip(truth.shape, grid, strict=True)]
+        query = Rows.of(asked, image, slice(None))
+        for variant, similarity in similarities(query, bank, variants, projected):
+            best, ids = similarity.topk(args.k, dim=-1)
+            found = Neighbors(ids.numpy(), best.numpy(), bank_labels[ids.numpy()])
+            shares = transfer_labels(found, temperature=args.temperature).reshape(*grid, classes)
+            totals[variant] += confusion_matrix(truth, classes_at(shares, at[0], at[1])[0], classes)
+    return totals
+
+
+def main() -> None:
+    """Extract, score, print and track."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="CamVid in SegNet's layout")
+    parser.add_argument("--score", choices=("train", "val"), required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--blocks", type=int, nargs="+", default=[9])
+    parser.add_argument("--objective", nargs="*", default=[], help="overrides, for example objective.kind=kl")
+    parser.add_argument("--variants", nargs="+", default=["embeddings", "exact:0.5", "factored:0.5:384", "gradients"])
+    parser.add_argument("--patches", type=int, default=300, help="patches of one memory image")
+    parser.add_argument("--stride", type=int, default=1, help="take every n-th image")
+    parser.add_argument("--groups", type=int, default=6, help="letters of an id that name its group")
+    parser.add_argument("--k", type=int, default=30)
+    parser.add_argument("--temperature", type=float, default=0.02)
+    parser.add_argument("--out", type=Path, help="write the tracked table to this folder")
+    parser.add_argument("--name", default="ablation", help="name of the tracked table")
+    args = parser.parse_args()
+    data = {split: load_dataset(args.data, split=split) for split in ("train", "val")}
+    variants = [Variant.parse(text) for text in args.variants]
+    table = []
+    for block in args.blocks:
+        settings = [f"backbone.block={block}", *args.objective]
+        splits = ["train"] if args.score == "train" else ["train", "val"]
+        stem = "-".join(settings).replace("=", "_")
+        features = {s: extract(data[s], settings, data["train"], args.cache / f"{stem}-{s}.npz") for s in splits}
+        totals: dict[Variant, npt.NDArray[np.int64]] = {}
+        for fold in folds(args.score, data, args.groups, args.stride):
+            for variant, confusion in confusions(features, data, fold, variants, args).items():
+                totals[variant] = totals.get(variant, 0) + confusion
+        for variant, confusion in totals.items():
+            per_class = dict(zip(data["train"].classes.names, iou_per_class(confusion), strict=True))
+            rare = {name: f"{100 * per_class[name]:.1f}" for name in ("pole", "sign", "pedestrian", "bicyclist")}
+            miou = f"{100 * mean_iou(confusion):.2f}"
+            table.append({"block": block, "similarity": str(variant), "miou": miou, **rare})
+    note = f"Scored on {args.score}, every {args.stride}. image, {args.patches} patches an image, k {args.k}, T {args.temperature}."
+    write_table(args.name, table, folder=args.out, notes=[note])
+
+
+if __name__ == "__main__":
+    main()

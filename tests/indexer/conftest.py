@@ -1,0 +1,77 @@
+"""What the indexer's tests share: a recipe with a tiny random ViT, and a small labelled folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from indexer.datasets import Dataset, load_dataset
+from indexer.fungi import FungiExtractor
+from indexer.recipe import Recipe, load_recipe
+
+TINY = (
+    "backbone.model=test_vit",
+    "backbone.weights=random",
+    "image.size=[48,64]",
+    "features.projection_width=24",
+    "objective.head_width=16",
+    "objective.support_size=32",
+    "bank.max_patches=48",
+    "runtime.device=cpu",
+    "runtime.batch_size=2",
+)
+
+
+@pytest.fixture
+def tiny_recipe() -> Callable[..., Recipe]:
+    """``tiny_recipe("key=value", ...)``: a recipe with a tiny random ViT at 48 x 64."""
+
+    def make(*overrides: str) -> Recipe:
+        return load_recipe(None, [*TINY, *overrides])
+
+    return make
+
+
+@pytest.fixture
+def tiny_extractor(tiny_recipe: Callable[..., Recipe]) -> Callable[..., FungiExtractor]:
+    """``tiny_extractor("key=value", ...)``: an extractor of that recipe, fitted on random images."""
+
+    def make(*overrides: str) -> FungiExtractor:
+        extractor = FungiExtractor.create(tiny_recipe(*overrides))
+        images = torch.randn(4, 3, *extractor.recipe.image.size, generator=torch.Generator().manual_seed(1))
+        extractor.fit(lambda: images.split(2), images=4)
+        return extractor
+
+    return make
+
+
+@pytest.fixture
+def random_images() -> torch.Tensor:
+    """(4, 3, 48, 64) prepared images."""
+    return torch.randn(4, 3, 48, 64, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.fixture
+def labelled_folder(tmp_path: Path) -> Callable[..., Dataset]:
+    """``labelled_folder(images=6)``: a data set of noisy blocks of three classes, with ignored pixels."""
+
+    def make(images: int = 6, *, name: str = "data") -> Dataset:
+        root = tmp_path / name
+        for part in ("images", "masks"):
+            (root / part).mkdir(parents=True)
+        for number in range(images):
+            rng = np.random.default_rng(number)
+            mask = np.kron(rng.integers(0, 3, (4, 5)), np.ones((17, 19), int)).astype(np.uint8)
+            mask[:, :20] = 255 if number % 2 else mask[:, :20]
+            mask[0, :3] = (0, 1, 2)
+            photo = mask[:, :, None] % 3 * 80 + rng.integers(0, 60, (*mask.shape, 3))
+            Image.fromarray(photo.astype(np.uint8)).save(root / "images" / f"photo{number}.png")
+            Image.fromarray(mask).save(root / "masks" / f"photo{number}.png")
+        return load_dataset(root)
+
+    return make

@@ -1,0 +1,175 @@
+"""Recipes: YAML, overrides, and what an error says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from indexer.recipe import Recipe, dump_recipe, load_recipe, override_recipe, recipe_from_dict
+from retrieval.errors import ConfigError
+
+
+def test_defaults_are_a_recipe() -> None:
+    assert load_recipe() == Recipe()
+
+
+def test_file_and_overrides_merge(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("seed: 3\nfeatures: {kind: embeddings}\nimage: {size: [64, 96]}\n")
+    recipe = load_recipe(path, ["image.size=[32, 48]", "features.pca=8", "bank.max_patches=null"])
+    assert (recipe.seed, recipe.features.kind, recipe.features.pca) == (3, "embeddings", 8)
+    assert recipe.image.size == (32, 48)
+    assert recipe.bank.max_patches is None
+
+
+def test_dump_reads_back(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
+    recipe = tiny_recipe("bank.epochs=3", "features.whiten=half")
+    path = tmp_path / "dump.yaml"
+    path.write_text(dump_recipe(recipe))
+    assert load_recipe(path) == recipe
+    assert yaml.safe_load(path.read_text()).keys() == Recipe.model_fields.keys()
+
+
+def test_override_recipe_leaves_the_rest() -> None:
+    recipe = load_recipe(None, ["seed=5"])
+    changed = override_recipe(recipe, ["transfer.k=7"])
+    assert (changed.seed, changed.transfer.k, recipe.transfer.k) == (5, 7, 30)
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("features.knd", "features.kind"),
+        ("feature.kind", "features"),
+        ("max_patches", "bank.max_patches"),
+        ("bank.max_patchs", "bank.max_patches"),
+        ("bank.augmentation.jiter", "bank.augmentation.jitter"),
+        ("runtim", "runtime"),
+    ],
+)
+def test_unknown_key_names_the_nearest(key: str, nearest: str) -> None:
+    with pytest.raises(ConfigError, match=f"unknown key .*did you mean {nearest}\\?"):
+        load_recipe(None, [f"{key}=1"])
+
+
+def test_unknown_key_in_a_file_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "typo.yaml"
+    path.write_text("features:\n  kin: fungi\n")
+    with pytest.raises(ConfigError, match=r"typo\.yaml: unknown key features\.kin; did you mean features\.kind"):
+        load_recipe(path)
+
+
+def test_hopeless_key_points_to_help() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key zzzzqqqq; .*--help"):
+        load_recipe(None, ["zzzzqqqq=1"])
+
+
+@pytest.mark.parametrize("override", ["features.kind", "=3", "features.kind:embeddings"])
+def test_override_needs_key_and_value(override: str) -> None:
+    with pytest.raises(ConfigError, match="should be key=value"):
+        load_recipe(None, [override])
+
+
+def test_override_value_must_be_yaml() -> None:
+    with pytest.raises(ConfigError, match=r"image\.size=\[1.*no YAML"):
+        load_recipe(None, ["image.size=[1"])
+
+
+def test_override_cannot_go_below_a_value(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("seed: 1\n")
+    with pytest.raises(ConfigError, match="seed is a value, not a section"):
+        load_recipe(path, ["seed.deep=1"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "features.kind=pixels",
+        "features.gradient_weight=0",
+        "features.gradient_weight=.inf",
+        "objective.temperature=.nan",
+        "objective.keep=1.5",
+        "image.size=[48]",
+        "transfer.k=0",
+        "seed=many",
+        "bank.augmentation.scale=[0, 1]",
+        "bank.augmentation.scale=[2, 1]",
+        "index.engine=lucene",
+    ],
+)
+def test_impossible_values_are_refused_by_name(override: str) -> None:
+    with pytest.raises(ConfigError, match=override.partition("=")[0].replace(".", r"\.")):
+        load_recipe(None, [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("features: [", "cannot be read as YAML"),
+        ("- a\n- b\n", "a recipe is a mapping of sections, not list"),
+        ("features: fungi\n", "features is a section of settings"),
+        ("\x00", "cannot be read as YAML"),
+    ],
+)
+def test_malformed_files(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=rf"bad\.yaml: .*{message}"):
+        load_recipe(path)
+
+
+def test_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "empty.yaml"
+    path.write_text("# nothing\n")
+    assert load_recipe(path) == Recipe()
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.yaml: no such recipe"):
+        load_recipe(tmp_path / "absent.yaml")
+
+
+def test_shipped_recipe_is_found_by_name_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = tmp_path / "shipped"
+    shipped.mkdir()
+    (shipped / "known.yaml").write_text("seed: 9\n")
+    monkeypatch.setattr("indexer.recipe.config_folder", lambda: shipped)
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("known.yaml").seed == 9
+    assert load_recipe("configs/known.yaml").seed == 9
+    with pytest.raises(ConfigError, match=r"elsewhere/known\.yaml: no such recipe.*known\.yaml"):
+        load_recipe("elsewhere/known.yaml")
+
+
+def test_fingerprint_ignores_where_and_how_the_job_runs() -> None:
+    recipe = Recipe()
+    same = override_recipe(
+        recipe,
+        ["runtime.device=cpu", "runtime.batch_size=9", "transfer.k=90", "index.engine=exact"],
+    )
+    assert same.fingerprint() == recipe.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=1",
+        "backbone.block=3",
+        "image.fit=pad",
+        "features.pca=4",
+        "objective.tempered=true",
+        "bank.max_patches=7",
+        "bank.augmentation.jitter=0.3",
+    ],
+)
+def test_fingerprint_sees_what_decides_the_rows(override: str) -> None:
+    assert load_recipe(None, [override]).fingerprint() != Recipe().fingerprint()
+
+
+def test_recipe_from_dict_names_its_source() -> None:
+    with pytest.raises(ConfigError, match=r"manifest\.json: seed = 'x' does not fit"):
+        recipe_from_dict({"seed": "x"}, where="manifest.json")

@@ -1,0 +1,110 @@
+"""How an engine is chosen, and what is said when it cannot be had."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import retrieval
+from retrieval import GradientProduct, IndexSettings, Manifest, create_index
+from retrieval.errors import ConfigError, MissingExtraError
+from retrieval.faiss_index import choose_factory
+
+
+@pytest.mark.parametrize(
+    "rows, width, sample, factory",
+    [
+        (99_999, 768, 0, "Flat"),
+        (100_000, 768, 60_000, "IVF1265,PQ384x4fs,Refine(SQfp16)"),
+        (1_000_000, 384, 200_000, "IVF4000,PQ192x4fs,Refine(SQfp16)"),
+        (1_000_000, 384, 39_000, "IVF1000,PQ192x4fs,Refine(SQfp16)"),
+        (1_000_000, 384, 0, "IVF1,PQ192x4fs,Refine(SQfp16)"),
+        (100_000, 63, 60_000, "IVF1265,PQ21x4fs,Refine(SQfp16)"),
+        (100_000, 769, 60_000, "IVF1265,SQfp16"),
+        (100_000, 1, 60_000, "IVF1265,PQ1x4fs,Refine(SQfp16)"),
+    ],
+)
+def test_type_is_chosen_by_size(rows: int, width: int, sample: int, factory: str) -> None:
+    assert choose_factory(rows, width, sample) == factory
+
+
+@pytest.mark.parametrize(
+    "factory, rows, message",
+    [
+        ("IVF8,Nonsense", 300, "knows no index type"),
+        ("IVF8,PQ7x4fs", 300, "IVF8,PQ7x4fs"),
+        ("IVF500,Flat", 300, "cannot be trained on 300 vectors"),
+        ("IVF8,Flat", 0, "cannot be trained on 0 vectors"),
+    ],
+)
+def test_impossible_types_are_refused(
+    tmp_path: Path, manifest: Callable[..., Manifest], bank: Any, factory: str, rows: int, message: str
+) -> None:
+    pytest.importorskip("faiss")
+    settings = IndexSettings(engine="faiss", factory=factory)
+    with pytest.raises(ConfigError, match=message):
+        create_index(
+            tmp_path / "index",
+            manifest(),
+            rows=300,
+            sample=bank.vectors[:rows] if rows else None,
+            settings=settings,
+        )
+    assert not (tmp_path / "index").exists()
+
+
+def test_faiss_refuses_the_exact_gradient_similarity(
+    tmp_path: Path, manifest: Callable[..., Manifest]
+) -> None:
+    pytest.importorskip("faiss")
+    similarity = GradientProduct(4, 4, 5, 1.0)
+    with pytest.raises(ConfigError, match=r"index\.engine=exact"):
+        create_index(tmp_path / "index", manifest(similarity), rows=1, settings=IndexSettings(engine="faiss"))
+
+
+@pytest.mark.parametrize("error", [ImportError("no faiss"), RuntimeError("libcuda.so not found")])
+def test_missing_faiss_names_the_extra(
+    tmp_path: Path, manifest: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(importlib, "import_module", fail)
+    with pytest.raises(MissingExtraError, match=r"mycelia\[faiss-cpu\]"):
+        create_index(tmp_path / "index", manifest(), rows=1, settings=IndexSettings(engine="faiss"))
+
+
+def test_resolved_parameters_are_kept(tmp_path: Path, manifest: Callable[..., Manifest], bank: Any) -> None:
+    pytest.importorskip("faiss")
+    settings = IndexSettings(engine="faiss", factory="IVF8,Flat", nprobe=3, k_factor=5)
+    with create_index(tmp_path / "a", manifest(), rows=9, sample=bank.vectors, settings=settings) as index:
+        index.add(bank.vectors, bank.labels, bank.patches)
+        index.flush()
+    expected = {"kind": "faiss", "factory": "IVF8,Flat", "nprobe": 3, "k_factor": 5}
+    with retrieval.open_index(tmp_path / "a") as index:
+        assert index.manifest.engine == expected
+        index.remove(0)
+        index.flush()
+    assert retrieval.read_manifest(tmp_path / "a").engine == expected
+
+
+def test_exact_engine_stores_half_precision(
+    tmp_path: Path, manifest: Callable[..., Manifest], bank: Any
+) -> None:
+    with create_index(tmp_path / "a", manifest(), rows=300, settings=IndexSettings(engine="exact")) as index:
+        index.add(bank.vectors, bank.labels, bank.patches)
+        index.flush()
+        found = index.search(bank.vectors, 1)
+    assert np.load(tmp_path / "a" / "vectors.npy").dtype == np.float16
+    np.testing.assert_array_equal(found.ids[:, 0], np.arange(300))
+    np.testing.assert_allclose(found.similarities, 1, atol=1e-3)
+
+
+def test_exported_names_exist() -> None:
+    assert sorted(retrieval.__all__) == retrieval.__all__
+    assert all(hasattr(retrieval, name) for name in retrieval.__all__)
