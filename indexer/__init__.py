@@ -1,11 +1,16 @@
 """Images and masks in, an index of labelled patches out: features, memory bank, build."""
 
-from indexer.build import BuildReport, build_index
-from indexer.datasets import Dataset, Sample, load_dataset
-from indexer.defaults import default_recipe_path
-from indexer.fungi import FungiExtractor, open_extractor
-from indexer.images import read_image
-from indexer.recipe import Recipe, load_recipe
+from typing import TYPE_CHECKING
+
+from retrieval.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from indexer.build import BuildReport, build_index
+    from indexer.datasets import Dataset, Sample, load_dataset
+    from indexer.defaults import default_recipe_path
+    from indexer.fungi import FungiExtractor, open_extractor
+    from indexer.images import read_image
+    from indexer.recipe import Recipe, load_recipe
 
 __all__ = [
     "BuildReport",
@@ -20,3 +25,20 @@ __all__ = [
     "open_extractor",
     "read_image",
 ]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "BuildReport": "indexer.build",
+        "Dataset": "indexer.datasets",
+        "FungiExtractor": "indexer.fungi",
+        "Recipe": "indexer.recipe",
+        "Sample": "indexer.datasets",
+        "build_index": "indexer.build",
+        "default_recipe_path": "indexer.defaults",
+        "load_dataset": "indexer.datasets",
+        "load_recipe": "indexer.recipe",
+        "open_extractor": "indexer.fungi",
+        "read_image": "indexer.images",
+    },
+)

@@ -12,7 +12,8 @@ import importlib.metadata
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,12 @@ from indexer.memory_bank import choose_images
 from indexer.parts import BankJob, PartStore, compute_part, jobs_of
 from indexer.progress import track
 from indexer.recipe import Recipe
+from indexer.shards import Shard, check_shard, server_progress, shared_features
 from indexer.workspace import Workspace, check_free
 from retrieval import ImageRecord, Manifest, create_index
 from retrieval.errors import ConfigError, DataError, DatasetError
 from retrieval.files import atomic_write, storage_errors
+from retrieval.qdrant.server import ServerIndex
 
 #: Images whose patches fit the support bank and the PCA.
 FIT_IMAGES = 128
@@ -55,34 +58,51 @@ class BuildReport:
     seconds: float
 
 
-def build_index(dataset: Dataset, out: str | Path, *, recipe: Recipe, skip_bad: bool = False) -> BuildReport:
+def build_index(
+    dataset: Dataset, out: str | Path, *, recipe: Recipe, skip_bad: bool = False, shard: Shard | None = None
+) -> BuildReport:
     """Build the index of a labelled data set in the folder ``out``, or go on with a build that was stopped.
 
-    ``skip_bad`` goes on past images or masks that cannot be used and reports them. Raises
-    IndexExistsError where ``out`` is there already, IndexMismatchError where an unfinished build of
-    another recipe or data set is, DataError for a bad image or mask, StorageError for a full disk.
-    Whatever is raised, the parts that are done stay and the same call goes on from them.
+    With ``shard`` only its share of the images is described, into the collection of a Qdrant server
+    that the other shards fill too; ``out`` gets the shard's number appended, and the last shard to
+    finish completes the collection. ``skip_bad`` goes on past images or masks that cannot be used and
+    reports them. Raises IndexExistsError where ``out`` is there already, IndexMismatchError where an
+    unfinished build of another recipe or data set is, DataError for a bad image or mask,
+    StorageError for a full disk, ServerError. Whatever is raised, the parts that are done stay and
+    the same call goes on from them.
     """
     start = time.monotonic()
     check_engine(recipe)
-    jobs = jobs_of(choose_images(dataset, recipe.bank, seed=recipe.seed), recipe.bank.epochs)
-    check_free(Path(out))  # before the weights are fetched
+    out = Path(out)
+    everything = jobs_of(choose_images(dataset, recipe.bank, seed=recipe.seed), recipe.bank.epochs)
+    jobs = everything
+    if shard is not None:
+        check_shard(recipe)
+        out, jobs = shard.out(out), shard.jobs(everything)
+    check_free(out)  # before the weights are fetched
     extractor = FungiExtractor.create(recipe)
-    fingerprints = extractor.fingerprints
-    with Workspace.open(Path(out), fingerprints=fingerprints, dataset=dataset, jobs=jobs) as workspace:
-        fit_extractor(extractor, workspace, dataset, jobs, skip_bad=skip_bad)
+    manifest = _manifest(extractor, dataset)
+    with Workspace.open(out, fingerprints=extractor.fingerprints, dataset=dataset, jobs=jobs) as workspace:
+        path = workspace.folder / FEATURES_FILE
+        with shared_features(recipe, manifest, path) if shard is not None else nullcontext():
+            fit_extractor(extractor, workspace, dataset, everything, skip_bad=skip_bad)
+        if shard is not None:
+            extractor.load(path)
         store = PartStore(workspace.folder, jobs)
-        compute_parts(extractor, store, dataset, workspace, skip_bad=skip_bad)
-        rows = _assemble(extractor, store, workspace, dataset)
+        total = sum(job.epoch == 0 for job in everything)
+        compute_parts(extractor, store, dataset, workspace, total=total, skip_bad=skip_bad)
         images, bad = store.images, store.skipped
+        manifest = replace(manifest, counts={"images": images - len(bad)})
+        rows = _assemble(extractor, store, workspace, manifest, shard)
         workspace.publish()
     skipped = tuple(SkippedImage(id, reason) for id, reason in bad.items())
-    return BuildReport(Path(out), rows, images - len(skipped), skipped, time.monotonic() - start)
+    return BuildReport(out, rows, images - len(skipped), skipped, time.monotonic() - start)
 
 
 def package_versions() -> dict[str, str]:
     """Versions of what decides the numbers, for the manifest."""
-    names = ("mycelia", "torch", "timm", "numpy", "pillow", "faiss-cpu", "faiss-gpu")
+    engines = ("faiss-cpu", "faiss-gpu", "qdrant-client", "qdrant-edge-py")
+    names = ("mycelia", "torch", "timm", "numpy", "pillow", *engines)
     found = {}
     for name in names:
         try:
@@ -141,9 +161,15 @@ def fit_extractor(
 
 
 def compute_parts(
-    extractor: FungiExtractor, store: PartStore, dataset: Dataset, workspace: Workspace, *, skip_bad: bool
+    extractor: FungiExtractor,
+    store: PartStore,
+    dataset: Dataset,
+    workspace: Workspace,
+    *,
+    total: int,
+    skip_bad: bool,
 ) -> None:
-    """Compute every part that is not there yet."""
+    """Compute every part that is not there yet; ``total`` is the number of images of the whole bank."""
     jobs, done = store.jobs, store.done(skip_bad=skip_bad)
     finished = sum(len(part_jobs) for number, part_jobs in store.parts() if number in done)
     with track("memory bank", len(jobs), done=finished) as task:
@@ -154,25 +180,17 @@ def compute_parts(
                     dataset,
                     part_jobs,
                     workspace.thumbs,
-                    total=store.images,
+                    total=total,
                     skip_bad=skip_bad,
                     task=task,
                 )
                 store.write(number, part)
 
 
-def _assemble(extractor: FungiExtractor, store: PartStore, workspace: Workspace, dataset: Dataset) -> int:
-    """Engine, rows, images and manifest from the parts, in a fresh folder; the number of rows."""
-    rows, images = store.count_rows(), store.images - len(store.skipped)
-    if rows == 0:
-        reasons = "; ".join(list(store.skipped.values())[:3])
-        raise DatasetError(
-            f"{dataset.root}: no labelled patch was found in any image{': ' + reasons if reasons else ''}"
-        )
-    folder = workspace.fresh_index_folder()
-    recipe = extractor.recipe
-    manifest = Manifest(
-        recipe=recipe.model_dump(mode="json"),
+def _manifest(extractor: FungiExtractor, dataset: Dataset) -> Manifest:
+    """What the index will say of itself, without the counts."""
+    return Manifest(
+        recipe=extractor.recipe.model_dump(mode="json"),
         fingerprints=extractor.fingerprints,
         classes=dataset.classes,
         similarity=extractor.similarity,
@@ -183,8 +201,22 @@ def _assemble(extractor: FungiExtractor, store: PartStore, workspace: Workspace,
             "root": str(dataset.root),
         },
         packages=package_versions(),
-        counts={"images": images},
     )
+
+
+def _assemble(
+    extractor: FungiExtractor, store: PartStore, workspace: Workspace, manifest: Manifest, shard: Shard | None
+) -> int:
+    """Engine, rows, images and manifest from the parts, in a fresh folder; the number of rows."""
+    rows = store.count_rows()
+    if rows == 0 and shard is None:
+        reasons = "; ".join(list(store.skipped.values())[:3])
+        raise DatasetError(
+            f"{manifest.dataset['root']}: no labelled patch was found in any image"
+            f"{': ' + reasons if reasons else ''}"
+        )
+    folder = workspace.fresh_index_folder()
+    recipe = extractor.recipe
     with storage_errors(folder):
         shutil.copy2(workspace.folder / FEATURES_FILE, folder / FEATURES_FILE)
         (folder / workspace.thumbs.name).mkdir()
@@ -193,12 +225,18 @@ def _assemble(extractor: FungiExtractor, store: PartStore, workspace: Workspace,
         ):  # copytree would hide a full disk in an error of its own
             shutil.copy2(thumb, folder / workspace.thumbs.name / thumb.name)
     records: list[ImageRecord] = []
-    sample = store.training_sample(rows, TRAINING_ROWS, recipe.seed)
+    sample = store.training_sample(rows, TRAINING_ROWS, recipe.seed) if rows else None
     with create_index(folder, manifest, rows=rows, sample=sample, settings=recipe.index) as index:
         with track("index", rows) as task:
             for part in store.read_all():
+                index.describe(part.records)
                 index.add(part.vectors.astype(np.float32), part.labels, part.patches)
                 records += part.records
                 task.advance(len(part.patches))
-        index.flush(images=records)
+        if isinstance(index, ServerIndex):
+            index.shard = None if shard is None else (shard.number, shard.of)
+            with server_progress(index):
+                index.flush(images=records)
+        else:
+            index.flush(images=records)
     return rows

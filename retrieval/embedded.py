@@ -154,7 +154,7 @@ class EmbeddedIndex:
         self.close()
 
     def _find(self, queries: npt.NDArray[np.float32], k: int, filter: Filter | None) -> Hits:
-        """Similarities and ids (Q, k) of the nearest live rows; for an engine with filters of its own to replace."""
+        """Similarities and ids (Q, k) of the nearest live rows; replaced where an engine filters itself."""
         return self._engine.search(queries, k, self._rows.allowed(filter))
 
     def _check_vectors(self, vectors: npt.NDArray[np.float32]) -> None:

@@ -117,40 +117,53 @@ def create_index(
     settings = settings or IndexSettings()
     if has_manifest(folder):
         raise IndexExistsError(f"{folder} holds an index already; choose another folder or delete this one")
+    if settings.engine == "qdrant" and settings.qdrant.url is not None:
+        return ServerIndex.create(folder, manifest, settings.qdrant)
+    store = RowStore.create(folder, len(manifest.classes))
     engine: VectorEngine
+    if settings.engine == "qdrant":
+        edge = EdgeEngine.create(
+            folder, manifest.similarity, settings=settings.qdrant, rows=store, expected=rows
+        )
+        return EdgeIndex(folder, manifest, store, edge)
     if settings.engine == "exact":
         engine = ExactEngine.create(folder, manifest.similarity, dtype=settings.dtype, device=device)
     else:
         engine = FaissEngine.create(folder, manifest.similarity, settings=settings, rows=rows, sample=sample)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    return EmbeddedIndex(folder, manifest, RowStore.create(folder, len(manifest.classes)), engine)
+    return EmbeddedIndex(folder, manifest, store, engine)
 
 
 def open_index(folder: str | Path, *, verify: bool = False, device: str = "cpu") -> PatchIndex:
-    """Open the index in ``folder`` after checking it against its manifest.
+    """Open the index in ``folder``, or at ``qdrant://HOST:PORT/COLLECTION``, after checking its manifest.
 
     Sizes of all files and checksums of those up to 256 MB are compared, with ``verify`` all
     checksums. ``device`` is a torch device for the exact engine. Raises IndexFileError where there
     is no folder, IndexDamagedError, IndexMismatchError for a newer format or an unknown engine,
-    and MissingExtraError.
+    MissingExtraError, and ServerError where a Qdrant server is away.
     """
-    folder = Path(folder)
+    folder = local_folder(folder)
     finish_commit(folder)
     manifest = read_manifest(folder)
     verify_folder(folder, manifest, all_checksums=verify)
+    if manifest.engine.get("kind") == KIND_SERVER:
+        return ServerIndex.open(folder, manifest)
     rows = RowStore.open(folder, len(manifest.classes))
-    engine = _open_engine(folder, manifest, device)
+    engine = _open_engine(folder, manifest, rows, device)
     expected = manifest.counts.get("rows")
     if not len(rows) == len(engine) == expected:
+        engine.close()
         raise IndexDamagedError(
             f"{folder} holds {len(rows)} labels and {len(engine)} vectors, but its manifest counts "
             f"{expected} rows; {REPAIR}"
         )
+    if isinstance(engine, EdgeEngine):
+        return EdgeIndex(folder, manifest, rows, engine)
     return EmbeddedIndex(folder, manifest, rows, engine)
 
 
-def _open_engine(folder: Path, manifest: Manifest, device: str) -> VectorEngine:
+def _open_engine(folder: Path, manifest: Manifest, rows: RowStore, device: str) -> VectorEngine:
     parameters = manifest.engine
     try:
         if parameters["kind"] == "exact":
@@ -159,7 +172,9 @@ def _open_engine(folder: Path, manifest: Manifest, device: str) -> VectorEngine:
             )
         if parameters["kind"] == "faiss":
             return FaissEngine.open(folder, manifest.similarity, parameters)
-    except (KeyError, TypeError, ConfigError) as error:
+        if parameters["kind"] == KIND_EDGE:
+            return EdgeEngine.open(folder, manifest.similarity, parameters, rows=rows)
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise IndexDamagedError(
             f"the manifest in {folder} describes its engine incompletely ({error}); build the index again"
         ) from error

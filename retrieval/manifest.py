@@ -203,7 +203,7 @@ def verify_folder(folder: Path, manifest: Manifest, *, all_checksums: bool = Tru
 
 
 def _payload(folder: Path, manifest: Manifest) -> Iterator[Path]:
-    """Every file of an index but the manifest, an engine's older subfolders and what a crash may have left."""
+    """Every file of an index but the manifest, an engine's older subfolders and a crash's leftovers."""
     kept = manifest.engine.get("folder")
     for path in sorted(folder.rglob("*")):
         top = path.relative_to(folder).parts[0]

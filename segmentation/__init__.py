@@ -1,6 +1,21 @@
 """Neighbours -> masks -> score: segment photos with an index, and measure how well that goes."""
 
-from segmentation.evaluate import EvaluationReport, evaluate
-from segmentation.segmenter import Segmentation, Segmenter
+from typing import TYPE_CHECKING
+
+from retrieval.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from segmentation.evaluator import EvaluationReport, evaluate
+    from segmentation.segmenter import Segmentation, Segmenter
 
 __all__ = ["EvaluationReport", "Segmentation", "Segmenter", "evaluate"]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "EvaluationReport": "segmentation.evaluator",
+        "Segmentation": "segmentation.segmenter",
+        "Segmenter": "segmentation.segmenter",
+        "evaluate": "segmentation.evaluator",
+    },
+)

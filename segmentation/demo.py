@@ -17,7 +17,7 @@ from indexer.recipe import Recipe, load_recipe
 from retrieval.manifest import has_manifest
 from segmentation.demo_data import write_demo_dataset
 from segmentation.demo_picture import Panel, write_picture
-from segmentation.evaluate import EvaluationReport, evaluate
+from segmentation.evaluator import EvaluationReport, evaluate
 from segmentation.segmenter import Segmenter
 
 #: The recipe whose weights come from a package registry.

@@ -24,7 +24,7 @@ from indexer.datasets import Dataset
 from retrieval.errors import ConfigError
 from retrieval.files import PARTIAL, atomic_write, storage_errors
 from segmentation import render
-from segmentation.evaluate import EvaluationReport, ImageScore, column_table
+from segmentation.evaluator import EvaluationReport, ImageScore, column_table
 from segmentation.segmenter import Segmenter
 
 PAGE, DATA, CONFUSION, PICTURES = "index.html", "report.json", "confusion.png", "pictures"

@@ -14,7 +14,14 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from retrieval.engine import Hits
-from retrieval.errors import ConfigError, IndexDamagedError, IndexFileError, MissingExtraError, MyceliaError, StorageError
+from retrieval.errors import (
+    ConfigError,
+    IndexDamagedError,
+    IndexFileError,
+    MissingExtraError,
+    MyceliaError,
+    StorageError,
+)
 from retrieval.files import PARTIAL, storage_errors
 from retrieval.labels import RowStore
 from retrieval.manifest import GENERATION
@@ -52,12 +59,14 @@ class EdgeEngine:
     hidden by a filter until then. Payload: ``retrieval.qdrant.payload``.
     """
 
-    def __init__(self, folder: Path, settings: QdrantSettings, similarity: Similarity, rows: RowStore) -> None:
+    def __init__(
+        self, folder: Path, settings: QdrantSettings, similarity: Similarity, rows: RowStore
+    ) -> None:
         """Use :meth:`create` or :meth:`open`."""
         self._edge = load_edge()
         self._folder = folder
         self._settings = settings
-        self._width = _cosine_width(similarity)
+        self._width = cosine_width(similarity)
         self._rows = rows
         self._total = 0
         self._hidden: set[int] = set()
@@ -70,9 +79,10 @@ class EdgeEngine:
         cls, folder: Path, similarity: Similarity, *, settings: QdrantSettings, rows: RowStore, expected: int
     ) -> EdgeEngine:
         """An empty engine for ``expected`` rows. Raises ConfigError where they exceed the recipe's limits."""
+        load_edge()
+        _check_limits(settings, cosine_width(similarity), expected)
         engine = cls(folder, settings, similarity, rows)
         try:
-            engine._check_limits(expected)
             with engine._errors(), storage_errors(folder):
                 for stale in folder.glob(f"{GENERATION}*"):
                     shutil.rmtree(stale)
@@ -128,7 +138,7 @@ class EdgeEngine:
     def add(self, vectors: npt.NDArray[np.float32]) -> None:
         """Append vectors (n, D) float32 of rows that the row store has already."""
         edge, first = self._edge, self._total
-        self._check_limits(first + len(vectors))
+        _check_limits(self._settings, self._width, first + len(vectors))
         self._begin()
         ids = np.arange(first, first + len(vectors), dtype=np.int64)
         payloads = edge_payloads(self._rows.labels(ids), self._rows.patches(ids))
@@ -177,7 +187,7 @@ class EdgeEngine:
                 self._shard.optimize()
                 self._shard.flush()
                 self._shard.close()
-            self._load()  # Edge completes its own configuration file at the first load; the manifest sums it up
+            self._load()  # which completes Edge's own configuration file, before the manifest sums it up
         return []
 
     def committed(self) -> None:
@@ -202,7 +212,9 @@ class EdgeEngine:
 
     def _load(self) -> None:
         if not self._path.is_dir():
-            raise IndexDamagedError(f"{self._path} is missing; restore it from a copy or build the index again")
+            raise IndexDamagedError(
+                f"{self._path} is missing; restore it from a copy or build the index again"
+            )
         with self._errors():
             self._shard = self._edge.EdgeShard.load(str(self._path))
 
@@ -263,7 +275,9 @@ class EdgeEngine:
 
     def _index_payload(self) -> None:
         for field in (IMAGE, CLASS):
-            operation = self._edge.UpdateOperation.create_field_index(field, self._edge.PayloadSchemaType.Integer)
+            operation = self._edge.UpdateOperation.create_field_index(
+                field, self._edge.PayloadSchemaType.Integer
+            )
             self._shard.update(operation)
 
     def _query(self, queries: npt.NDArray[np.float32], k: int, condition: Any) -> Hits:
@@ -274,7 +288,9 @@ class EdgeEngine:
         block = np.ascontiguousarray(queries, dtype=np.float32)
         with self._errors():
             for start in range(0, len(block), step):
-                batch = self._edge.QueryBatchRequest([request(query) for query in block[start : start + step]])
+                batch = self._edge.QueryBatchRequest(
+                    [request(query) for query in block[start : start + step]]
+                )
                 for row, hits in enumerate(self._shard.query_batch(batch), start):
                     ids[row, : len(hits)] = [hit.id for hit in hits]
                     similarities[row, : len(hits)] = [hit.score for hit in hits]
@@ -284,7 +300,9 @@ class EdgeEngine:
         edge, chosen = self._edge, self._settings
         quantization = None
         if chosen.quantization != "none":
-            quantization = edge.QuantizationSearchParams(rescore=chosen.rescore, oversampling=chosen.oversampling)
+            quantization = edge.QuantizationSearchParams(
+                rescore=chosen.rescore, oversampling=chosen.oversampling
+            )
         params = edge.SearchParams(hnsw_ef=max(chosen.ef, limit), quantization=quantization)
 
         def request(query: npt.NDArray[np.float32]) -> Any:
@@ -305,25 +323,16 @@ class EdgeEngine:
         if filter.images is not None:
             must.append(edge.FieldCondition(IMAGE, match=edge.MatchAny([int(i) for i in filter.images])))
         if filter.not_images:
-            must_not.append(edge.FieldCondition(IMAGE, match=edge.MatchAny([int(i) for i in filter.not_images])))
+            must_not.append(
+                edge.FieldCondition(IMAGE, match=edge.MatchAny([int(i) for i in filter.not_images]))
+            )
         if filter.not_classes:
-            must_not.append(edge.FieldCondition(CLASS, match=edge.MatchAny([int(c) for c in filter.not_classes])))
+            must_not.append(
+                edge.FieldCondition(CLASS, match=edge.MatchAny([int(c) for c in filter.not_classes]))
+            )
         if self._hidden:
             must_not.append(edge.HasIdCondition(self._hidden))
         return edge.Filter(must=must, must_not=must_not) if must or must_not else None
-
-    def _check_limits(self, rows: int) -> None:
-        need, chosen = bytes_per_row(self._settings, self._width), self._settings
-        cases = (
-            ("memory", need.memory, chosen.memory_limit, "on_disk=true or a quantization"),
-            ("disk", need.disk, chosen.disk_limit, "datatype=float16"),
-        )
-        for name, each, limit, cure in cases:
-            if limit is not None and rows * each > limit * 1e6:
-                raise ConfigError(
-                    f"{rows} vectors of {self._width} numbers need about {rows * each / 1e6:.0f} MB of {name}, more "
-                    f"than index.qdrant.{name}_limit={limit}; raise it, keep fewer patches, or set index.qdrant.{cure}"
-                )
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -338,12 +347,28 @@ class EdgeEngine:
             text = " ".join(str(error).split())
             if any(sign in text for sign in (*_FULL_DISK, *_FORBIDDEN)):
                 raise StorageError(
-                    f"Qdrant Edge cannot write {self._path} ({text}); free some space or make the folder writable, "
-                    "and run the command again (what was committed is unchanged)"
+                    f"Qdrant Edge cannot write {self._path} ({text}); free some space or make the folder "
+                    "writable, and run the command again (what was committed is unchanged)"
                 ) from error
             raise IndexDamagedError(
-                f"Qdrant Edge cannot use {self._path} ({text}); restore it from a copy or build the index again"
+                f"Qdrant Edge cannot use {self._path} ({text}); restore it from a copy or build the index "
+                "again"
             ) from error
+
+
+def _check_limits(settings: QdrantSettings, width: int, rows: int) -> None:
+    """Raise ConfigError where ``rows`` would need more memory or disk than the recipe allows."""
+    need = bytes_per_row(settings, width)
+    cases = (
+        ("memory", need.memory, settings.memory_limit, "on_disk=true"),
+        ("disk", need.disk, settings.disk_limit, "datatype=float16"),
+    )
+    for name, each, limit, cure in cases:
+        if limit is not None and rows * each > limit * 1e6:
+            raise ConfigError(
+                f"{rows} vectors of {width} numbers need about {rows * each / 1e6:.0f} MB of {name}, more "
+                f"than index.qdrant.{name}_limit={limit}; raise it, keep fewer patches, or set index.qdrant.{cure}"
+            )
 
 
 def _quantization(edge: Any, chosen: QdrantSettings) -> Any:
@@ -359,7 +384,8 @@ def _quantization(edge: Any, chosen: QdrantSettings) -> Any:
     return None
 
 
-def _cosine_width(similarity: Similarity) -> int:
+def cosine_width(similarity: Similarity) -> int:
+    """The vectors' width; raises ConfigError for a similarity that is no inner product."""
     if isinstance(similarity, Cosine):
         return similarity.width
     raise ConfigError(
@@ -370,14 +396,14 @@ def _cosine_width(similarity: Similarity) -> int:
 
 def _lock(folder: Path) -> FileLock:
     """The folder's lock, taken; raises IndexFileError where another process has it."""
-    lock = FileLock(folder / f"edge.lock{PARTIAL}")
+    lock = FileLock(folder / f"edge-lock{PARTIAL}")
     try:
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
     except Timeout:
         raise IndexFileError(
-            f"{folder} is open in another process, and Qdrant Edge serves one process at a time; close that one, "
-            "or convert the index to faiss (`mycelia index convert`), which any number may read"
+            f"{folder} is open in another process, and Qdrant Edge serves one process at a time; close that "
+            "one, or convert the index to faiss (`mycelia index convert`), which any number may read"
         ) from None
     return lock

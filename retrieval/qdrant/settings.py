@@ -29,15 +29,23 @@ class QdrantSettings(BaseModel):
     )
     rescore: bool = Field(True, description="score the candidates of a quantised search by the full vectors")
     oversampling: float = Field(2.0, ge=1, description="candidates of a quantised search, times k")
-    on_disk: bool = Field(False, description="leave full vectors on disk; with quantization, memory has the small copy")
+    on_disk: bool = Field(
+        False, description="leave full vectors on disk; with quantization, memory has the small copy"
+    )
 
     m: int = Field(16, ge=2, description="HNSW: links of a node")
     ef_construct: int = Field(128, ge=4, description="HNSW: candidates while building")
     ef: int = Field(128, ge=1, description="HNSW: candidates while searching; at least k are taken")
-    full_scan_threshold: int = Field(10_000, ge=10, description="KB of vectors below which a plain scan is used")
+    full_scan_threshold: int = Field(
+        10_000, ge=10, description="KB of vectors below which a plain scan is used"
+    )
     threads: int = Field(0, ge=0, description="embedded: threads that build and search; 0: as many as cores")
-    memory_limit: int | None = Field(None, ge=1, description="embedded: MB of memory the vectors may need (estimated)")
-    disk_limit: int | None = Field(None, ge=1, description="embedded: MB of disk the vectors may need (estimated)")
+    memory_limit: int | None = Field(
+        None, ge=1, description="embedded: MB of memory the vectors may need (estimated)"
+    )
+    disk_limit: int | None = Field(
+        None, ge=1, description="embedded: MB of disk the vectors may need (estimated)"
+    )
 
     shard_number: int | None = Field(None, ge=1, description="server: shards; one a node when empty")
     replication_factor: int = Field(1, ge=1, description="server: copies of each shard")
@@ -47,7 +55,9 @@ class QdrantSettings(BaseModel):
     timeout: int = Field(60, ge=1, description="server: seconds for one request, its repetitions included")
     attempts: int = Field(5, ge=1, le=5, description="server: how often a request is sent before giving up")
     batch_points: int = Field(1024, ge=1, description="server: points of one upload request")
-    batch_bytes: int = Field(4_000_000, ge=1024, lt=5_000_000, description="server: bytes of one upload request")
+    batch_bytes: int = Field(
+        4_000_000, ge=1024, lt=5_000_000, description="server: bytes of one upload request"
+    )
     query_batch: int = Field(64, ge=1, description="queries of one search request")
 
     @field_validator("url")

@@ -14,7 +14,7 @@ _QUANTIZED_BYTES = {"none": 0.0, "scalar": 1.0, "binary": 1 / 8, "product": 1 / 
 #: Id, version and the two indexed payload fields of a point, in memory (measured with the embedded engine).
 _POINT_BYTES = 40.0
 
-#: A link of an HNSW node takes four bytes; the ground layer has 2 m of them, the layers above about a tenth more.
+#: A link of an HNSW node takes four bytes; the ground layer has 2 m of them, those above a tenth more.
 _LINK_BYTES, _UPPER_LAYERS = 4.0, 1.1
 
 

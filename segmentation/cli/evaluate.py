@@ -27,14 +27,14 @@ from segmentation.cli.console import count_of, format_percent, say, say_skipped,
 
 if TYPE_CHECKING:
     from indexer.recipe import Recipe
-    from segmentation.evaluate import EvaluationReport
+    from segmentation.evaluator import EvaluationReport
 
 #: Sections of the recipe that may differ from what built the index.
 FREE_SECTIONS = ("transfer", "runtime")
 
 
 class Protocol(str, Enum):
-    """How to score; see ``segmentation.evaluate``."""
+    """How to score; see ``segmentation.evaluator``."""
 
     standard = "standard"
     hummingbird = "hummingbird"
@@ -74,7 +74,7 @@ def evaluate(
     recipe = override_recipe(_built_with(index), changes)
     dataset = read_dataset(data, split=split, format=format, subset=subset)
 
-    from segmentation.evaluate import evaluate as run
+    from segmentation.evaluator import evaluate as run
     from segmentation.report import check_report_folder, write_report
     from segmentation.segmenter import Segmenter
 

@@ -44,7 +44,9 @@ def build(
     subset: Subset = None,
     engine: Annotated[
         str | None,
-        typer.Option("--engine", help="Search engine: exact or faiss (short for index.engine=...)."),
+        typer.Option(
+            "--engine", help="Search engine, exact or faiss for example (short for index.engine=...)."
+        ),
     ] = None,
     skip_bad: SkipBad = False,
 ) -> None:

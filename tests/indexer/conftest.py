@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from indexer import parts
 from indexer.datasets import Dataset, load_dataset
 from indexer.fungi import FungiExtractor
 from indexer.recipe import Recipe, load_recipe
@@ -67,7 +68,7 @@ def labelled_folder(tmp_path: Path) -> Callable[..., Dataset]:
         for number in range(images):
             rng = np.random.default_rng(number)
             mask = np.kron(rng.integers(0, 3, (4, 5)), np.ones((17, 19), int)).astype(np.uint8)
-            mask[:, :20] = 255 if number % 2 else mask[:, :20]
+            mask[:, :30] = 255 if number % 2 else mask[:, :30]
             mask[0, :3] = (0, 1, 2)
             photo = mask[:, :, None] % 3 * 80 + rng.integers(0, 60, (*mask.shape, 3))
             Image.fromarray(photo.astype(np.uint8)).save(root / "images" / f"photo{number}.png")
@@ -75,3 +76,9 @@ def labelled_folder(tmp_path: Path) -> Callable[..., Dataset]:
         return load_dataset(root)
 
     return make
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds work in parts of two images, so that six images are three parts."""
+    monkeypatch.setattr(parts, "PART_IMAGES", 2)

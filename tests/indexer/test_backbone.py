@@ -123,9 +123,9 @@ def test_the_model_is_asked_for_its_card() -> None:
 def test_hooks_are_gone_after_a_cut() -> None:
     backbone = make()
     backbone.cut(pictures())
-    assert not any(
-        module._forward_pre_hooks for module in backbone._model.modules()
-    ), "a hook left behind would slow or break the next pass"
+    assert not any(module._forward_pre_hooks for module in backbone._model.modules()), (
+        "a hook left behind would slow or break the next pass"
+    )
 
 
 def test_position_embeddings_are_resampled() -> None:
@@ -151,13 +151,17 @@ def test_the_fingerprint_is_of_the_weights_not_of_the_size() -> None:
     [((50, 64), r"\[48,64\]"), ((48, 60), r"\[48,64\]"), ((3, 100), r"\[16,96\]"), ((0, 64), r"\[16,64\]")],
 )
 def test_size_that_is_no_multiple_names_the_nearest(size: tuple[int, int], nearest: str) -> None:
-    with pytest.raises(ConfigError, match=rf"no multiple of the patch size \[16, 16\]; .*image\.size={nearest}"):
+    with pytest.raises(
+        ConfigError, match=rf"no multiple of the patch size \[16, 16\]; .*image\.size={nearest}"
+    ):
         make(size=size)
 
 
 @pytest.mark.parametrize("block", [6, -7])
 def test_block_that_is_not_there(block: int) -> None:
-    with pytest.raises(ConfigError, match=rf"backbone\.block {block} does not exist: the model has blocks 0\.\.5"):
+    with pytest.raises(
+        ConfigError, match=rf"backbone\.block {block} does not exist: the model has blocks 0\.\.5"
+    ):
         make(block=block)
 
 

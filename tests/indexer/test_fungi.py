@@ -41,7 +41,11 @@ def gradients_by_autograd(extractor: FungiExtractor, images: Tensor) -> tuple[Te
         projected = torch.einsum("noi,ni->no", weights, activation) + biases
         x = residual + block.ls1(projected)
         y = x + block.ls2(block.mlp(block.norm2(x)))
-        e = F.layer_norm(y, y.shape[-1:], eps=1e-6) if backbone._plain else deepcopy(backbone._norm).double()(y)
+        e = (
+            F.layer_norm(y, y.shape[-1:], eps=1e-6)
+            if backbone._plain
+            else deepcopy(backbone._norm).double()(y)
+        )
         z = F.normalize(e @ tensors["head_weight"].T + tensors["head_bias"], dim=-1)
         if objective.kind == "kl":
             shares = torch.softmax(z / objective.temperature, dim=-1)
@@ -59,7 +63,9 @@ def _infonce(
 ) -> Tensor:
     support = tensors["support"]
     latents = F.normalize(support @ tensors["head_weight"].T + tensors["head_bias"], dim=-1)
-    near = [(F.normalize(token, dim=0) @ support.T).argsort(descending=True)[:neighbours] for token in e.detach()]
+    near = [
+        (F.normalize(token, dim=0) @ support.T).argsort(descending=True)[:neighbours] for token in e.detach()
+    ]
     negatives = latents[torch.cat(near)]
     divisor, losses = (tau if tempered else 1.0), []
     for t in range(len(z)):
@@ -155,7 +161,9 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_batch_gives_what_its_images_give(kind: str, tiny_extractor: Extractor, random_images: Tensor) -> None:
+def test_a_batch_gives_what_its_images_give(
+    kind: str, tiny_extractor: Extractor, random_images: Tensor
+) -> None:
     extractor = tiny_extractor(*KINDS[kind])
     together = extractor.extract(random_images)
     alone = torch.cat([extractor.extract(image[None]) for image in random_images])
@@ -246,7 +254,9 @@ def test_open_extractor_is_the_one_that_was_stored(
 ) -> None:
     extractor = tiny_extractor("features.pca=10")
     (tmp_path / FEATURES_FILE).write_bytes(extractor.to_bytes())
-    opened = open_extractor(tmp_path, manifest_of(extractor), runtime=RuntimeSettings(device="cpu", batch_size=1))
+    opened = open_extractor(
+        tmp_path, manifest_of(extractor), runtime=RuntimeSettings(device="cpu", batch_size=1)
+    )
     assert torch.equal(opened.extract(random_images), extractor.extract(random_images))
     assert opened.recipe.runtime.batch_size == 1
 

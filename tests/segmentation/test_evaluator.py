@@ -11,7 +11,7 @@ from indexer.images import make_geometry
 from retrieval.classes import ClassInfo, ClassMap
 from retrieval.errors import ConfigError, DatasetError, IndexMismatchError, MaskError
 from segmentation import evaluate
-from segmentation.evaluate import truth_at_input
+from segmentation.evaluator import truth_at_input
 
 
 @pytest.fixture

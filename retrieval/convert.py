@@ -1,0 +1,100 @@
+"""From one engine to another: the rows of an index, streamed into a new one."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from retrieval import exact, faiss_index
+from retrieval.errors import IndexExistsError
+from retrieval.files import PARTIAL, PENDING, storage_errors
+from retrieval.images import IMAGES, ImageRecord, read_images
+from retrieval.index import PatchIndex, create_index, open_index
+from retrieval.labels import LABELS, PATCHES, REMOVED
+from retrieval.manifest import GENERATION, MANIFEST
+from retrieval.qdrant.locate import local_folder
+from retrieval.settings import IndexSettings
+
+#: Rows that train the quantisers of the new engine at most.
+TRAINING_ROWS = 65_536
+
+#: Called with the number of rows done since the last call.
+Advance = Callable[[int], None]
+
+#: Files that a row store or an engine makes anew.
+_OWN = (MANIFEST, IMAGES, LABELS, PATCHES, REMOVED, exact.VECTORS, faiss_index.VECTORS)
+
+
+def convert_index(
+    source: str | Path,
+    out: str | Path,
+    *,
+    settings: IndexSettings,
+    advance: Advance = lambda rows: None,
+) -> int:
+    """Copy the live rows of the index ``source`` into a new one in ``out``; returns how many.
+
+    ``settings`` choose the new engine, ``advance`` hears of rows as they are done. Vectors are
+    copied as the old engine holds them, so what it rounded stays rounded. Row ids are given anew
+    and removed rows are left behind; everything else (images, features, thumbnails) comes along.
+    ``out`` appears once it is complete. Raises IndexExistsError and what opening and creating do.
+    """
+    out, folder = Path(out), local_folder(source)
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise IndexExistsError(f"{out} is there already; choose another --out or delete it first")
+    work = out.with_name(f"{out.name}.partial")
+    with storage_errors(out.parent):
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+    with open_index(folder) as index:
+        with storage_errors(work):
+            _copy_files(folder, work)
+        records = read_images(folder) if (folder / IMAGES).exists() else []
+        rows = _copy_rows(index, work, records, settings, advance)
+    with storage_errors(out.parent):
+        if out.is_dir():
+            out.rmdir()
+        work.replace(out)
+    return rows
+
+
+def _copy_files(folder: Path, work: Path) -> None:
+    """Everything in the folder that is neither the engine's nor the row store's."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.name.startswith(GENERATION):
+            shutil.copytree(path, work / path.name)
+        elif path.is_file() and path.name not in _OWN and path.suffix not in (PENDING, PARTIAL):
+            shutil.copy2(path, work / path.name)
+
+
+def _copy_rows(
+    index: PatchIndex, work: Path, records: list[ImageRecord], settings: IndexSettings, advance: Advance
+) -> int:
+    rows, manifest = len(index), index.manifest
+    counts = {name: count for name, count in manifest.counts.items() if name not in ("rows", "removed")}
+    recipe = {**manifest.recipe, "index": settings.model_dump(mode="json")}
+    manifest = replace(manifest, recipe=recipe, counts=counts, engine={}, files={})
+    sample = _sample(index, rows) if settings.engine == "faiss" else None
+    with create_index(work, manifest, rows=rows, sample=sample, settings=settings) as target:
+        target.describe(records)
+        for block in index.stream():
+            target.add(block.vectors, block.labels, block.patches)
+            advance(len(block))
+        target.flush(images=records)
+    return rows
+
+
+def _sample(index: PatchIndex, rows: int) -> npt.NDArray[np.float32]:
+    """Evenly spaced vectors, at most TRAINING_ROWS of them: (n, D) float32."""
+    step = max(1, math.ceil(rows / TRAINING_ROWS))
+    chosen, seen = [np.empty((0, index.similarity.width), np.float32)], 0
+    for block in index.stream():
+        chosen.append(block.vectors[-seen % step :: step])
+        seen += len(block)
+    return np.concatenate(chosen)
