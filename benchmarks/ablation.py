@@ -131,7 +131,9 @@ def extract(dataset: Dataset, settings: list[str], fit_on: Dataset, cache: Path)
 
     def batches() -> Iterator[Tensor]:
         for start in range(0, len(chosen), BATCH):
-            yield torch.stack([extractor.prepare(fit_on.read(s)[0])[0] for s in chosen[start : start + BATCH]])
+            yield torch.stack(
+                [extractor.prepare(fit_on.read(s)[0])[0] for s in chosen[start : start + BATCH]]
+            )
 
     extractor.fit(batches, images=len(chosen))
     collected: list[tuple[npt.NDArray[np.float16], ...]] = []
@@ -143,11 +145,15 @@ def extract(dataset: Dataset, settings: list[str], fit_on: Dataset, cache: Path)
                 image, columns = dataset.read(sample)
                 tensor, geometry = extractor.prepare(image)
                 tensors.append(tensor)
-                counts.append(patch_labels(columns, geometry, extractor.patch_size, classes=len(dataset.classes)))
+                counts.append(
+                    patch_labels(columns, geometry, extractor.patch_size, classes=len(dataset.classes))
+                )
                 task.advance()
             parts = extractor.patch_gradients(torch.stack(tensors))
             gradients = F.normalize(parts.gradients, dim=-1, eps=1e-30)  # float16 would lose their scale
-            collected.append(tuple(x.half().numpy() for x in (parts.embeddings, gradients, parts.activations)))
+            collected.append(
+                tuple(x.half().numpy() for x in (parts.embeddings, gradients, parts.activations))
+            )
     e, g, a = (np.concatenate(arrays) for arrays in zip(*collected, strict=True))
     features = Features(e, g, a, np.stack(counts))
     cache.parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +175,11 @@ def folds(score: str, data: dict[str, Dataset], groups: int, stride: int) -> Ite
 
 
 def confusions(
-    features: dict[str, Features], data: dict[str, Dataset], fold: Fold, variants: list[Variant], args: argparse.Namespace
+    features: dict[str, Features],
+    data: dict[str, Dataset],
+    fold: Fold,
+    variants: list[Variant],
+    args: argparse.Namespace,
 ) -> dict[Variant, npt.NDArray[np.int64]]:
     """A confusion matrix per variant, over the images of one fold."""
     (bank_split, bank_images), (query_split, query_images) = fold
@@ -184,9 +194,9 @@ def confusions(
     projected = {variant: variant.project(bank) for variant in variants}
     classes = bank_labels.shape[1]
     totals = {variant: np.zeros((classes, classes), np.int64) for variant in variants}
-    extractor_recipe = load_recipe("camvid.yaml")
-    patch, size = 14, extractor_recipe.image.size
-    grid = (size[0] // patch, size[1] // patch)
+    height, width = load_recipe("camvid.yaml").image.size
+    rows_of_grid = round((asked.counts.shape[1] * height / width) ** 0.5)
+    grid = (rows_of_grid, asked.counts.shape[1] // rows_of_grid)
     for image in query_images:
         truth = data[query_split].read_mask(data[query_split].samples[image])
         at = [(np.arange(n) + 0.5) / n * g - 0.5 for n, g in zip(truth.shape, grid, strict=True)]
@@ -201,13 +211,17 @@ def confusions(
 
 def main() -> None:
     """Extract, score, print and track."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path, help="CamVid in SegNet's layout")
     parser.add_argument("--score", choices=("train", "val"), required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--blocks", type=int, nargs="+", default=[9])
     parser.add_argument("--objective", nargs="*", default=[], help="overrides, for example objective.kind=kl")
-    parser.add_argument("--variants", nargs="+", default=["embeddings", "exact:0.5", "factored:0.5:384", "gradients"])
+    parser.add_argument(
+        "--variants", nargs="+", default=["embeddings", "exact:0.5", "factored:0.5:384", "gradients"]
+    )
     parser.add_argument("--patches", type=int, default=300, help="patches of one memory image")
     parser.add_argument("--stride", type=int, default=1, help="take every n-th image")
     parser.add_argument("--groups", type=int, default=6, help="letters of an id that name its group")
@@ -223,14 +237,18 @@ def main() -> None:
         settings = [f"backbone.block={block}", *args.objective]
         splits = ["train"] if args.score == "train" else ["train", "val"]
         stem = "-".join(settings).replace("=", "_")
-        features = {s: extract(data[s], settings, data["train"], args.cache / f"{stem}-{s}.npz") for s in splits}
+        features = {
+            s: extract(data[s], settings, data["train"], args.cache / f"{stem}-{s}.npz") for s in splits
+        }
         totals: dict[Variant, npt.NDArray[np.int64]] = {}
         for fold in folds(args.score, data, args.groups, args.stride):
             for variant, confusion in confusions(features, data, fold, variants, args).items():
                 totals[variant] = totals.get(variant, 0) + confusion
         for variant, confusion in totals.items():
             per_class = dict(zip(data["train"].classes.names, iou_per_class(confusion), strict=True))
-            rare = {name: f"{100 * per_class[name]:.1f}" for name in ("pole", "sign", "pedestrian", "bicyclist")}
+            rare = {
+                name: f"{100 * per_class[name]:.1f}" for name in ("pole", "sign", "pedestrian", "bicyclist")
+            }
             miou = f"{100 * mean_iou(confusion):.2f}"
             table.append({"block": block, "similarity": str(variant), "miou": miou, **rare})
     note = f"Scored on {args.score}, every {args.stride}. image, {args.patches} patches an image, k {args.k}, T {args.temperature}."

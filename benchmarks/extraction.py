@@ -63,7 +63,9 @@ def peak_memory(kind: str) -> float:
 
 def main() -> None:
     """Measure, print, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=24, help="turns that count")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--out", type=Path, help="write the tracked table to this folder")
@@ -83,7 +85,9 @@ def main() -> None:
     ]
     write_table("extraction", rows, folder=arguments.out)
     if arguments.json:
-        figures = {f"{kind}_ips": speed[kind] for kind in KINDS} | {f"{kind}_peak_mib": memory[kind] for kind in KINDS}
+        figures = {f"{kind}_ips": speed[kind] for kind in KINDS} | {
+            f"{kind}_peak_mib": memory[kind] for kind in KINDS
+        }
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 

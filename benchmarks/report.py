@@ -1,4 +1,4 @@
-"""What every benchmark prints and tracks: a table, and the machine, versions, commit and command behind it."""
+"""What every benchmark prints and tracks: a table, and the machine, commit and command behind it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,15 @@ Row = Mapping[str, object]
 
 def provenance() -> dict[str, str]:
     """Command, commit, date, machine and versions."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    changed = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "timm", "numpy", "faiss-cpu")]
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False
+    )
+    versions = [
+        f"{name} {importlib.metadata.version(name)}" for name in ("torch", "timm", "numpy", "faiss-cpu")
+    ]
     return {
         "command": shlex.join(["python", *sys.argv]),
         "commit": (commit.stdout.strip() or "unknown") + (" with changes" if changed.stdout.strip() else ""),

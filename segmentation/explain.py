@@ -78,8 +78,8 @@ class VoteBook:
         return Vote(record.id, record.path, (row, col), box, similarity, weight, self._named(label))
 
     def _box(self, record: ImageRecord, row: int, col: int) -> Box:
-        settings = self._recipe.image
-        geometry = make_geometry((record.height, record.width), settings.size, fit=settings.fit, box=record.box)
+        settings, source = self._recipe.image, (record.height, record.width)
+        geometry = make_geometry(source, settings.size, fit=settings.fit, box=record.box)
         return geometry.patch_box(row, col, self._patch_size)
 
     def _named(self, label: npt.NDArray[np.uint8]) -> dict[str, float]:
