@@ -251,7 +251,10 @@ def main() -> None:
             }
             miou = f"{100 * mean_iou(confusion):.2f}"
             table.append({"block": block, "similarity": str(variant), "miou": miou, **rare})
-    note = f"Scored on {args.score}, every {args.stride}. image, {args.patches} patches an image, k {args.k}, T {args.temperature}."
+    note = (
+        f"Scored on {args.score}, every {args.stride}. image, {args.patches} patches an image, "
+        f"k {args.k}, T {args.temperature}."
+    )
     write_table(args.name, table, folder=args.out, notes=[note])
 
 

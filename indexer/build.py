@@ -26,10 +26,11 @@ from indexer.memory_bank import choose_images
 from indexer.parts import BankJob, PartStore, compute_part, jobs_of
 from indexer.progress import track
 from indexer.recipe import Recipe
-from indexer.shards import Shard, check_shard, server_progress, shared_features
+from indexer.shards import Shard, check_shard, reach_engine, server_progress, shared_features
 from indexer.workspace import Workspace, check_free
 from retrieval import ImageRecord, Manifest, create_index
 from retrieval.errors import ConfigError, DataError, DatasetError
+from retrieval.faiss_index import load_faiss
 from retrieval.files import atomic_write, storage_errors
 from retrieval.qdrant.server import ServerIndex
 
@@ -74,14 +75,18 @@ def build_index(
     start = time.monotonic()
     check_engine(recipe)
     out = Path(out)
-    everything = jobs_of(choose_images(dataset, recipe.bank, seed=recipe.seed), recipe.bank.epochs)
+    samples = choose_images(dataset, recipe.bank, seed=recipe.seed)
+    everything = jobs_of(samples, recipe.bank.epochs)
     jobs = everything
     if shard is not None:
         check_shard(recipe)
         out, jobs = shard.out(out), shard.jobs(everything)
     check_free(out)  # before the weights are fetched
+    if not skip_bad:
+        replace(dataset, samples=tuple(samples)).check_files()
     extractor = FungiExtractor.create(recipe)
     manifest = _manifest(extractor, dataset)
+    reach_engine(recipe, manifest)
     with Workspace.open(out, fingerprints=extractor.fingerprints, dataset=dataset, jobs=jobs) as workspace:
         path = workspace.folder / FEATURES_FILE
         with shared_features(recipe, manifest, path) if shard is not None else nullcontext():
@@ -113,7 +118,10 @@ def package_versions() -> dict[str, str]:
 
 
 def check_engine(recipe: Recipe) -> None:
-    """Raise ConfigError for settings that no engine can serve, before any work is done."""
+    """Raise ConfigError for settings that no engine can serve, before any work is done.
+
+    Raises MissingExtraError where FAISS is asked for and not installed.
+    """
     features = recipe.features
     if features.kind == "fungi" and features.projection == "none":
         if features.pca is not None:
@@ -125,6 +133,8 @@ def check_engine(recipe: Recipe) -> None:
                 f"features.projection=none needs index.engine=exact, not {recipe.index.engine}: "
                 "its similarity is no inner product"
             )
+    if recipe.index.engine == "faiss":
+        load_faiss()
 
 
 def fit_extractor(
@@ -220,12 +230,12 @@ def _assemble(
     with storage_errors(folder):
         shutil.copy2(workspace.folder / FEATURES_FILE, folder / FEATURES_FILE)
         (folder / workspace.thumbs.name).mkdir()
-        for thumb in sorted(
-            workspace.thumbs.iterdir()
-        ):  # copytree would hide a full disk in an error of its own
+        # one by one: copytree would hide a full disk in an error of its own
+        for thumb in sorted(workspace.thumbs.iterdir()):
             shutil.copy2(thumb, folder / workspace.thumbs.name / thumb.name)
     records: list[ImageRecord] = []
-    sample = store.training_sample(rows, TRAINING_ROWS, recipe.seed) if rows else None
+    trained = recipe.index.engine == "faiss" and rows > 0
+    sample = store.training_sample(rows, TRAINING_ROWS, recipe.seed) if trained else None
     with create_index(folder, manifest, rows=rows, sample=sample, settings=recipe.index) as index:
         with track("index", rows) as task:
             for part in store.read_all():

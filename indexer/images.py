@@ -271,6 +271,10 @@ class Geometry:
         )
         return rows, cols
 
+    def content_grid(self, patch_size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of the patch grid that see some of the image; beyond them is padding alone."""
+        return -(-self.content[0] // patch_size[0]), -(-self.content[1] // patch_size[1])
+
     def patch_box(self, row: int, col: int, patch_size: tuple[int, int]) -> Box:
         """What the patch at grid (row, col) sees: (top, left, bottom, right), float source pixels.
 

@@ -177,17 +177,10 @@ def compute_part(
     Thumbnails of first-epoch images are written to ``thumbs``. Raises DataError for a bad image or
     mask unless ``skip_bad``.
     """
-    recipe = extractor.recipe
-    limit = patches_per_image(recipe.bank, images=total, tokens=extractor.grid[0] * extractor.grid[1])
-    width = extractor.similarity.width
-    part = Part(
-        np.empty((0, width), np.float16),
-        np.empty((0, len(dataset.classes)), np.uint8),
-        np.empty((0, 3), np.int32),
-        [],
-        {},
-    )
-    blocks: list[tuple[npt.NDArray[np.float16], npt.NDArray[np.uint8], npt.NDArray[np.int32]]] = []
+    recipe, tokens = extractor.recipe, extractor.backbone.tokens
+    limit = patches_per_image(recipe.bank, images=total, tokens=tokens)
+    found = [_empty_part(extractor.similarity.width, len(dataset.classes))]
+    skipped: dict[str, str] = {}
     batch: list[_Prepared] = []
     for position, job in enumerate(jobs):
         try:
@@ -195,20 +188,30 @@ def compute_part(
         except DataError as error:
             if not skip_bad:
                 raise
-            part.skipped[job.sample.id] = str(error)
+            skipped[job.sample.id] = str(error)
         if batch and (len(batch) == recipe.runtime.batch_size or position == len(jobs) - 1):
             vectors = extractor.extract(torch.stack([item.tensor for item in batch])).numpy()
             for item, rows in zip(batch, vectors, strict=True):
-                blocks.append(_select(extractor, item, rows, limit))
-                part.records.append(_record(item, len(blocks[-1][2])))
+                found.append(_select(extractor, item, rows, limit))
                 _write_thumb(item, thumbs)
             batch = []
         task.advance()
-    if blocks:
-        part.vectors, part.labels, part.patches = (
-            np.concatenate(arrays) for arrays in zip(*blocks, strict=True)
-        )
-    return part
+    return _join(found, skipped)
+
+
+def _empty_part(width: int, classes: int) -> Part:
+    vectors, labels = np.empty((0, width), np.float16), np.empty((0, classes), np.uint8)
+    return Part(vectors, labels, np.empty((0, 3), np.int32), [], {})
+
+
+def _join(parts: Sequence[Part], skipped: dict[str, str]) -> Part:
+    return Part(
+        np.concatenate([part.vectors for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.patches for part in parts]),
+        [record for part in parts for record in part.records],
+        skipped,
+    )
 
 
 def _prepare(extractor: FungiExtractor, dataset: Dataset, job: BankJob) -> _Prepared:
@@ -226,15 +229,14 @@ def _prepare(extractor: FungiExtractor, dataset: Dataset, job: BankJob) -> _Prep
     return _Prepared(job, extractor.prepare(seen, geometry)[0], geometry, counts, image)
 
 
-def _select(
-    extractor: FungiExtractor, item: _Prepared, vectors: npt.NDArray[np.float32], limit: int
-) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
-    """The rows that one image gives: vectors, labels and patches of the chosen positions."""
+def _select(extractor: FungiExtractor, item: _Prepared, vectors: npt.NDArray[np.float32], limit: int) -> Part:
+    """The rows that one image gives, out of the vectors (T, D) of all its patches."""
     generator = generator_for(extractor.recipe.seed, "patches", item.job.sample.id, item.job.epoch)
     kept = choose_patches(item.counts, limit, generator)
     rows, cols = np.divmod(kept, extractor.grid[1])
     patches = np.stack([np.full_like(kept, item.job.number), rows, cols], axis=1).astype(np.int32)
-    return vectors[kept].astype(np.float16), soft_labels(item.counts[kept]), patches
+    stored, labels = vectors[kept].astype(np.float16), soft_labels(item.counts[kept])
+    return Part(stored, labels, patches, [_record(item, len(kept))], {})
 
 
 def _record(item: _Prepared, patches: int) -> ImageRecord:

@@ -158,11 +158,8 @@ def load_recipe(config: str | Path | None = None, overrides: Sequence[str] = ())
     Raises ConfigError for a missing or malformed file, an unknown key (naming the nearest known
     one) and a value out of range.
     """
-    data = _read_yaml(Path(config)) if config is not None else {}
-    where = str(config) if config is not None else "the command line"
-    for override in overrides:
-        _merge_override(data, override)
-    return recipe_from_dict(data, where=where)
+    recipe = Recipe() if config is None else recipe_from_dict(_read_yaml(Path(config)), where=str(config))
+    return override_recipe(recipe, overrides)
 
 
 def override_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
@@ -182,11 +179,6 @@ def recipe_from_dict(data: dict[str, Any], *, where: str = "recipe") -> Recipe:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{where}: {key} = {first['input']!r} does not fit: {first['msg']}") from error
-
-
-def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as YAML, every setting spelled out."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
 
 
 def config_folder() -> Path:

@@ -16,6 +16,7 @@ from retrieval import Manifest
 from retrieval.errors import ConfigError
 from retrieval.files import atomic_write
 from retrieval.qdrant.collection import Collection
+from retrieval.qdrant.edge import load_edge
 from retrieval.qdrant.server import ServerIndex, open_collection
 
 
@@ -50,6 +51,18 @@ def check_shard(recipe: Recipe) -> None:
             "--shard needs a Qdrant server, which many may fill at once: give --engine qdrant --url "
             "http://HOST:6333 --collection NAME"
         )
+
+
+def reach_engine(recipe: Recipe, manifest: Manifest) -> None:
+    """Raise now, not after hours of extraction, what an engine's absence would raise at the end.
+
+    On a Qdrant server the collection is made. Raises MissingExtraError, ConfigError, ServerError, and
+    IndexMismatchError where the collection holds another bank.
+    """
+    if recipe.index.engine == "qdrant" and recipe.index.qdrant.url is None:
+        load_edge()
+    elif recipe.index.engine == "qdrant":
+        open_collection(recipe.index.qdrant, manifest).close()
 
 
 @contextmanager

@@ -20,6 +20,8 @@ PARTIAL = ".part"
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
+#: Something of another kind stands in the way: a file where a folder should be, or the reverse.
+_OCCUPIED = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
 def pending_path(path: Path) -> Path:
@@ -42,6 +44,11 @@ def storage_errors(folder: Path) -> Iterator[None]:
             raise StorageError(
                 f"{folder} cannot be written ({os.strerror(error.errno)}); "
                 "change its permissions or choose another folder"
+            ) from error
+        if error.errno in _OCCUPIED:
+            place = error.filename2 or error.filename or folder
+            raise StorageError(
+                f"{place} cannot be written ({os.strerror(error.errno)}); choose another name"
             ) from error
         raise
 

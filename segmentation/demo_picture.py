@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.classes import UNLABELLED, ClassMap
+from retrieval.files import atomic_write, storage_errors
 from segmentation.render import color_columns
 
 
@@ -31,7 +32,7 @@ class Panel:
 def write_picture(path: Path, panels: Sequence[Panel], *, classes: ClassMap, methods: Sequence[str]) -> Path:
     """Write the panels as one PNG with a legend of the classes; returns ``path``.
 
-    ``methods`` are the titles of the prediction columns.
+    ``methods`` are the titles of the prediction columns. Raises StorageError.
     """
     # A Figure of its own, not pyplot: no global state, and no display is asked for.
     from matplotlib.figure import Figure
@@ -50,8 +51,10 @@ def write_picture(path: Path, panels: Sequence[Panel], *, classes: ClassMap, met
     for axis in axes.flat:
         axis.set_axis_off()
     _add_legend(figure, classes)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with storage_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png")
     return path
 
 

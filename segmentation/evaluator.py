@@ -152,6 +152,8 @@ def evaluate(
     if protocol not in get_args(Protocol):
         raise ConfigError(f"unknown protocol {protocol!r}; choose one of {', '.join(get_args(Protocol))}")
     start = time.perf_counter()
+    if not skip_bad:
+        dataset.check_files()  # a file that is missing should not end a long run
     run = _Run(segmenter, dataset, peers=protocol == "hummingbird", skip_bad=skip_bad)
     bar: AbstractContextManager[Task | None] = track("evaluate", len(dataset)) if progress else nullcontext()
     with bar as task:

@@ -23,7 +23,8 @@ from retrieval.errors import ConfigError
 from retrieval.images import ImageRecord, read_images
 from retrieval.index import PatchIndex, open_index
 from retrieval.manifest import Manifest, finish_commit, read_manifest
-from retrieval.neighbors import Neighbors
+from retrieval.neighbors import Filter, Neighbors
+from retrieval.qdrant.locate import local_folder
 from segmentation.explain import Vote, VoteBook
 from segmentation.transfer import blend_labels, transfer_weights
 from segmentation.upsample import classes_at
@@ -116,7 +117,7 @@ class Segmentation:
             (np.arange(size) + 0.5) / patch - 0.5
             for size, patch in zip(self.geometry.size, self.patch_size, strict=True)
         )
-        return classes_at(self.shares, rows, cols)[0]
+        return classes_at(_without_padding(self.shares, self.geometry, self.patch_size), rows, cols)[0]
 
 
 class Segmenter:
@@ -133,8 +134,12 @@ class Segmenter:
         *,
         k: int | None = None,
         temperature: float | None = None,
+        filter: Filter | None = None,
     ) -> None:
         """``images`` are the index's records; ``k`` and ``temperature`` default to the recipe's.
+
+        ``filter`` says which memory patches may vote; a patch for which it leaves none gets the
+        first class with confidence 0.
 
         Raises ConfigError for a ``k`` below 1, a temperature that is not positive, or an empty index.
         """
@@ -150,6 +155,7 @@ class Segmenter:
             )
         if len(index) == 0:
             raise ConfigError("the index holds no patch to compare with; add labelled images to it")
+        self.filter = filter
         self._book = VoteBook(index, images, recipe=extractor.recipe, patch_size=extractor.patch_size)
 
     @classmethod
@@ -160,20 +166,23 @@ class Segmenter:
         runtime: RuntimeSettings | None = None,
         k: int | None = None,
         temperature: float | None = None,
+        filter: Filter | None = None,
     ) -> Segmenter:
-        """A segmenter on the index in the folder ``path``, with the backbone that made its vectors.
+        """A segmenter on an index, with the backbone that made its vectors.
 
-        ``runtime`` (device, precision, batch size), ``k`` and ``temperature`` replace the recipe's.
+        ``path`` is a folder, or ``qdrant://HOST:PORT/COLLECTION``. ``runtime`` (device, precision,
+        batch size), ``k`` and ``temperature`` replace the recipe's; ``filter`` as the constructor.
         Raises IndexFileError and its kinds where the index is missing, damaged or made by other
         weights, WeightsError where the weights cannot be had, and ConfigError as the constructor.
         """
-        folder = Path(path)
+        folder = local_folder(path)
         finish_commit(folder)
         device = _device(read_manifest(folder), folder, runtime)
         index = open_index(folder, device=str(device))
         try:
             extractor = open_extractor(folder, index.manifest, runtime=runtime)
-            return cls(index, extractor, read_images(folder), k=k, temperature=temperature)
+            records = read_images(folder)
+            return cls(index, extractor, records, k=k, temperature=temperature, filter=filter)
         except BaseException:
             index.close()
             raise
@@ -232,11 +241,12 @@ class Segmenter:
     def _finish(self, vectors: npt.NDArray[np.float32], geometry: Geometry, spent: float) -> Segmentation:
         """Neighbours, labels and pixels of one image's patches (T, D); ``spent`` seconds went before."""
         start = time.perf_counter()
-        neighbors = self.index.search(vectors, min(self.k, len(self.index)))
+        neighbors = self.index.search(vectors, min(self.k, len(self.index)), filter=self.filter)
         weights = transfer_weights(neighbors, temperature=self.temperature)
         shares = blend_labels(neighbors.labels, weights).reshape(*self.extractor.grid, -1)  # (h, w, C)
-        rows, cols = geometry.grid_coordinates(self.extractor.patch_size)
-        columns, confidence = classes_at(shares, rows, cols)
+        patch_size = self.extractor.patch_size
+        rows, cols = geometry.grid_coordinates(patch_size)
+        columns, confidence = classes_at(_without_padding(shares, geometry, patch_size), rows, cols)
         return Segmentation(
             mask=mask_of_columns(columns, self.classes),
             confidence=confidence,
@@ -246,9 +256,17 @@ class Segmenter:
             weights=weights,
             geometry=geometry,
             seconds=spent + time.perf_counter() - start,
-            patch_size=self.extractor.patch_size,
+            patch_size=patch_size,
             book=self._book,
         )
+
+
+def _without_padding(
+    shares: npt.NDArray[np.float32], geometry: Geometry, patch_size: tuple[int, int]
+) -> npt.NDArray[np.float32]:
+    """The patches (h, w, C) that see some of the photo; interpolation must not mix in the others."""
+    rows, cols = geometry.content_grid(patch_size)
+    return shares[:rows, :cols]
 
 
 def mask_of_columns(columns: npt.NDArray[np.int32], classes: ClassMap) -> Mask:

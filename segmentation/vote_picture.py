@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from indexer.images import Box, read_image
 from retrieval.errors import ImageError
-from retrieval.files import storage_errors
+from retrieval.files import atomic_write, storage_errors
 from segmentation.explain import Vote
 
 #: Memory patches shown at most, and how many stand in a row.
@@ -46,7 +46,8 @@ def write_vote_picture(
         axis.set_axis_off()
     with storage_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="png")
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png")
     return path
 
 

@@ -21,16 +21,11 @@ Color = tuple[int, int, int]
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def color_map(count: int) -> tuple[Color, ...]:
-    """The first ``count`` colours of Pascal VOC's colour map: the id's bits, spread over three channels.
+def color_of_id(id: int) -> Color:
+    """The colour of a class id, 0..65535, in Pascal VOC's colour map: its bits, spread over three channels.
 
     Source: VOClabelcolormap.m of the VOC development kit.
     """
-    return tuple(color_of_id(id) for id in range(count))
-
-
-def color_of_id(id: int) -> Color:
-    """The colour of one class id, 0..65535, in Pascal VOC's colour map; it repeats after 2^24 ids."""
     channels = [0, 0, 0]
     for triple in range(8):
         for channel in range(3):

@@ -12,8 +12,9 @@ from typing import Any
 
 from retrieval.errors import IndexDamagedError, IndexMismatchError, ServerError
 from retrieval.manifest import Manifest
-from retrieval.qdrant.connection import connect, server_errors
+from retrieval.qdrant.connection import connect, load_client, server_errors
 from retrieval.qdrant.payload import INDEXED, KIND, bank_fingerprint, reserved_id
+from retrieval.qdrant.server_requests import quantization_config
 from retrieval.qdrant.settings import MEMORY, QdrantSettings
 
 #: Name of the points' vector; points that are no patches have none.
@@ -46,11 +47,9 @@ class Collection:
 
     def __init__(self, settings: QdrantSettings, *, client: Any = None) -> None:
         """``client`` shares an open client (of the in-memory store, whose data die with it)."""
-        from qdrant_client import models
-
         self.settings = settings
         self.name = str(settings.collection)
-        self.models: Any = models
+        self.models: Any = load_client().models
         self._owns_client = client is None
         self.client: Any = connect(settings) if client is None else client
 
@@ -81,8 +80,9 @@ class Collection:
             self.write_manifest(manifest, complete=False)
         elif bank_fingerprint(stored[0]) != bank_fingerprint(manifest):
             raise IndexMismatchError(
-                f"the collection {self.name!r} at {chosen.url} holds patches of another recipe, other weights "
-                "or another data set's classes; choose another index.qdrant.collection, or delete that one"
+                f"the collection {self.name!r} at {chosen.url} holds patches of another recipe, other "
+                "weights or another data set; choose another name with "
+                "index.qdrant.collection, or delete that one"
             )
 
     def check(self, width: int) -> None:
@@ -97,7 +97,8 @@ class Collection:
         if vectors[VECTOR].size != width:
             raise IndexMismatchError(
                 f"the collection {self.name!r} at {self.settings.url} holds vectors of "
-                f"{vectors[VECTOR].size} numbers, and this recipe makes {width}; choose another index.qdrant.collection"
+                f"{vectors[VECTOR].size} numbers, and this recipe makes {width}; "
+                "choose another index.qdrant.collection"
             )
 
     def finish(self, progress: Progress | None = None) -> None:
@@ -265,9 +266,9 @@ class Collection:
                     m=0,  # no graph while loading: it is built once, at the end
                     ef_construct=chosen.ef_construct,
                     full_scan_threshold=chosen.full_scan_threshold,
-                    on_disk=chosen.on_disk,
+                    on_disk=chosen.graph_on_disk,
                 ),
-                quantization_config=_quantization(m, chosen),
+                quantization_config=quantization_config(m, chosen),
             )
         except Exception:
             if not self.client.collection_exists(self.name):  # another shard of the build was faster
@@ -277,24 +278,7 @@ class Collection:
         if self.in_memory:
             return
         for field, kind in INDEXED.items():
-            self.client.create_payload_index(
-                self.name, field, field_schema=m.PayloadSchemaType(kind), wait=True
-            )
-
-
-def _quantization(m: Any, chosen: QdrantSettings) -> Any:
-    """The smaller copy that is searched first; it stays in memory while the full vectors may not."""
-    kept = {"always_ram": True}
-    if chosen.quantization == "scalar":
-        config = m.ScalarQuantizationConfig(type=m.ScalarType.INT8, quantile=0.99, **kept)
-        return m.ScalarQuantization(scalar=config)
-    if chosen.quantization == "binary":
-        return m.BinaryQuantization(binary=m.BinaryQuantizationConfig(**kept))
-    if chosen.quantization == "product":
-        config = m.ProductQuantizationConfig(compression=m.CompressionRatio.X16, **kept)
-        return m.ProductQuantization(product=config)
-    if chosen.quantization == "turbo":
-        return m.TurboQuantization(
-            turbo=m.TurboQuantQuantizationConfig(bits=m.TurboQuantBitSize.BITS4, **kept)
-        )
-    return None
+            schema = m.PayloadSchemaType(kind)
+            if kind == "integer":  # asked for equality alone; the ranges' index would be 40 bytes a point
+                schema = m.IntegerIndexParams(type=m.IntegerIndexType.INTEGER, lookup=True, range=False)
+            self.client.create_payload_index(self.name, field, field_schema=schema, wait=True)

@@ -19,13 +19,13 @@ from retrieval.errors import (
     IndexDamagedError,
     IndexFileError,
     MissingExtraError,
-    MyceliaError,
     StorageError,
 )
 from retrieval.files import PARTIAL, storage_errors
 from retrieval.labels import RowStore
 from retrieval.manifest import GENERATION
 from retrieval.neighbors import Filter
+from retrieval.qdrant.edge_requests import filter_condition, shard_config
 from retrieval.qdrant.payload import CLASS, IMAGE, edge_payloads
 from retrieval.qdrant.settings import QdrantSettings
 from retrieval.qdrant.sizing import bytes_per_row
@@ -87,7 +87,8 @@ class EdgeEngine:
                 for stale in folder.glob(f"{GENERATION}*"):
                     shutil.rmtree(stale)
                 engine._path.mkdir()
-                engine._shard = engine._edge.EdgeShard.create(str(engine._path), engine._config())
+                config = shard_config(engine._edge, settings, engine._width)
+                engine._shard = engine._edge.EdgeShard.create(str(engine._path), config)
                 engine._index_payload()
         except BaseException:
             engine.close()
@@ -164,7 +165,7 @@ class EdgeEngine:
 
     def search_where(self, queries: npt.NDArray[np.float32], k: int, filter: Filter) -> Hits:
         """The ``k`` nearest live rows of every query that ``filter`` lets through, by payload index."""
-        return self._query(queries, k, self._condition(filter))
+        return self._query(queries, k, filter_condition(self._edge, filter, self._hidden))
 
     def vectors(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """The stored vectors of live rows: (n,) int64 -> (n, D) float32."""
@@ -245,34 +246,6 @@ class EdgeEngine:
             if path != self._path:
                 shutil.rmtree(path, ignore_errors=True)
 
-    def _config(self) -> Any:
-        edge, chosen = self._edge, self._settings
-        memory = edge.Memory.Cold if chosen.on_disk else edge.Memory.Cached
-        types = {"float32": edge.VectorStorageDatatype.Float32, "float16": edge.VectorStorageDatatype.Float16}
-        vectors = edge.EdgeVectorParams(
-            size=self._width,
-            distance=edge.Distance.Dot,  # of unit vectors: the cosine
-            datatype=types[chosen.datatype],
-            memory=memory,
-            quantization_config=_quantization(edge, chosen),
-        )
-        hnsw = edge.HnswIndexConfig(
-            chosen.m,
-            chosen.ef_construct,
-            chosen.full_scan_threshold,
-            max_indexing_threads=chosen.threads,
-            memory=memory,
-        )
-        return edge.EdgeConfig(
-            vectors=vectors,
-            hnsw_config=hnsw,
-            optimizers=edge.EdgeOptimizersConfig(
-                default_segment_number=1, indexing_threshold=chosen.full_scan_threshold
-            ),
-            max_search_threads=chosen.threads or None,
-            wal_enabled=False,  # a flush is what makes an index durable here, and it writes everything
-        )
-
     def _index_payload(self) -> None:
         for field in (IMAGE, CLASS):
             operation = self._edge.UpdateOperation.create_field_index(
@@ -317,33 +290,14 @@ class EdgeEngine:
 
         return request
 
-    def _condition(self, filter: Filter) -> Any:
-        edge = self._edge
-        must, must_not = [], []
-        if filter.images is not None:
-            must.append(edge.FieldCondition(IMAGE, match=edge.MatchAny([int(i) for i in filter.images])))
-        if filter.not_images:
-            must_not.append(
-                edge.FieldCondition(IMAGE, match=edge.MatchAny([int(i) for i in filter.not_images]))
-            )
-        if filter.not_classes:
-            must_not.append(
-                edge.FieldCondition(CLASS, match=edge.MatchAny([int(c) for c in filter.not_classes]))
-            )
-        if self._hidden:
-            must_not.append(edge.HasIdCondition(self._hidden))
-        return edge.Filter(must=must, must_not=must_not) if must or must_not else None
-
     @contextmanager
     def _errors(self) -> Iterator[None]:
         """Turn what Edge raises (plain exceptions, told apart by their text) into errors of ours."""
         try:
             yield
-        except (MyceliaError, OSError):
-            raise
         except BaseException as error:
-            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-                raise
+            if type(error) is not Exception and type(error).__name__ != "PanicException":
+                raise  # not Edge's
             text = " ".join(str(error).split())
             if any(sign in text for sign in (*_FULL_DISK, *_FORBIDDEN)):
                 raise StorageError(
@@ -367,21 +321,9 @@ def _check_limits(settings: QdrantSettings, width: int, rows: int) -> None:
         if limit is not None and rows * each > limit * 1e6:
             raise ConfigError(
                 f"{rows} vectors of {width} numbers need about {rows * each / 1e6:.0f} MB of {name}, more "
-                f"than index.qdrant.{name}_limit={limit}; raise it, keep fewer patches, or set index.qdrant.{cure}"
+                f"than index.qdrant.{name}_limit={limit}; raise it, keep fewer patches, or set "
+                f"index.qdrant.{cure}"
             )
-
-
-def _quantization(edge: Any, chosen: QdrantSettings) -> Any:
-    memory = edge.Memory.Pinned if chosen.on_disk else edge.Memory.Cached
-    if chosen.quantization == "scalar":
-        return edge.ScalarQuantizationConfig(edge.ScalarType.Int8, 0.99, memory=memory)
-    if chosen.quantization == "binary":
-        return edge.BinaryQuantizationConfig(memory=memory)
-    if chosen.quantization == "product":
-        return edge.ProductQuantizationConfig(edge.CompressionRatio.X16, memory=memory)
-    if chosen.quantization == "turbo":
-        return edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits4, memory=memory)
-    return None
 
 
 def cosine_width(similarity: Similarity) -> int:
@@ -395,7 +337,7 @@ def cosine_width(similarity: Similarity) -> int:
 
 
 def _lock(folder: Path) -> FileLock:
-    """The folder's lock, taken; raises IndexFileError where another process has it."""
+    """The folder's lock, taken; raises IndexFileError where someone has it."""
     lock = FileLock(folder / f"edge-lock{PARTIAL}")
     try:
         with storage_errors(folder):
@@ -403,7 +345,7 @@ def _lock(folder: Path) -> FileLock:
             lock.acquire(timeout=0)
     except Timeout:
         raise IndexFileError(
-            f"{folder} is open in another process, and Qdrant Edge serves one process at a time; close that "
-            "one, or convert the index to faiss (`mycelia index convert`), which any number may read"
+            f"{folder} is open already, here or in another process, and Qdrant Edge serves only one; "
+            "close that one, or convert the index to faiss (`mycelia index convert`), which many may read"
         ) from None
     return lock

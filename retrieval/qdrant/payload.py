@@ -8,7 +8,7 @@ field       type      indexed  Edge     meaning
 ``row``     integer   no       no       grid row
 ``col``     integer   no       no       grid column
 ``label``   string    no       no       soft label, one byte a column (share times 255), in base64
-``source``  keyword   yes      no       the image's id in its data set
+``source``  string    no       no       the image's id in its data set
 ``dataset`` keyword   yes      no       name of the data set
 ==========  ========  =======  =======  ============================================================
 
@@ -17,8 +17,9 @@ The embedded engine keeps the two fields that filters ask for. The others would 
 no such files, so its points carry everything.
 
 Points of a server whose field ``kind`` (keyword, indexed) is set hold no vector and are no patches:
-``manifest``, ``file`` (a piece of a file such as ``features.safetensors``) and ``shard`` (a part of a
-parallel build that is complete). A search never finds them, since they have no vector.
+``file`` (name, size and SHA-256 of a file that readers need, such as ``features.safetensors``) and
+``data`` (a piece of one, in base64). The manifest is in the collection's metadata, or such a file on a
+server without. A search never finds these points, since they have no vector.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ KIND = "kind"
 FOUND = [IMAGE, ROW, COL, LABEL]
 
 #: Types of the payload indexes, which exist before the first point is uploaded.
-INDEXED = {IMAGE: "integer", CLASS: "integer", SOURCE: "keyword", DATASET: "keyword", KIND: "keyword"}
+INDEXED = {IMAGE: "integer", CLASS: "integer", DATASET: "keyword", KIND: "keyword"}
 
 #: Bits of a row id on a server that hold the grid row, and as many the grid column.
 _GRID_BITS = 12
@@ -64,7 +65,7 @@ class Origin:
 
 
 def bank_fingerprint(manifest: Manifest) -> str:
-    """SHA-256 of everything that decides a memory bank's rows: recipe, weights, classes, layout.
+    """SHA-256 of everything that decides a memory bank's rows: recipe, weights, data set, classes, layout.
 
     Two builds may fill one collection exactly when this agrees.
     """
@@ -72,6 +73,7 @@ def bank_fingerprint(manifest: Manifest) -> str:
     data = {
         "recipe": {name: value for name, value in manifest.recipe.items() if name not in aside},
         "fingerprints": manifest.fingerprints,
+        "dataset": {name: value for name, value in manifest.dataset.items() if name != "root"},
         "similarity": similarity_to_json(manifest.similarity),
         "classes": manifest.classes.to_json(),
     }

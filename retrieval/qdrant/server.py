@@ -23,9 +23,7 @@ from retrieval.qdrant.collection import VECTOR, Collection, Progress
 from retrieval.qdrant.connection import server_errors
 from retrieval.qdrant.edge import cosine_width
 from retrieval.qdrant.payload import (
-    CLASS,
     COL,
-    DATASET,
     FOUND,
     IMAGE,
     LABEL,
@@ -38,6 +36,7 @@ from retrieval.qdrant.payload import (
     server_payloads,
     unpack_ids,
 )
+from retrieval.qdrant.server_requests import filter_condition, search_params
 from retrieval.qdrant.settings import QdrantSettings
 from retrieval.similarity import Similarity
 
@@ -100,7 +99,8 @@ class ServerIndex:
             if stored is None or bank_fingerprint(stored[0]) != bank_fingerprint(manifest):
                 raise IndexMismatchError(
                     f"the collection {collection.name!r} at {collection.settings.url} is no longer the one "
-                    f"that {folder} was built with; build the index again, or open the collection by its address"
+                    f"that {folder} was built with; build the index again, or open the "
+                    "collection by its address"
                 )
             manifest = replace(manifest, counts=stored[0].counts or manifest.counts)
         except BaseException:
@@ -178,9 +178,9 @@ class ServerIndex:
         shared = {
             "using": VECTOR,
             "limit": k,
-            "filter": self._condition(filter or Filter()),
+            "filter": filter_condition(self.collection.models, filter or Filter()),
             "with_payload": FOUND,
-            "params": self._search_params(k),
+            "params": None if self.collection.in_memory else search_params(m, self._settings, k),
         }
         for start in range(0, len(queries), step):
             block = queries[start : start + step].tolist()
@@ -303,34 +303,6 @@ class ServerIndex:
                 f"the collection {self.collection.name!r} at {self._settings.url} has a point that is no "
                 f"patch ({error}); nobody but Mycelia should write to it: build the index again"
             ) from error
-
-    def _condition(self, filter: Filter) -> Any:
-        m = self.collection.models
-
-        def among(field: str, values: Any) -> Any:
-            return m.FieldCondition(key=field, match=m.MatchAny(any=list(values)))
-
-        must, must_not = [], []
-        if filter.images is not None:
-            must.append(among(IMAGE, map(int, filter.images)))
-        if filter.datasets is not None:
-            must.append(among(DATASET, filter.datasets))
-        if filter.not_images:
-            must_not.append(among(IMAGE, map(int, filter.not_images)))
-        if filter.not_classes:
-            must_not.append(among(CLASS, map(int, filter.not_classes)))
-        return m.Filter(must=must or None, must_not=must_not or None) if must or must_not else None
-
-    def _search_params(self, k: int) -> Any:
-        if self.collection.in_memory:
-            return None
-        m, chosen = self.collection.models, self._settings
-        quantization = None
-        if chosen.quantization != "none":
-            quantization = m.QuantizationSearchParams(
-                rescore=chosen.rescore, oversampling=chosen.oversampling
-            )
-        return m.SearchParams(hnsw_ef=max(chosen.ef, k), quantization=quantization)
 
     def _upload_files(self, images: Sequence[ImageRecord] | None) -> None:
         """Keep what a reader needs in the collection: files at the folder's top and the list of images."""

@@ -32,6 +32,7 @@ class QdrantSettings(BaseModel):
     on_disk: bool = Field(
         False, description="leave full vectors on disk; with quantization, memory has the small copy"
     )
+    graph_on_disk: bool = Field(False, description="leave the HNSW graph on disk too")
 
     m: int = Field(16, ge=2, description="HNSW: links of a node")
     ef_construct: int = Field(128, ge=4, description="HNSW: candidates while building")

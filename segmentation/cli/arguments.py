@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,12 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrieval.errors import ConfigError, IndexExistsError
+from retrieval.images import read_images
 from retrieval.manifest import has_manifest
+from retrieval.qdrant.locate import local_folder
 
 if TYPE_CHECKING:
     from indexer.datasets import Dataset
 
-IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of the index.")]
+IndexPath = Annotated[
+    Path, typer.Argument(metavar="INDEX", help="Folder of the index, or qdrant://HOST:PORT/COLLECTION.")
+]
 DataPath = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of the data set.")]
 Overrides = Annotated[
     list[str] | None,
@@ -26,6 +32,21 @@ Split = Annotated[
 Format = Annotated[str, typer.Option("--format", help="Layout of the data set: auto, voc, camvid or folder.")]
 Subset = Annotated[Path | None, typer.Option("--subset", help="File with the ids to use, one a line.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on past bad images and list them at the end.")]
+
+
+Url = Annotated[
+    str | None,
+    typer.Option("--url", help="Qdrant server, http://HOST:6333; its key is taken from QDRANT_API_KEY."),
+]
+CollectionName = Annotated[str | None, typer.Option("--collection", help="Collection on the Qdrant server.")]
+
+
+def engine_overrides(engine: str | None, url: str | None, collection: str | None) -> list[str]:
+    """The ``key=value`` that stand for ``--engine``, ``--url`` and ``--collection``."""
+    if engine is None and url is not None:
+        engine = "qdrant"
+    options = {"engine": engine, "qdrant.url": url, "qdrant.collection": collection}
+    return [f"index.{name}={json.dumps(value)}" for name, value in options.items() if value is not None]
 
 
 def read_dataset(data: Path, *, split: str | None, format: str, subset: Path | None) -> Dataset:
@@ -50,6 +71,23 @@ def check_overrides(overrides: Sequence[str], *, sections: Sequence[str]) -> Non
                 f"{key} cannot be changed here, only {allowed}: the rest is fixed when an index is built; "
                 "build another index to change it"
             )
+
+
+def image_numbers(index: Path, ids: Sequence[str]) -> list[int]:
+    """The image numbers (one for each augmentation epoch) of memory images that are not removed.
+
+    Raises ConfigError for an id that the index does not have, naming the nearest.
+    """
+    numbers: dict[str, list[int]] = {}
+    for record in read_images(local_folder(index)):
+        if not record.removed:
+            numbers.setdefault(record.id, []).append(record.number)
+    for id in ids:
+        if id not in numbers:
+            near = difflib.get_close_matches(id, numbers, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{index} has no memory image {id!r}{hint}")
+    return sorted({number for id in ids for number in numbers[id]})
 
 
 def refuse_existing_index(out: Path) -> None:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from indexer.recipe import override_recipe, recipe_from_dict
+from retrieval.errors import ConfigError
 from retrieval.files import atomic_write, storage_errors
 from retrieval.manifest import MANIFEST, read_manifest
+from retrieval.qdrant.locate import local_folder
 from segmentation.cli.arguments import (
     DataPath,
     Format,
@@ -80,22 +82,26 @@ def evaluate(
 
     if report is not None:
         check_report_folder(report)
+    if json_file is not None:
+        check_json_file(json_file)
     transfer = recipe.transfer
     with Segmenter.open(
         index, runtime=recipe.runtime, k=transfer.k, temperature=transfer.temperature
     ) as segmenter:
         result = run(segmenter, dataset, protocol=protocol.value, skip_bad=skip_bad, progress=True)
+        # What was computed is shown first: it must not be lost to a disk that is full.
+        show_result(result)
+        say_skipped([(image.id, image.reason) for image in result.skipped])
         if json_file is not None:
             write_json(json_file, result.to_json())
             say(f"report: {json_file}")
         if report is not None:
             say(f"page: {write_report(result, segmenter, dataset, report)}")
-    show_result(result)
-    say_skipped([(image.id, image.reason) for image in result.skipped])
 
 
 def _built_with(index: Path) -> Recipe:
-    return recipe_from_dict(read_manifest(index).recipe, where=str(index / MANIFEST))
+    folder = local_folder(index)
+    return recipe_from_dict(read_manifest(folder).recipe, where=str(folder / MANIFEST))
 
 
 def show_result(report: EvaluationReport) -> None:
@@ -111,9 +117,16 @@ def show_result(report: EvaluationReport) -> None:
     show_table(title, ["class", "IoU", "accuracy", "of truth", "of prediction"], rows)
 
 
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write plain data as JSON; a reader sees the old file or the whole new one. Raises StorageError."""
+def check_json_file(path: Path) -> None:
+    """Make the folder of ``path``; ConfigError where a folder has its name, StorageError for no place."""
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder, but --json names a file; choose another name")
     with storage_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Write plain data as JSON; a reader sees the old file or the whole new one. Raises StorageError."""
+    check_json_file(path)
     with atomic_write(path) as file:
         file.write(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""``mycelia index``: build, info, verify."""
+"""``mycelia index``: build, info, verify (convert and remove are in ``maintain.py``)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segmentation.cli.arguments import (
+    CollectionName,
     DataPath,
     Format,
     IndexPath,
@@ -15,6 +16,8 @@ from segmentation.cli.arguments import (
     SkipBad,
     Split,
     Subset,
+    Url,
+    engine_overrides,
     read_dataset,
     refuse_existing_index,
 )
@@ -44,9 +47,13 @@ def build(
     subset: Subset = None,
     engine: Annotated[
         str | None,
-        typer.Option(
-            "--engine", help="Search engine, exact or faiss for example (short for index.engine=...)."
-        ),
+        typer.Option("--engine", help="Search engine: exact, faiss or qdrant (short for index.engine=...)."),
+    ] = None,
+    url: Url = None,
+    collection: CollectionName = None,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="Do share I of N; all fill one collection on a server."),
     ] = None,
     skip_bad: SkipBad = False,
 ) -> None:
@@ -59,6 +66,7 @@ def build(
       mycelia index build VOCdevkit/VOC2012 --split train --out voc.index
       mycelia index build camvid --split train --out cam.index --config camvid.yaml
       mycelia index build photos --out my.index features.kind=embeddings bank.max_patches=50000
+      mycelia index build voc --out voc.index --url http://host:6333 --collection voc --shard 3/16
 
     \b
     Settings (KEY=VALUE) are those of a recipe, section by section:
@@ -66,14 +74,16 @@ def build(
       `mycelia index info INDEX --json` prints all of them for an index.
     """
     refuse_existing_index(out)
-    recipe = _recipe(config, [*(overrides or ()), *([f"index.engine={engine}"] if engine else ())])
+    recipe = _recipe(config, [*(overrides or ()), *engine_overrides(engine, url, collection)])
     dataset = read_dataset(data, split=split, format=format, subset=subset)
     classes = count_of(len(dataset.classes), "class", "classes")
     say(f"{dataset.name}: {count_of(len(dataset), 'image')}, {classes}")
 
     from indexer.build import build_index
+    from indexer.shards import Shard
 
-    report = build_index(dataset, out, recipe=recipe, skip_bad=skip_bad)
+    share = None if shard is None else Shard.parse(shard)
+    report = build_index(dataset, out, recipe=recipe, skip_bad=skip_bad, shard=share)
     say_skipped([(image.id, image.reason) for image in report.skipped])
     size = format_bytes(folder_bytes(report.path))
     show(
@@ -109,8 +119,10 @@ def info(
       mycelia index info my.index --json
     """
     from retrieval.manifest import read_manifest
+    from retrieval.qdrant.locate import local_folder
 
-    manifest = read_manifest(index)
+    folder = local_folder(index)
+    manifest = read_manifest(folder)
     if as_json:
         data = manifest.to_json()
         data["files"] = {name: entry["bytes"] for name, entry in data["files"].items()}
@@ -118,6 +130,20 @@ def info(
         return
     for name, value in _facts(index, manifest):
         show(f"{name:<11} {value}")
+    if manifest.engine.get("kind") == "qdrant_server":
+        show(f"{'server':<11} {_compare_counts(folder)}")
+
+
+def _compare_counts(folder: Path) -> str:
+    """What the server counts beside what the builders uploaded."""
+    from retrieval import open_index
+
+    with open_index(folder) as index:
+        found, counts = len(index), index.manifest.counts
+    expected = counts.get("rows", 0) - counts.get("removed", 0)
+    if found == expected:
+        return f"{found:,} patches, as expected"
+    return f"{found:,} patches, expected {expected:,}: run the builds that fill the collection again"
 
 
 def _facts(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
@@ -131,16 +157,22 @@ def _facts(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
         ("rows", f"{rows:,} patches, {manifest.similarity.width} numbers each"),
         ("classes", f"{len(names)}: {', '.join(names)}"),
         ("data set", _join(dataset.get("root"), dataset.get("format"), dataset.get("split"))),
-        (
-            "engine",
-            _join(*(f"{name}={value}" for name, value in manifest.engine.items() if value is not None)),
-        ),
+        ("engine", _describe_engine(manifest.engine)),
         ("backbone", _join(backbone.get("model"), backbone.get("weights"), f"block {backbone.get('block')}")),
         ("image size", " x ".join(str(side) for side in recipe.get("image", {}).get("size", ()))),
         ("features", _describe_features(features)),
         ("on disk", format_bytes(sum(entry.bytes for entry in manifest.files.values()))),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _describe_engine(engine: dict[str, Any]) -> str:
+    """Kind and settings; of Qdrant's many, where the vectors are and how they are stored."""
+    values = {**engine, **engine.get("settings", {})}
+    if str(engine.get("kind")).startswith("qdrant"):
+        names = ["kind", "url", "collection", "datatype", "quantization", "on_disk", "m", "ef"]
+        values = {name: values.get(name) for name in names}
+    return _join(*(f"{name}={value}" for name, value in values.items() if value is not None))
 
 
 def _describe_features(features: dict[str, Any]) -> str:
@@ -164,7 +196,9 @@ def verify(index: IndexPath) -> None:
       mycelia index verify my.index
     """
     from retrieval.manifest import read_manifest, verify_folder
+    from retrieval.qdrant.locate import local_folder
 
+    index = local_folder(index)
     manifest = read_manifest(index)
     verify_folder(index, manifest)
     total = sum(entry.bytes for entry in manifest.files.values())

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segmentation.cli.arguments import IndexPath
+from retrieval.classes import ClassMap
+from retrieval.errors import ConfigError
+from retrieval.neighbors import Filter
+from segmentation.cli.arguments import IndexPath, image_numbers
 from segmentation.cli.console import format_percent, say, show_json, show_table
 
 if TYPE_CHECKING:
@@ -36,6 +40,13 @@ def search(
     picture: Annotated[
         Path | None, typer.Option("--picture", help="Write a picture (PNG) of the pixel and of the patches.")
     ] = None,
+    only_image: Annotated[
+        list[str] | None, typer.Option("--only-image", metavar="ID", help="Let only this memory image vote.")
+    ] = None,
+    not_class: Annotated[
+        list[str] | None,
+        typer.Option("--not-class", metavar="NAME", help="Let no patch vote that is mostly of this class."),
+    ] = None,
 ) -> None:
     """List the memory patches that vote on one pixel.
 
@@ -45,6 +56,7 @@ def search(
     Examples:
       mycelia search my.index photo.jpg --at 120,300
       mycelia search my.index photo.jpg --at 120,300 --k 10 --picture why.png
+      mycelia search my.index photo.jpg --at 120,300 --not-class road --only-image 0001TP_006690
     """
     row, col = parse_position(at)
 
@@ -53,8 +65,11 @@ def search(
 
     photo = read_image(image)
     with Segmenter.open(index) as segmenter:
+        segmenter.filter = make_filter(segmenter.classes, index, only_image or (), not_class or ())
         result = segmenter.segment(photo)
         votes = result.explain(row, col)[:k]
+    if not votes:
+        raise ConfigError("--only-image and --not-class leave no memory patch to vote; allow more of them")
     winner = segmenter.classes.names[int(result.columns[row, col])]
     say(f"{image} at row {row}, column {col}: {winner}, confidence {result.confidence[row, col]:.2f}")
     if picture is not None:
@@ -68,6 +83,20 @@ def search(
         show_json([asdict(vote) for vote in votes])
     else:
         show_votes(votes)
+
+
+def make_filter(
+    classes: ClassMap, index: Path, only_image: Sequence[str], not_class: Sequence[str]
+) -> Filter | None:
+    """The filter that the options ask for; ConfigError for an image or a class that the index lacks."""
+    if not only_image and not not_class:
+        return None
+    columns = {name: column for column, name in enumerate(classes.names)}
+    images = image_numbers(index, only_image) if only_image else None
+    strangers = [name for name in not_class if name not in columns]
+    if strangers:
+        raise ConfigError(f"there is no class {strangers[0]!r}; this index has {', '.join(columns)}")
+    return Filter(images=images, not_classes=[columns[name] for name in not_class])
 
 
 def show_votes(votes: list[Vote]) -> None:

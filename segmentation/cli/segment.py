@@ -13,6 +13,7 @@ import numpy.typing as npt
 import typer
 
 from retrieval.errors import ConfigError, ImageError
+from retrieval.files import storage_errors
 from segmentation.cli.arguments import IndexPath, SkipBad
 from segmentation.cli.console import count_of, say, say_skipped, show, show_json
 
@@ -69,7 +70,7 @@ def segment(
       mycelia segment my.index photo.jpg --out masks --overlay
       mycelia segment my.index photos/ more/*.jpg --out masks --skip-bad
     """
-    jobs = plan_jobs(images, out, overlay=overlay, confidence=confidence)
+    jobs = plan_jobs(images, out, overlay=overlay, confidence=confidence, skip_bad=skip_bad)
     check_outputs(jobs, overwrite=overwrite)
 
     from segmentation.segmenter import Segmenter
@@ -77,7 +78,8 @@ def segment(
     skipped: list[tuple[str, str]] = []
     entries: list[dict[str, Any]] = []
     with Segmenter.open(index) as segmenter:
-        out.mkdir(parents=True, exist_ok=True)
+        with storage_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
         for job, photo, result in _segment_jobs(segmenter, jobs, skip_bad=skip_bad, skipped=skipped):
             _write(job, photo, result, segmenter.classes)
             entries.append(_entry(job, result, segmenter.classes))
@@ -89,16 +91,19 @@ def segment(
     say(f"segmented {count_of(len(entries), 'image')} into {out}")
 
 
-def plan_jobs(inputs: Sequence[Path], out: Path, *, overlay: bool, confidence: bool) -> list[Job]:
+def plan_jobs(
+    inputs: Sequence[Path], out: Path, *, overlay: bool, confidence: bool, skip_bad: bool = False
+) -> list[Job]:
     """What to read and what to write; folders stand for the images in them.
 
-    Raises ImageError for an input that is not there or a folder without images.
+    Raises ImageError for a folder without images, and, unless ``skip_bad`` leaves that to whoever
+    reads it, for an input that is not there.
     """
     from indexer.images import list_images
 
     images: list[Path] = []
     for path in inputs:
-        if not path.exists():
+        if not path.exists() and not skip_bad:
             raise ImageError(f"there is no image or folder at {path}; check the path")
         found = list_images(path) if path.is_dir() else [path]
         if not found:

@@ -14,11 +14,14 @@ from indexer import open_extractor
 from indexer.build import BuildReport, build_index
 from indexer.datasets import Dataset, load_dataset
 from indexer.memory_bank import patches_per_image, plain_geometry
+from indexer.parts import PartStore
 from indexer.recipe import Recipe
 from retrieval import open_index, read_images, verify_folder
 from retrieval.errors import (
     ConfigError,
     DatasetError,
+    MaskError,
+    MissingExtraError,
 )
 
 Folder = Callable[..., Dataset]
@@ -178,6 +181,47 @@ def test_rows_do_not_depend_on_the_other_images(
 def test_empty_folder_is_taken(labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     assert build_index(labelled_folder(2), tmp_path / "x", recipe=tiny_recipe()).rows > 0
+
+
+def test_only_faiss_is_given_a_training_sample(
+    labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampled: list[int] = []
+    whole = PartStore.training_sample
+
+    def sample(self: PartStore, rows: int, limit: int, seed: int) -> np.ndarray[Any, Any]:
+        sampled.append(rows)
+        return whole(self, rows, limit, seed)
+
+    monkeypatch.setattr(PartStore, "training_sample", sample)
+    for engine in ("exact", "faiss"):
+        recipe = tiny_recipe(f"index.engine={engine}")
+        build_index(labelled_folder(2, name=engine), tmp_path / f"{engine}.index", recipe=recipe)
+    assert len(sampled) == 1
+
+
+def test_a_missing_engine_is_noticed_before_any_work(
+    labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise MissingExtraError("FAISS is not installed")
+
+    monkeypatch.setattr("indexer.build.load_faiss", missing)
+    with pytest.raises(MissingExtraError, match="FAISS"):
+        build_index(labelled_folder(2), tmp_path / "x.index", recipe=tiny_recipe("index.engine=faiss"))
+    assert not (tmp_path / "x.index.partial").exists()
+
+
+def test_a_missing_file_is_noticed_before_any_work(
+    labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    dataset = labelled_folder(6)
+    (dataset.root / "masks" / "photo5.png").unlink()
+    with pytest.raises(MaskError, match=r"photo5\.png does not exist"):
+        build_index(dataset, tmp_path / "x.index", recipe=tiny_recipe())
+    assert not (tmp_path / "x.index.partial").exists()
+    report = build_index(dataset, tmp_path / "x.index", recipe=tiny_recipe(), skip_bad=True)
+    assert [bad.id for bad in report.skipped] == ["photo5"]
 
 
 def test_no_labelled_pixel(labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from indexer.datasets import FORMATS, Dataset, Sample, camvid, load_dataset, parse_ids, voc
-from indexer.datasets.masks import color_map
+from indexer.datasets.masks import color_of_id
 from retrieval.classes import ClassInfo, ClassMap
 from retrieval.errors import ConfigError, DatasetError, ImageError, MaskError
 
@@ -28,7 +28,7 @@ def write() -> Writer:
         pixels = np.zeros((2, 3), dtype=np.uint8) if values is None else np.asarray(values, dtype=np.uint8)
         image = Image.fromarray(pixels)
         if palette:
-            image.putpalette([channel for color in color_map(256) for channel in color])
+            image.putpalette([channel for id in range(256) for channel in color_of_id(id)])
         image.save(path)
         return path
 
@@ -110,7 +110,7 @@ class TestVoc:
         assert colors["aeroplane"] == (128, 0, 0)
         assert colors["person"] == (192, 128, 128)
         assert colors["tvmonitor"] == (0, 64, 128)
-        assert color_map(256)[255] == voc.BORDER
+        assert color_of_id(255) == voc.BORDER
 
     def test_palette_and_border(self, voc_root: Path, write: Writer) -> None:
         write(voc_root / "SegmentationClass" / "a.png", [[0, 20, 255]] * 2, palette=True)

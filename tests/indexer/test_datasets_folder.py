@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from indexer.datasets import Dataset, load_dataset
-from indexer.datasets.masks import color_map
+from indexer.datasets.masks import color_of_id
 from retrieval.errors import DatasetError, MaskError
 
 COLORED = {
@@ -167,7 +167,7 @@ class TestFoundClasses:
             assert classes.ids.tolist() == [0, 5, 9]
             assert classes.names == ("class_0", "class_5", "class_9")
             assert classes.ignore == (255,)
-            assert [info.color for info in classes.classes] == [color_map(10)[id] for id in (0, 5, 9)]
+            assert [info.color for info in classes.classes] == [color_of_id(id) for id in (0, 5, 9)]
 
     def test_colours_of_the_palette(self, tmp_path: Path) -> None:
         image = Image.fromarray(np.array([[0, 1, 1]], dtype=np.uint8), "P")
@@ -332,7 +332,7 @@ class TestClassFile:
         short = self.load(tmp_path, {"names": ["x", "y"]}).classes
         long = self.load(tmp_path, {"classes": [{"id": 0, "name": "x"}, {"id": 1, "name": "y"}]}).classes
         assert short == long
-        assert [info.color for info in long.classes] == list(color_map(2))
+        assert [info.color for info in long.classes] == [color_of_id(0), color_of_id(1)]
 
     @pytest.mark.parametrize(
         ("given", "expected"), [({}, (255,)), ({"ignore": []}, ()), ({"ignore": [4, 4]}, (4,))]

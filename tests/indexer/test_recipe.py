@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from indexer.recipe import Recipe, dump_recipe, load_recipe, override_recipe, recipe_from_dict
+from indexer.recipe import Recipe, load_recipe, override_recipe, recipe_from_dict
 from retrieval.errors import ConfigError
 
 
@@ -28,7 +28,7 @@ def test_file_and_overrides_merge(tmp_path: Path) -> None:
 def test_dump_reads_back(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
     recipe = tiny_recipe("bank.epochs=3", "features.whiten=half")
     path = tmp_path / "dump.yaml"
-    path.write_text(dump_recipe(recipe))
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     assert load_recipe(path) == recipe
     assert yaml.safe_load(path.read_text()).keys() == Recipe.model_fields.keys()
 
@@ -62,6 +62,14 @@ def test_unknown_key_in_a_file_names_the_file(tmp_path: Path) -> None:
         ConfigError, match=r"typo\.yaml: unknown key features\.kin; did you mean features\.kind"
     ):
         load_recipe(path)
+
+
+def test_a_bad_override_does_not_blame_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "good.yaml"
+    path.write_text("seed: 1\n")
+    for override in ("features.kin=fungi", "features.kind=pixels"):
+        with pytest.raises(ConfigError, match=r"^the command line: .*features\.kin"):
+            load_recipe(path, [override])
 
 
 def test_hopeless_key_points_to_help() -> None:

@@ -81,7 +81,7 @@ def pair(
     """An exact index, the oracle, and an index of another engine."""
     if request.param == "server" and not os.environ.get("QDRANT_URL"):
         pytest.skip(
-            "no Qdrant server: set QDRANT_URL=http://HOST:6333 (and QDRANT_API_KEY) to run the suite against it"
+            "no Qdrant server: set QDRANT_URL=http://HOST:6333 (and QDRANT_API_KEY) to run against one"
         )
     if request.param == "faiss":
         pytest.importorskip("faiss")

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -27,6 +30,7 @@ from retrieval.errors import (
     IndexDamagedError,
     IndexFileError,
     IndexMismatchError,
+    MissingExtraError,
     MyceliaError,
     ServerError,
 )
@@ -283,7 +287,6 @@ def test_the_collection_is_made_for_loading(
     assert {r.field_name for r in stub.named("CreateFieldIndex")} == {
         "image",
         "class",
-        "source",
         "dataset",
         "kind",
     }
@@ -305,7 +308,7 @@ def test_graph_is_off_while_loading_and_waited_for(
     heard: list[tuple[int, int]] = []
     index.finish(lambda done, total: heard.append((done, total)))
     assert len(heard) == 6 and not stub.statuses  # one green that was premature, three yellow, two green
-    stub.statuses = [q.CollectionStatus.Green] + [q.CollectionStatus.Red]
+    stub.statuses = [q.CollectionStatus.Green, q.CollectionStatus.Red]
     with pytest.raises(ServerError, match="cannot optimise"):
         index.finish()
     index.close()
@@ -362,14 +365,14 @@ def test_a_slow_server_is_named(
 ) -> None:
     index = fill(stub, tmp_path, manifest(), bank, timeout=1)
     stub.delay["QueryBatch"] = 1.3
-    with pytest.raises(ServerError, match="did not answer within 1 s; raise index.qdrant.timeout"):
+    with pytest.raises(ServerError, match=r"did not answer within 1 s; raise index\.qdrant\.timeout"):
         index.search(bank.queries, 3)
     index.close()
 
 
 def test_a_server_that_is_away(tmp_path: Path, stub: QdrantStub, manifest: Callable[..., Manifest]) -> None:
     stub.server.stop(0).wait()
-    with pytest.raises(ServerError, match="no Qdrant server answers at http://127.0.0.1:6333"):
+    with pytest.raises(ServerError, match=r"no Qdrant server answers at http://127\.0\.0\.1:6333"):
         ServerIndex.create(tmp_path, manifest(), settings_for(stub, attempts=2))
     assert not (tmp_path / "manifest.json").exists()
 
@@ -413,9 +416,9 @@ def test_collections_of_others_are_refused(
     tmp_path: Path, stub: QdrantStub, manifest: Callable[..., Manifest], bank: Any
 ) -> None:
     fill(stub, tmp_path, manifest(), bank).close()
-    other_recipe = replace(manifest(), recipe={"seed": 4})
-    with pytest.raises(IndexMismatchError, match="another recipe"):
-        ServerIndex.create(tmp_path, other_recipe, settings_for(stub))
+    for change in ({"recipe": {"seed": 4}}, {"dataset": {"name": "zoo"}}, {"fingerprints": {"weights": "x"}}):
+        with pytest.raises(IndexMismatchError, match="another recipe"):
+            ServerIndex.create(tmp_path, replace(manifest(), **change), settings_for(stub))
     wider = replace(manifest(), similarity=replace(manifest().similarity, width=64))
     with pytest.raises(IndexMismatchError, match="vectors of 32 numbers, and this recipe makes 64"):
         ServerIndex.create(tmp_path, wider, settings_for(stub))
@@ -521,6 +524,14 @@ def test_addresses() -> None:
     assert not connection.is_address("qdrant.index") and not connection.is_address("/qdrant://x")
 
 
+def test_the_extra_is_named(
+    tmp_path: Path, manifest: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "qdrant_client", None)
+    with pytest.raises(MissingExtraError, match=r"mycelia\[qdrant\]"):
+        ServerIndex.create(tmp_path, manifest(), QdrantSettings(url="http://127.0.0.1:9", collection="bank"))
+
+
 def test_a_name_is_needed(tmp_path: Path, manifest: Callable[..., Manifest]) -> None:
     settings = IndexSettings(engine="qdrant", qdrant=QdrantSettings(url="http://127.0.0.1:1"))
     with pytest.raises(ConfigError, match=r"index\.qdrant\.collection=NAME"):
@@ -539,3 +550,54 @@ def test_manifest_of_the_folder_has_no_surprise(
     with pytest.raises(IndexDamagedError, match="datatype"):
         ServerIndex.open(tmp_path, broken)
     assert issubclass(IndexDamagedError, MyceliaError)
+
+
+def test_a_server_that_goes_away(
+    tmp_path: Path, stub: QdrantStub, manifest: Callable[..., Manifest], bank: Any
+) -> None:
+    index = fill(stub, tmp_path, manifest(), bank)
+    stub.server.stop(0).wait()
+    with pytest.raises(ServerError, match="no Qdrant server answers"):
+        index.search(bank.queries, 3)
+    index.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "text"),
+    [
+        (401, ServerError, "QDRANT_API_KEY"),
+        (403, ServerError, "QDRANT_API_KEY"),
+        (404, IndexFileError, "no collection 'bank'"),
+        (500, ServerError, "no Qdrant server answers"),
+        (400, ServerError, "failed"),
+    ],
+)
+def test_refusals_over_rest(
+    tmp_path: Path, manifest: Callable[..., Manifest], status: int, kind: type[Exception], text: str
+) -> None:
+    """A stub that refuses everything, over plain HTTP."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"refused")
+
+        def log_message(self, *arguments: object) -> None:
+            """Keep the tests' output quiet."""
+
+    server = HTTPServer(("127.0.0.1", 0), Refusing)
+    Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        with pytest.raises(kind, match=text):
+            ServerIndex.create(tmp_path, manifest(), QdrantSettings(url=url, collection="bank", grpc=False))
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_rest_without_a_server(tmp_path: Path, manifest: Callable[..., Manifest]) -> None:
+    settings = QdrantSettings(url="http://127.0.0.1:9", collection="bank", grpc=False, attempts=1)
+    with pytest.raises(ServerError, match=r"no Qdrant server answers at http://127\.0\.0\.1:9:"):
+        ServerIndex.create(tmp_path, manifest(), settings)

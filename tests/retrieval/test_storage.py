@@ -36,7 +36,7 @@ from retrieval.errors import (
     IndexMismatchError,
     StorageError,
 )
-from retrieval.files import PARTIAL, PENDING, atomic_write
+from retrieval.files import PARTIAL, PENDING, atomic_write, storage_errors
 
 Build = Callable[..., PatchIndex]
 
@@ -357,6 +357,20 @@ def test_atomic_write_keeps_the_old_file(tmp_path: Path, number: int) -> None:
     assert names(tmp_path) == {"file"} and path.read_bytes() == b"old"
     with pytest.raises(OSError, match="input"), atomic_write(path) as file:
         raise OSError(errno.EIO, "input or output error")
+
+
+def test_something_else_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(StorageError, match="folder cannot be written"),
+        atomic_write(tmp_path / "folder") as file,
+    ):
+        file.write(b"new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+    for place in ("file", "file/below"):
+        with pytest.raises(StorageError, match=f"{place} cannot be written"), storage_errors(tmp_path):
+            (tmp_path / place).mkdir()
 
 
 def test_bad_image_record_is_named_by_its_line(tmp_path: Path) -> None:

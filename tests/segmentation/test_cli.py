@@ -239,6 +239,35 @@ def test_segment_goes_past_bad_images_only_when_told(index: Path, data: Path, tm
     assert result.exit_code == 0
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["photo0.png", "photo2.png"]
     assert "photo1.png" in result.stderr
+    missing, good = photos / "none.png", photos / "photo0.png"
+    assert "none.png" in error_of(run("segment", index, missing, good, "--out", tmp_path / "c"))
+    result = run("segment", index, missing, good, "--out", tmp_path / "c", "--skip-bad")
+    assert result.exit_code == 0 and "none.png does not exist" in result.stderr
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["photo0.png"]
+
+
+def test_results_have_to_have_a_place(index: Path, data: Path, tiny: Path, tmp_path: Path) -> None:
+    photo, file = data / "images" / "photo0.png", tmp_path / "file"
+    file.touch()
+    assert "file cannot be written" in error_of(run("segment", index, photo, "--out", file))
+    message = error_of(run("index", "build", data, "--config", tiny, "--out", file / "new.index"))
+    assert "cannot be written" in message
+    assert "cannot be written" in error_of(run("evaluate", index, data, "--json", file / "score.json"))
+    result = run("evaluate", index, data, "--json", tmp_path)
+    assert "--json names a file" in error_of(result)
+    assert "evaluate" not in result.stderr  # before any work
+
+
+def test_evaluate_shows_the_score_before_it_writes(
+    monkeypatch: pytest.MonkeyPatch, index: Path, data: Path, tmp_path: Path
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", str(index))
+
+    monkeypatch.setattr("segmentation.cli.evaluate.write_json", full)
+    result = run("evaluate", index, data, "--json", tmp_path / "score.json")
+    assert "full" in error_of(result)
+    assert "mean" in result.stdout
 
 
 def test_two_photos_with_one_name_are_refused(tmp_path: Path) -> None:

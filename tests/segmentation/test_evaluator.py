@@ -83,6 +83,14 @@ def test_other_classes_are_refused(world, dataset, scenes, classes) -> None:
         evaluate(world(), replace(data, classes=more))
 
 
+def test_a_missing_file_is_noticed_before_any_work(world, dataset, scenes, monkeypatch) -> None:
+    data, subject = dataset(scenes), world()
+    data.samples[-1].mask.unlink()
+    monkeypatch.setattr(subject, "segment_many", pytest.fail)
+    with pytest.raises(MaskError, match="does not exist"):
+        evaluate(subject, data)
+
+
 def test_bad_images_stop_or_are_skipped(world, dataset, scenes) -> None:
     data = dataset(scenes)
     data.samples[1].image.write_bytes(b"no image")

@@ -11,6 +11,7 @@ from indexer.recipe import RuntimeSettings
 from retrieval.classes import ClassMap
 from retrieval.errors import ConfigError, ImageError, IndexFileError
 from segmentation import Segmenter, segmenter
+from segmentation.upsample import classes_at
 
 
 def test_segments_an_unseen_scene(world, scene, classes) -> None:
@@ -138,6 +139,18 @@ def test_the_pixels_of_the_input_see_the_same_classes(world, scene) -> None:
     photo, _ = scene(7, (32, 48))  # the input's own size
     result = world().segment(photo)
     np.testing.assert_array_equal(result.columns_at_input(), result.columns)
+
+
+@pytest.mark.parametrize("size", [(24, 48), (32, 40)])  # padding below, padding at the right
+def test_padding_does_not_reach_into_the_photo(world, scene, size) -> None:
+    photo, _ = scene(8, size)
+    result = world(image={"fit": "pad"}).segment(photo)
+    coordinates = result.geometry.grid_coordinates((8, 8))
+    columns, confidence = classes_at(result.shares[: size[0] // 8, : size[1] // 8], *coordinates)
+    np.testing.assert_array_equal(result.columns, columns)
+    np.testing.assert_array_equal(result.confidence, confidence)
+    assert not np.array_equal(confidence, classes_at(result.shares, *coordinates)[1])
+    np.testing.assert_array_equal(result.columns_at_input()[: size[0], : size[1]], columns)
 
 
 @pytest.mark.parametrize("bad", [{"k": 0}, {"temperature": 0.0}])

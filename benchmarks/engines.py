@@ -1,0 +1,196 @@
+"""Engines side by side on real patch features: build time, size, speed, recall and mIoU.
+
+    mycelia index build DATA --split train --out cam.index --config camvid.yaml --engine exact \\
+        bank.max_patches=null
+    python -m benchmarks.engines cam.index DATA --split val --work out/engines [--images 20] [--only edge-f16]
+
+INDEX is an exact index, which is the truth: its rows are streamed into every other engine. Queries are
+the patches of DATA's images, in batches of one image; times are medians over images, of searches
+alone. Recall@30 is the share of the exact engine's thirty neighbours found. mIoU is that of DATA's
+first images, everything else being equal. Converted indexes stay in the work folder and are used
+again, with the build time of the first run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from benchmarks.report import write_table
+from indexer.datasets import Dataset, load_dataset
+from indexer.images import read_image
+from indexer.progress import track
+from retrieval import IndexSettings, PatchIndex, open_index, read_manifest
+from retrieval.convert import convert_index
+from retrieval.errors import ConfigError
+from retrieval.manifest import has_manifest
+from retrieval.qdrant.settings import QdrantSettings
+from segmentation import Segmenter, evaluate
+
+K = 30
+
+ENGINES = {
+    "exact": IndexSettings(engine="exact"),
+    "faiss-flat": IndexSettings(engine="faiss", factory="Flat"),
+    "faiss-default": IndexSettings(engine="faiss"),  # IVF-PQ-refine from 100,000 rows on
+    "faiss-hnsw": IndexSettings(engine="faiss", factory="HNSW32"),
+    "edge-f16": IndexSettings(engine="qdrant"),
+    "edge-int8": IndexSettings(
+        engine="qdrant", qdrant=QdrantSettings(quantization="scalar", oversampling=2.0)
+    ),
+}
+
+#: Files that hold vectors and what searches them, in an index of any engine.
+VECTOR_FILES = ("vectors.npy", "vectors.faiss", "edge.")
+
+Queries = list[npt.NDArray[np.float32]]
+
+
+def main() -> None:
+    """Measure, print, and write the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("index", type=Path, help="an exact index, the source and the truth")
+    parser.add_argument("data", type=Path, help="labelled images to ask with")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--images", type=int, default=20, help="images to ask with, evenly spaced")
+    parser.add_argument(
+        "--work", type=Path, default=Path("out/engines"), help="folder for the converted indexes"
+    )
+    parser.add_argument("--only", nargs="*", choices=list(ENGINES), help="these engines instead of all")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch, FAISS and Edge")
+    parser.add_argument("--no-miou", action="store_true", help="leave out the segmentation of the images")
+    parser.add_argument("--out", type=Path, help="write the tracked table to this folder")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    set_faiss_threads(arguments.threads)
+    dataset = spaced(load_dataset(arguments.data, split=arguments.split), arguments.images)
+    queries = describe(arguments.index, dataset)
+    with open_index(arguments.index) as index:
+        if index.manifest.engine["kind"] != "exact":
+            raise ConfigError(f"{arguments.index} is no exact index; build it with --engine exact")
+        truth, _ = ask(index, queries)
+        rows = len(index)
+    table = []
+    for name in arguments.only or ENGINES:
+        folder, seconds = prepare(arguments.index, name, arguments.work, threads=arguments.threads)
+        table.append(measure(name, folder, queries, truth, seconds))
+        if not arguments.no_miou:
+            table[-1]["mIoU"] = miou(folder, dataset)
+    width, patches = queries[0].shape[1], len(queries[0])
+    notes = [
+        f"{rows} rows of {width} numbers; {len(queries)} images of {patches} patches; "
+        f"{arguments.threads} threads. Bytes a patch are those of the vectors and what searches them; "
+        "labels and positions come on top."
+    ]
+    write_table("engines", table, folder=arguments.out, notes=notes)
+
+
+def spaced(dataset: Dataset, images: int) -> Dataset:
+    """At most ``images`` of the data set's samples, evenly spaced."""
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, images).round().astype(int))
+    return replace(dataset, samples=tuple(dataset.samples[i] for i in chosen))
+
+
+def describe(index: Path, dataset: Dataset) -> Queries:
+    """The vectors of each image's patches, (T, D) float32 each."""
+    queries = []
+    with Segmenter.open(index) as segmenter, track("queries", len(dataset)) as task:
+        for sample in dataset.samples:
+            tensor, _ = segmenter.extractor.prepare(read_image(sample.image))
+            queries.append(segmenter.extractor.extract(tensor[None])[0].numpy())
+            task.advance()
+    return queries
+
+
+def prepare(source: Path, name: str, work: Path, *, threads: int) -> tuple[Path, float]:
+    """The index of an engine, converted where it is not there yet, and the seconds that took."""
+    folder, note = work / f"{name}.index", work / f"{name}.json"
+    if not has_manifest(folder):
+        work.mkdir(parents=True, exist_ok=True)
+        settings = ENGINES[name]
+        settings = settings.model_copy(
+            update={"qdrant": settings.qdrant.model_copy(update={"threads": threads})}
+        )
+        start = time.perf_counter()
+        rows = read_manifest(source).counts["rows"]
+        with track(f"{name}: build", rows) as task:
+            convert_index(source, folder, settings=settings, advance=task.advance)
+        note.write_text(json.dumps({"seconds": time.perf_counter() - start}))
+    return folder, float(json.loads(note.read_text())["seconds"])
+
+
+def ask(index: PatchIndex, queries: Queries) -> tuple[list[npt.NDArray[np.int64]], list[float]]:
+    """The neighbours' places (T, K) of each image's patches, and the seconds of each search."""
+    index.search(queries[0], K)  # loads what is loaded once
+    places, seconds = [], []
+    for vectors in queries:
+        start = time.perf_counter()
+        found = index.search(vectors, K)
+        seconds.append(time.perf_counter() - start)
+        number, row, col = np.moveaxis(index.patches(found.ids).astype(np.int64), -1, 0)
+        places.append((number << 24) | (row << 12) | col)
+    return places, seconds
+
+
+def measure(
+    name: str, folder: Path, queries: Queries, truth: list[npt.NDArray[np.int64]], seconds: float
+) -> dict[str, object]:
+    """One line of the table, without the mIoU."""
+    start = time.perf_counter()
+    with open_index(folder) as index:
+        opened = time.perf_counter() - start
+        places, times = ask(index, queries)
+        rows = len(index)
+    files = [folder / path for path in read_manifest(folder).files if path.startswith(VECTOR_FILES)]
+    size = sum(allocated_bytes(path) for path in files)
+    per_query = [1000 * each / len(vectors) for each, vectors in zip(times, queries, strict=True)]
+    return {
+        "engine": name,
+        "build s": round(seconds, 1),
+        "open s": round(opened, 2),
+        "bytes a patch": round(size / rows),
+        "ms a query": round(statistics.median(per_query), 3),
+        "recall@30": round(recall(places, truth), 4),
+    }
+
+
+def allocated_bytes(path: Path) -> int:
+    """What a file takes on disk: Qdrant's files have holes."""
+    status = path.stat()
+    return min(status.st_size, 512 * getattr(status, "st_blocks", status.st_size))
+
+
+def recall(places: list[npt.NDArray[np.int64]], truth: list[npt.NDArray[np.int64]]) -> float:
+    """Share of the true neighbours that were found."""
+    hits = total = 0
+    for found, wanted in zip(places, truth, strict=True):
+        hits += sum(len(np.intersect1d(a, b)) for a, b in zip(found, wanted, strict=True))
+        total += wanted.size
+    return hits / total
+
+
+def miou(folder: Path, dataset: Dataset) -> float:
+    """mIoU on the data set, percent."""
+    with Segmenter.open(folder) as segmenter:
+        return round(100 * evaluate(segmenter, dataset, progress=True).miou, 2)
+
+
+def set_faiss_threads(threads: int) -> None:
+    """Have FAISS use as many threads as the others."""
+    from retrieval.faiss_index import load_faiss
+
+    load_faiss().omp_set_num_threads(threads)
+
+
+if __name__ == "__main__":
+    main()
