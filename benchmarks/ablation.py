@@ -3,10 +3,11 @@
     python benchmarks/ablation.py DATA --score train --groups 6 --cache DIR [--out benchmarks/results]
     python benchmarks/ablation.py DATA --score val --cache DIR [--out benchmarks/results]
 
-``--score train`` never looks at the validation images: it leaves one group of train images (the
-first ``--groups`` letters of their ids: a sequence of CamVid) out of the memory bank at a time and
-segments images of that group. Choose settings there; ``--score val`` then confirms them. Features are
-extracted once per block and objective, and kept in ``--cache``.
+``--score train`` never looks at the validation images: it leaves one group of train images out of the
+memory bank at a time and segments images of that group. A group is all images whose ids begin with the
+same ``--groups`` letters: on CamVid 6 make a sequence, 9 a stretch of one. Choose settings there;
+``--score val`` then confirms them. Features are extracted once per block and objective, and kept in
+``--cache``.
 """
 
 from __future__ import annotations
@@ -100,6 +101,10 @@ class Variant:
         return F.normalize(project_factored(rows.g, rows.a, u, v), dim=-1)
 
 
+#: A similarity and the temperature T of the softmax over it.
+Setting = tuple[Variant, float]
+
+
 def similarities(
     query: Rows, bank: Rows, variants: list[Variant], projected: dict[Variant, Tensor | None]
 ) -> Iterator[tuple[Variant, Tensor]]:
@@ -161,17 +166,20 @@ def extract(dataset: Dataset, settings: list[str], fit_on: Dataset, cache: Path)
     return features
 
 
-def folds(score: str, data: dict[str, Dataset], groups: int, stride: int) -> Iterator[Fold]:
-    """Banks and images to segment; every ``stride``-th image of both."""
-    train = data["train"]
-    if score == "val":
-        yield ("train", list(range(0, len(train), stride))), ("val", list(range(0, len(data["val"]), stride)))
+def folds(data: dict[str, Dataset], args: argparse.Namespace) -> Iterator[Fold]:
+    """Banks and images to segment; every ``stride``-th and every ``query_stride``-th image."""
+    train, stride, query_stride = data["train"], args.stride, args.query_stride
+    if args.score == "val":
+        yield (
+            ("train", list(range(0, len(train), stride))),
+            ("val", list(range(0, len(data["val"]), query_stride))),
+        )
         return
-    names = [sample.id[:groups] for sample in train.samples]
+    names = [sample.id[: args.groups] for sample in train.samples]
     for group in dict.fromkeys(names):
         inside = [i for i, name in enumerate(names) if name == group]
         outside = [i for i, name in enumerate(names) if name != group]
-        yield ("train", outside[::stride]), ("train", inside[:: 2 * stride])
+        yield ("train", outside[::stride]), ("train", inside[::query_stride])
 
 
 def confusions(
@@ -180,7 +188,7 @@ def confusions(
     fold: Fold,
     variants: list[Variant],
     args: argparse.Namespace,
-) -> dict[Variant, npt.NDArray[np.int64]]:
+) -> dict[Setting, npt.NDArray[np.int64]]:
     """A confusion matrix per variant, over the images of one fold."""
     (bank_split, bank_images), (query_split, query_images) = fold
     stored, asked = features[bank_split], features[query_split]
@@ -193,7 +201,8 @@ def confusions(
     bank, bank_labels = Rows.join(rows), np.concatenate(labels)
     projected = {variant: variant.project(bank) for variant in variants}
     classes = bank_labels.shape[1]
-    totals = {variant: np.zeros((classes, classes), np.int64) for variant in variants}
+    keys = [(variant, temperature) for variant in variants for temperature in args.temperature]
+    totals = {key: np.zeros((classes, classes), np.int64) for key in keys}
     height, width = load_recipe("camvid.yaml").image.size
     rows_of_grid = round((asked.counts.shape[1] * height / width) ** 0.5)
     grid = (rows_of_grid, asked.counts.shape[1] // rows_of_grid)
@@ -204,8 +213,10 @@ def confusions(
         for variant, similarity in similarities(query, bank, variants, projected):
             best, ids = similarity.topk(args.k, dim=-1)
             found = Neighbors(ids.numpy(), best.numpy(), bank_labels[ids.numpy()])
-            shares = transfer_labels(found, temperature=args.temperature).reshape(*grid, classes)
-            totals[variant] += confusion_matrix(truth, classes_at(shares, at[0], at[1])[0], classes)
+            for temperature in args.temperature:
+                shares = transfer_labels(found, temperature=temperature).reshape(*grid, classes)
+                predicted, _ = classes_at(shares, at[0], at[1])
+                totals[variant, temperature] += confusion_matrix(truth, predicted, classes)
     return totals
 
 
@@ -223,10 +234,11 @@ def main() -> None:
         "--variants", nargs="+", default=["embeddings", "exact:0.5", "factored:0.5:384", "gradients"]
     )
     parser.add_argument("--patches", type=int, default=300, help="patches of one memory image")
-    parser.add_argument("--stride", type=int, default=1, help="take every n-th image")
+    parser.add_argument("--stride", type=int, default=1, help="take every n-th image into the bank")
+    parser.add_argument("--query-stride", type=int, default=1, help="segment every n-th image")
     parser.add_argument("--groups", type=int, default=6, help="letters of an id that name its group")
     parser.add_argument("--k", type=int, default=30)
-    parser.add_argument("--temperature", type=float, default=0.02)
+    parser.add_argument("--temperature", type=float, nargs="+", default=[0.02])
     parser.add_argument("--out", type=Path, help="write the tracked table to this folder")
     parser.add_argument("--name", default="ablation", help="name of the tracked table")
     args = parser.parse_args()
@@ -240,20 +252,20 @@ def main() -> None:
         features = {
             s: extract(data[s], settings, data["train"], args.cache / f"{stem}-{s}.npz") for s in splits
         }
-        totals: dict[Variant, npt.NDArray[np.int64]] = {}
-        for fold in folds(args.score, data, args.groups, args.stride):
-            for variant, confusion in confusions(features, data, fold, variants, args).items():
-                totals[variant] = totals.get(variant, 0) + confusion
-        for variant, confusion in totals.items():
+        totals: dict[Setting, npt.NDArray[np.int64]] = {}
+        for fold in folds(data, args):
+            for setting, confusion in confusions(features, data, fold, variants, args).items():
+                totals[setting] = totals.get(setting, 0) + confusion
+        for (variant, temperature), confusion in totals.items():
             per_class = dict(zip(data["train"].classes.names, iou_per_class(confusion), strict=True))
             rare = {
                 name: f"{100 * per_class[name]:.1f}" for name in ("pole", "sign", "pedestrian", "bicyclist")
             }
             miou = f"{100 * mean_iou(confusion):.2f}"
-            table.append({"block": block, "similarity": str(variant), "miou": miou, **rare})
+            table.append({"block": block, "similarity": str(variant), "T": temperature, "miou": miou, **rare})
     note = (
-        f"Scored on {args.score}, every {args.stride}. image, {args.patches} patches an image, "
-        f"k {args.k}, T {args.temperature}."
+        f"Scored on {args.score}, every {args.query_stride}. image; bank: every {args.stride}. image, "
+        f"{args.patches} patches each; k {args.k}."
     )
     write_table(args.name, table, folder=args.out, notes=[note])
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from retrieval.errors import REPAIR, IndexDamagedError
 from retrieval.files import pending_path, storage_errors, sync_file
+from retrieval.manifest import MANIFEST
 
 #: Bytes of our header; fixed, so that the number of rows can be corrected in place.
 _HEADER = 128
@@ -99,11 +100,15 @@ class RowFile:
         self._view = None
 
     def close(self) -> None:
-        """Release the files; rows that were not committed are dropped with the pending file."""
+        """Release the files; rows that were not committed are dropped with the pending file.
+
+        Once a pending manifest names it, the pending file stays: the next opening puts both in place.
+        """
         self._view = None
         if self._writer is not None:
             self._close_writer()
-            pending_path(self.path).unlink(missing_ok=True)
+            if not pending_path(self.path.parent / MANIFEST).exists():
+                pending_path(self.path).unlink(missing_ok=True)
 
     def _open_writer(self) -> BinaryIO:
         if self._writer is None:
