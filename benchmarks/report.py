@@ -31,7 +31,7 @@ def provenance() -> dict[str, str]:
         f"{name} {importlib.metadata.version(name)}" for name in ("torch", "timm", "numpy", "faiss-cpu")
     ]
     return {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "commit": (commit.stdout.strip() or "unknown") + (" with changes" if changed.stdout.strip() else ""),
         "date": datetime.date.today().isoformat(),
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
