@@ -168,6 +168,14 @@ def commit(folder: Path, manifest: Manifest, staged: Iterable[Path]) -> Manifest
     return complete
 
 
+def is_committing(folder: Path) -> bool:
+    """Whether a commit in ``folder`` broke off after its manifest was written.
+
+    Whatever that manifest names must stay: the next opening finishes the renames.
+    """
+    return pending_path(folder / MANIFEST).exists()
+
+
 def finish_commit(folder: Path) -> None:
     """Finish the renames of a commit that a crash interrupted; does nothing where there was none."""
     pending = _pending_manifest(folder)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from retrieval.errors import REPAIR, IndexDamagedError
 from retrieval.files import pending_path, storage_errors, sync_file
-from retrieval.manifest import MANIFEST
+from retrieval.manifest import is_committing
 
 #: Bytes of our header; fixed, so that the number of rows can be corrected in place.
 _HEADER = 128
@@ -100,14 +100,11 @@ class RowFile:
         self._view = None
 
     def close(self) -> None:
-        """Release the files; rows that were not committed are dropped with the pending file.
-
-        Once a pending manifest names it, the pending file stays: the next opening puts both in place.
-        """
+        """Release the files; rows that were not committed are dropped with the pending file."""
         self._view = None
         if self._writer is not None:
             self._close_writer()
-            if not pending_path(self.path.parent / MANIFEST).exists():
+            if not is_committing(self.path.parent):
                 pending_path(self.path).unlink(missing_ok=True)
 
     def _open_writer(self) -> BinaryIO:

@@ -23,7 +23,7 @@ from retrieval.errors import (
 )
 from retrieval.files import PARTIAL, storage_errors
 from retrieval.labels import RowStore
-from retrieval.manifest import GENERATION
+from retrieval.manifest import GENERATION, is_committing
 from retrieval.neighbors import Filter
 from retrieval.qdrant.edge_requests import filter_condition, shard_config
 from retrieval.qdrant.payload import CLASS, IMAGE, edge_payloads
@@ -203,7 +203,7 @@ class EdgeEngine:
             with self._errors():
                 self._shard.close()
             self._shard = None
-        if self._generation != self._committed:
+        if self._generation != self._committed and not is_committing(self._folder):
             shutil.rmtree(self._path, ignore_errors=True)
         self._lock.release()
 

@@ -22,13 +22,14 @@ def rows(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return vectors, labels, patches
 
 
+@pytest.mark.parametrize("engine", ["exact", "faiss", "qdrant"])
 @pytest.mark.parametrize("renames", range(4))
 def test_a_failing_rename_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int, engine: str
 ) -> None:
     folder = tmp_path / "bank.index"
     manifest = Manifest(classes=CLASSES, similarity=Cosine(8))
-    with create_index(folder, manifest, rows=5, settings=IndexSettings(engine="exact")) as index:
+    with create_index(folder, manifest, rows=5, settings=IndexSettings(engine=engine)) as index:
         index.add(*rows(5))
         real, done = os.replace, []
 
