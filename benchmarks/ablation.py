@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.report import write_table
+from indexer.build import FIT_IMAGES
 from indexer.datasets import Dataset, load_dataset
 from indexer.fungi import FungiExtractor
 from indexer.memory_bank import choose_patches, generator_for, patch_labels, soft_labels
@@ -132,7 +133,7 @@ def extract(dataset: Dataset, settings: list[str], fit_on: Dataset, cache: Path)
         with np.load(cache) as stored:
             return Features(*(stored[name] for name in ("embeddings", "gradients", "activations", "counts")))
     extractor = FungiExtractor.create(load_recipe("camvid.yaml", settings))
-    chosen = [fit_on.samples[i] for i in np.linspace(0, len(fit_on) - 1, 128).astype(int)]
+    chosen = [fit_on.samples[i] for i in np.linspace(0, len(fit_on) - 1, FIT_IMAGES).astype(int)]
 
     def batches() -> Iterator[Tensor]:
         for start in range(0, len(chosen), BATCH):

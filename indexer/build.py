@@ -26,18 +26,17 @@ from indexer.memory_bank import choose_images
 from indexer.parts import BankJob, PartStore, compute_part, jobs_of
 from indexer.progress import track
 from indexer.recipe import Recipe
-from indexer.shards import Shard, check_shard, reach_engine, server_progress, shared_features
+from indexer.shards import Shard, check_shard, reach_server, server_progress, shared_features
 from indexer.workspace import Workspace, check_free
 from retrieval import ImageRecord, Manifest, create_index
 from retrieval.errors import ConfigError, DataError, DatasetError
-from retrieval.faiss_index import load_faiss
+from retrieval.faiss_index import TRAINING_ROWS, load_faiss
 from retrieval.files import atomic_write, storage_errors
+from retrieval.qdrant.edge import load_edge
 from retrieval.qdrant.server import ServerIndex
 
 #: Images whose patches fit the support bank and the PCA.
 FIT_IMAGES = 128
-#: Rows that train a quantiser at most.
-TRAINING_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def build_index(
         replace(dataset, samples=tuple(samples)).check_files()
     extractor = FungiExtractor.create(recipe)
     manifest = _manifest(extractor, dataset)
-    reach_engine(recipe, manifest)
+    reach_server(recipe, manifest)
     with Workspace.open(out, fingerprints=extractor.fingerprints, dataset=dataset, jobs=jobs) as workspace:
         path = workspace.folder / FEATURES_FILE
         with shared_features(recipe, manifest, path) if shard is not None else nullcontext():
@@ -120,7 +119,7 @@ def package_versions() -> dict[str, str]:
 def check_engine(recipe: Recipe) -> None:
     """Raise ConfigError for settings that no engine can serve, before any work is done.
 
-    Raises MissingExtraError where FAISS is asked for and not installed.
+    Raises MissingExtraError where an embedded engine is asked for and not installed.
     """
     features = recipe.features
     if features.kind == "fungi" and features.projection == "none":
@@ -135,6 +134,8 @@ def check_engine(recipe: Recipe) -> None:
             )
     if recipe.index.engine == "faiss":
         load_faiss()
+    elif recipe.index.engine == "qdrant" and recipe.index.qdrant.url is None:
+        load_edge()
 
 
 def fit_extractor(

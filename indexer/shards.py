@@ -16,7 +16,6 @@ from retrieval import Manifest
 from retrieval.errors import ConfigError
 from retrieval.files import atomic_write
 from retrieval.qdrant.collection import Collection
-from retrieval.qdrant.edge import load_edge
 from retrieval.qdrant.server import ServerIndex, open_collection
 
 
@@ -53,15 +52,13 @@ def check_shard(recipe: Recipe) -> None:
         )
 
 
-def reach_engine(recipe: Recipe, manifest: Manifest) -> None:
-    """Raise now, not after hours of extraction, what an engine's absence would raise at the end.
+def reach_server(recipe: Recipe, manifest: Manifest) -> None:
+    """Raise now, not after hours of extraction, what a Qdrant server's absence would raise at the end.
 
-    On a Qdrant server the collection is made. Raises MissingExtraError, ConfigError, ServerError, and
-    IndexMismatchError where the collection holds another bank.
+    The collection is made; nothing is done for other engines. Raises MissingExtraError, ConfigError,
+    ServerError, and IndexMismatchError where the collection holds another bank.
     """
-    if recipe.index.engine == "qdrant" and recipe.index.qdrant.url is None:
-        load_edge()
-    elif recipe.index.engine == "qdrant":
+    if recipe.index.engine == "qdrant" and recipe.index.qdrant.url is not None:
         open_collection(recipe.index.qdrant, manifest).close()
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from retrieval import exact, faiss_index
 from retrieval.errors import IndexExistsError
+from retrieval.faiss_index import TRAINING_ROWS
 from retrieval.files import PARTIAL, PENDING, storage_errors
 from retrieval.images import IMAGES, ImageRecord, read_images
 from retrieval.index import PatchIndex, create_index, open_index
@@ -20,9 +21,6 @@ from retrieval.labels import LABELS, PATCHES, REMOVED
 from retrieval.manifest import GENERATION, MANIFEST
 from retrieval.qdrant.locate import local_folder
 from retrieval.settings import IndexSettings
-
-#: Rows that train the quantisers of the new engine at most.
-TRAINING_ROWS = 65_536
 
 #: Called with the number of rows done since the last call.
 Advance = Callable[[int], None]

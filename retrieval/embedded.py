@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from retrieval.classes import ClassMap
+from retrieval.base import IndexBase
 from retrieval.engine import Hits, VectorEngine
 from retrieval.errors import ConfigError
 from retrieval.files import pending_path
@@ -19,10 +18,9 @@ from retrieval.images import IMAGES, ImageRecord, write_images
 from retrieval.labels import RowStore
 from retrieval.manifest import Manifest, commit
 from retrieval.neighbors import Filter, Neighbors, Rows
-from retrieval.similarity import Similarity
 
 
-class EmbeddedIndex:
+class EmbeddedIndex(IndexBase):
     """A PatchIndex whose vectors live in this process (exact or FAISS); see ``PatchIndex``.
 
     Made by ``create_index`` and ``open_index``. One process may change an index at a time; any
@@ -30,35 +28,9 @@ class EmbeddedIndex:
     """
 
     def __init__(self, folder: Path, manifest: Manifest, rows: RowStore, engine: VectorEngine) -> None:
-        self.folder = folder
-        self._manifest = manifest
+        super().__init__(folder, manifest)
         self._rows = rows
         self._engine = engine
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest as it was last written or read."""
-        return self._manifest
-
-    @manifest.setter
-    def manifest(self, manifest: Manifest) -> None:
-        """What :meth:`flush` writes next; counts of rows, engine and checksums are filled in there."""
-        self._manifest = manifest
-
-    @property
-    def similarity(self) -> Similarity:
-        """What the similarities mean, and the vectors' layout."""
-        return self._manifest.similarity
-
-    @property
-    def classes(self) -> ClassMap:
-        """The classes, one for each label column."""
-        return self._manifest.classes
-
-    @property
-    def next_id(self) -> int:
-        """Rows ever added, removed ones included."""
-        return len(self._rows)
 
     def __len__(self) -> int:
         return len(self._rows) - self._rows.removed
@@ -70,13 +42,8 @@ class EmbeddedIndex:
         patches: npt.NDArray[np.int32],
     ) -> npt.NDArray[np.int64]:
         """Append rows; returns their ids (n,) int64. Raises ConfigError or StorageError, adding none."""
-        self._check_vectors(vectors)
+        self._check_rows(vectors, labels, patches)
         count = len(vectors)
-        if labels.shape != (count, len(self.classes)) or patches.shape != (count, 3):
-            raise ConfigError(
-                f"{count} vectors need labels of shape {(count, len(self.classes))} and patches of shape "
-                f"{(count, 3)}, got {labels.shape} and {patches.shape}"
-            )
         first = len(self._rows)
         self._rows.append(labels, patches)
         try:
@@ -91,9 +58,7 @@ class EmbeddedIndex:
 
     def search(self, queries: npt.NDArray[np.float32], k: int, *, filter: Filter | None = None) -> Neighbors:
         """The ``k`` nearest live rows of queries (Q, D) float32 that ``filter`` lets through."""
-        self._check_vectors(queries)
-        if k < 1:
-            raise ConfigError(f"k must be at least 1, got {k}")
+        self._check_queries(queries, k)
         if filter is not None and filter.datasets is not None:
             here = self._manifest.dataset.get("name") in filter.datasets
             filter = replace(filter, images=filter.images if here else ())
@@ -145,25 +110,6 @@ class EmbeddedIndex:
         self._engine.close()
         self._rows.close()
 
-    def __enter__(self) -> EmbeddedIndex:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _find(self, queries: npt.NDArray[np.float32], k: int, filter: Filter | None) -> Hits:
         """Similarities and ids (Q, k) of the nearest live rows; replaced where an engine filters itself."""
         return self._engine.search(queries, k, self._rows.allowed(filter))
-
-    def _check_vectors(self, vectors: npt.NDArray[np.float32]) -> None:
-        width = self.similarity.width
-        if vectors.ndim != 2 or vectors.shape[1] != width:
-            raise ConfigError(
-                f"the index holds vectors of {width} numbers, got an array of shape {vectors.shape}"
-            )
-        if not np.isfinite(vectors).all():
-            raise ConfigError(
-                "vectors hold NaN or infinity; check the weights and the precision of the backbone"
-            )

@@ -21,6 +21,9 @@ VECTORS = "vectors.faiss"
 #: Below this many rows a plain scan is fast enough, and exact.
 FLAT_ROWS = 100_000
 
+#: Rows that train the quantisers at most.
+TRAINING_ROWS = 65_536
+
 #: Training vectors that FAISS asks for per inverted list.
 _SAMPLE_PER_LIST = 39
 

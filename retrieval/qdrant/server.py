@@ -6,14 +6,13 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from retrieval.classes import ClassMap
+from retrieval.base import IndexBase
 from retrieval.errors import ConfigError, IndexDamagedError, IndexMismatchError
 from retrieval.files import PARTIAL, PENDING, pending_path, storage_errors
 from retrieval.images import IMAGES, ImageRecord, write_images
@@ -38,7 +37,6 @@ from retrieval.qdrant.payload import (
 )
 from retrieval.qdrant.server_requests import filter_condition, search_params
 from retrieval.qdrant.settings import QdrantSettings
-from retrieval.similarity import Similarity
 
 KIND_SERVER = "qdrant_server"
 
@@ -49,7 +47,7 @@ SHARDS, IMAGE_PARTS = "shards/", "images/"
 _POINT_BYTES = 400
 
 
-class ServerIndex:
+class ServerIndex(IndexBase):
     """A PatchIndex in a collection; see ``PatchIndex``. Rows are on the server as soon as they are added.
 
     ``add`` is idempotent: a point's id is a function of image, recipe and position. ``folder``
@@ -58,9 +56,8 @@ class ServerIndex:
 
     def __init__(self, folder: Path, manifest: Manifest, collection: Collection) -> None:
         """Use :meth:`create` or :meth:`open`."""
-        self.folder = folder
+        super().__init__(folder, manifest)
         self.collection = collection
-        self._manifest = manifest
         self._settings = collection.settings
         self._fingerprint = bank_fingerprint(manifest)
         self._origins: dict[int, Origin] = {}
@@ -108,26 +105,6 @@ class ServerIndex:
             raise
         return cls(folder, manifest, collection)
 
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest as it was last written or read."""
-        return self._manifest
-
-    @manifest.setter
-    def manifest(self, manifest: Manifest) -> None:
-        """What :meth:`flush` writes next."""
-        self._manifest = manifest
-
-    @property
-    def similarity(self) -> Similarity:
-        """What the similarities mean, and the vectors' layout."""
-        return self._manifest.similarity
-
-    @property
-    def classes(self) -> ClassMap:
-        """The classes, one for each label column."""
-        return self._manifest.classes
-
     def __len__(self) -> int:
         """Patches in the collection, as the server counts them; asked once and after each change."""
         if self._live is None:
@@ -151,13 +128,8 @@ class ServerIndex:
         Images that were not described are identified by their number. What was uploaded before an
         error stays; adding the same rows again completes it.
         """
-        self._check_vectors(vectors)
+        self._check_rows(vectors, labels, patches)
         count = len(vectors)
-        if labels.shape != (count, len(self.classes)) or patches.shape != (count, 3):
-            raise ConfigError(
-                f"{count} vectors need labels of shape {(count, len(self.classes))} and patches of shape "
-                f"{(count, 3)}, got {labels.shape} and {patches.shape}"
-            )
         ids = pack_ids(patches)
         step = self._points_per_request()
         self._live = None
@@ -168,9 +140,7 @@ class ServerIndex:
 
     def search(self, queries: npt.NDArray[np.float32], k: int, *, filter: Filter | None = None) -> Neighbors:
         """The ``k`` nearest rows of queries (Q, D) float32 that ``filter`` lets through."""
-        self._check_vectors(queries)
-        if k < 1:
-            raise ConfigError(f"k must be at least 1, got {k}")
+        self._check_queries(queries, k)
         similarities = np.full((len(queries), k), -np.inf, dtype=np.float32)
         patches = np.full((len(queries), k, 3), -1, dtype=np.int32)
         labels = np.zeros((len(queries), k, len(self.classes)), dtype=np.uint8)
@@ -255,14 +225,6 @@ class ServerIndex:
         """Close the connection."""
         self.collection.close()
 
-    def __enter__(self) -> ServerIndex:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _points_per_request(self) -> int:
         each = 4 * self.similarity.width + 2 * len(self.classes) + _POINT_BYTES
         return max(1, min(self._settings.batch_points, self._settings.batch_bytes // each))
@@ -336,17 +298,6 @@ class ServerIndex:
             counts[name] = sum(int(shard[name]) for shard in done)
         self._manifest = replace(self._manifest, counts=counts)
         return len(done) == self.shard[1]
-
-    def _check_vectors(self, vectors: npt.NDArray[np.float32]) -> None:
-        width = self.similarity.width
-        if vectors.ndim != 2 or vectors.shape[1] != width:
-            raise ConfigError(
-                f"the index holds vectors of {width} numbers, got an array of shape {vectors.shape}"
-            )
-        if not np.isfinite(vectors).all():
-            raise ConfigError(
-                "vectors hold NaN or infinity; check the weights and the precision of the backbone"
-            )
 
 
 def open_collection(settings: QdrantSettings, manifest: Manifest, *, client: Any = None) -> Collection:

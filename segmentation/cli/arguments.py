@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,15 +77,15 @@ def image_numbers(index: Path, ids: Sequence[str]) -> list[int]:
 
     Raises ConfigError for an id that the index does not have, naming the nearest.
     """
+    from indexer.datasets.base import nearest
+
     numbers: dict[str, list[int]] = {}
     for record in read_images(local_folder(index)):
         if not record.removed:
             numbers.setdefault(record.id, []).append(record.number)
     for id in ids:
         if id not in numbers:
-            near = difflib.get_close_matches(id, numbers, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"{index} has no memory image {id!r}{hint}")
+            raise ConfigError(f"{index} has no memory image {id!r}{nearest(id, numbers)}")
     return sorted({number for id in ids for number in numbers[id]})
 
 

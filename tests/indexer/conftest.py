@@ -82,3 +82,16 @@ def labelled_folder(tmp_path: Path) -> Callable[..., Dataset]:
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Builds work in parts of two images, so that six images are three parts."""
     monkeypatch.setattr(parts, "PART_IMAGES", 2)
+
+
+@pytest.fixture
+def content() -> Callable[[Path], dict[str, bytes]]:
+    """``content(index)``: all files of an index but the manifest, which tells the time."""
+
+    def read(index: Path) -> dict[str, bytes]:
+        paths = sorted(path for path in index.rglob("*") if path.is_file())
+        files = {str(path.relative_to(index)): path.read_bytes() for path in paths}
+        assert files.pop("manifest.json")
+        return files
+
+    return read

@@ -26,17 +26,9 @@ from retrieval.errors import (
 
 Folder = Callable[..., Dataset]
 MakeRecipe = Callable[..., Recipe]
+Content = Callable[[Path], dict[str, bytes]]
 
 pytestmark = pytest.mark.usefixtures("small_parts")
-
-
-def content(index: Path) -> dict[str, bytes]:
-    """All files of an index but the manifest, which tells the time."""
-    files = {
-        str(path.relative_to(index)): path.read_bytes() for path in sorted(index.rglob("*")) if path.is_file()
-    }
-    assert files.pop("manifest.json")
-    return files
 
 
 def stored_rows(index: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -101,7 +93,9 @@ def test_every_kind_of_vector_can_be_stored(
         assert open_extractor(tmp_path / "x.index", index.manifest).similarity == index.similarity
 
 
-def test_two_builds_are_equal(labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
+def test_two_builds_are_equal(
+    labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path, content: Content
+) -> None:
     dataset = labelled_folder(5)
     for name in ("a", "b"):
         build_index(dataset, tmp_path / name, recipe=tiny_recipe("bank.epochs=2"))

@@ -37,17 +37,9 @@ from retrieval.errors import (
 
 Folder = Callable[..., Dataset]
 MakeRecipe = Callable[..., Recipe]
+Content = Callable[[Path], dict[str, bytes]]
 
 pytestmark = pytest.mark.usefixtures("small_parts")
-
-
-def content(index: Path) -> dict[str, bytes]:
-    """All files of an index but the manifest, which tells the time."""
-    files = {
-        str(path.relative_to(index)): path.read_bytes() for path in sorted(index.rglob("*")) if path.is_file()
-    }
-    assert files.pop("manifest.json")
-    return files
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, count: int, error: BaseException) -> None:
@@ -97,7 +89,11 @@ build_index(load_dataset(sys.argv[1]), sys.argv[2], recipe=load_recipe(sys.argv[
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_killed_build_is_finished_to_the_same_bytes(
-    labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    labelled_folder: Folder,
+    tiny_recipe: MakeRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: Content,
 ) -> None:
     dataset, recipe = labelled_folder(6), tiny_recipe("features.pca=10")
     build_index(dataset, tmp_path / "whole", recipe=recipe)
@@ -133,6 +129,7 @@ def test_interrupted_build_is_finished_to_the_same_bytes(
     tiny_recipe: MakeRecipe,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    content: Content,
 ) -> None:
     dataset, recipe = labelled_folder(6), tiny_recipe()
     build_index(dataset, tmp_path / "whole", recipe=recipe)
@@ -148,7 +145,11 @@ def test_interrupted_build_is_finished_to_the_same_bytes(
 
 
 def test_interrupted_while_fitting(
-    labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    labelled_folder: Folder,
+    tiny_recipe: MakeRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: Content,
 ) -> None:
     dataset, recipe = labelled_folder(3), tiny_recipe()
     build_index(dataset, tmp_path / "whole", recipe=recipe)
@@ -175,7 +176,10 @@ def test_second_builder_is_refused(labelled_folder: Folder, tiny_recipe: MakeRec
 
 
 def test_existing_folder_is_refused_and_kept(
-    labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path
+    labelled_folder: Folder,
+    tiny_recipe: MakeRecipe,
+    tmp_path: Path,
+    content: Content,
 ) -> None:
     dataset, recipe = labelled_folder(2), tiny_recipe()
     build_index(dataset, tmp_path / "x", recipe=recipe)
@@ -249,7 +253,10 @@ def spoil(dataset: Dataset) -> tuple[bytes, bytes]:
 
 
 def test_bad_images_stop_the_build_until_they_are_repaired(
-    labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path
+    labelled_folder: Folder,
+    tiny_recipe: MakeRecipe,
+    tmp_path: Path,
+    content: Content,
 ) -> None:
     dataset, recipe = labelled_folder(6), tiny_recipe()
     build_index(dataset, tmp_path / "whole", recipe=recipe)
@@ -351,6 +358,7 @@ def test_full_disk_says_so_and_loses_nothing(
     tiny_recipe: MakeRecipe,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    content: Content,
 ) -> None:
     dataset, recipe = labelled_folder(6), tiny_recipe("features.kind=embeddings")
     with monkeypatch.context() as patch:
