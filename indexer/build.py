@@ -30,7 +30,7 @@ from indexer.shards import Shard, check_shard, reach_server, server_progress, sh
 from indexer.workspace import Workspace, check_free
 from retrieval import ImageRecord, Manifest, create_index
 from retrieval.errors import ConfigError, DataError, DatasetError
-from retrieval.faiss_index import TRAINING_ROWS, load_faiss
+from retrieval.faiss_index import load_faiss, training_rows
 from retrieval.files import atomic_write, storage_errors
 from retrieval.qdrant.edge import load_edge
 from retrieval.qdrant.server import ServerIndex
@@ -236,8 +236,14 @@ def _assemble(
             shutil.copy2(thumb, folder / workspace.thumbs.name / thumb.name)
     records: list[ImageRecord] = []
     trained = recipe.index.engine == "faiss" and rows > 0
-    sample = store.training_sample(rows, TRAINING_ROWS, recipe.seed) if trained else None
-    with create_index(folder, manifest, rows=rows, sample=sample, settings=recipe.index) as index:
+    with create_index(
+        folder,
+        manifest,
+        rows=rows,
+        # free again once it has trained
+        sample=store.training_sample(rows, training_rows(rows), recipe.seed) if trained else None,
+        settings=recipe.index,
+    ) as index:
         with track("index", rows) as task:
             for part in store.read_all():
                 index.describe(part.records)

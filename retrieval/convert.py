@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from retrieval import exact, faiss_index
 from retrieval.errors import IndexExistsError
-from retrieval.faiss_index import TRAINING_ROWS
+from retrieval.faiss_index import training_rows
 from retrieval.files import PARTIAL, PENDING, storage_errors
 from retrieval.images import IMAGES, ImageRecord, read_images
 from retrieval.index import PatchIndex, create_index, open_index
@@ -78,8 +78,13 @@ def _copy_rows(
     counts = {name: count for name, count in manifest.counts.items() if name not in ("rows", "removed")}
     recipe = {**manifest.recipe, "index": settings.model_dump(mode="json")}
     manifest = replace(manifest, recipe=recipe, counts=counts, engine={}, files={})
-    sample = _sample(index, rows) if settings.engine == "faiss" else None
-    with create_index(work, manifest, rows=rows, sample=sample, settings=settings) as target:
+    with create_index(
+        work,
+        manifest,
+        rows=rows,
+        sample=_sample(index, rows) if settings.engine == "faiss" else None,  # free again once it has trained
+        settings=settings,
+    ) as target:
         target.describe(records)
         for block in index.stream():
             target.add(block.vectors, block.labels, block.patches)
@@ -89,8 +94,8 @@ def _copy_rows(
 
 
 def _sample(index: PatchIndex, rows: int) -> npt.NDArray[np.float32]:
-    """Evenly spaced vectors, at most TRAINING_ROWS of them: (n, D) float32."""
-    step = max(1, math.ceil(rows / TRAINING_ROWS))
+    """Evenly spaced vectors, as many as train an index of ``rows``: (n, D) float32."""
+    step = max(1, math.ceil(rows / training_rows(rows)))
     chosen, seen = [np.empty((0, index.similarity.width), np.float32)], 0
     for block in index.stream():
         chosen.append(block.vectors[-seen % step :: step])

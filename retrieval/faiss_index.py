@@ -21,11 +21,17 @@ VECTORS = "vectors.faiss"
 #: Below this many rows a plain scan is fast enough, and exact.
 FLAT_ROWS = 100_000
 
-#: Rows that train the quantisers at most.
-TRAINING_ROWS = 65_536
-
 #: Training vectors that FAISS asks for per inverted list.
 _SAMPLE_PER_LIST = 39
+
+#: Rows that train the quantisers: at least so many of a bank, and never more.
+_FEWEST_TRAINED, _MOST_TRAINED = 65_536, 262_144
+
+#: Inverted lists for each square root of the rows.
+_LISTS_PER_ROOT = 4
+
+#: FAISS's names of the number types that vectors are stored in.
+_STORED = {"float16": "SQfp16", "int8": "SQ8"}
 
 #: Share of the inverted lists searched, and the fewest.
 _PROBED_SHARE, _FEWEST_PROBED = 1 / 24, 32
@@ -47,20 +53,28 @@ def load_faiss() -> Any:
         ) from error
 
 
-def choose_factory(rows: int, width: int, sample: int) -> str:
+def training_rows(rows: int) -> int:
+    """How many of a bank's ``rows`` train its quantisers: what its lists ask for, within bounds."""
+    wanted = math.ceil(_SAMPLE_PER_LIST * _LISTS_PER_ROOT * math.sqrt(rows))
+    return min(rows, max(_FEWEST_TRAINED, min(wanted, _MOST_TRAINED)))
+
+
+def choose_factory(rows: int, width: int, sample: int, *, refine: str = "float16") -> str:
     """The FAISS factory string for a bank of ``rows`` vectors of ``width`` numbers.
 
     A plain scan under 100,000 rows; above, about 4 sqrt(rows) inverted lists (fewer where
     ``sample`` training vectors cannot fill them), 4-bit product quantisation of pairs of numbers
-    and refinement with float16 vectors.
+    and refinement with vectors of ``refine`` (float16 or int8) numbers. Small banks of int8 are
+    scanned as such.
     """
+    stored = _STORED[refine]
     if rows < FLAT_ROWS:
-        return "Flat"
-    lists = max(1, min(round(4 * math.sqrt(rows)), sample // _SAMPLE_PER_LIST))
+        return "Flat" if refine == "float16" else stored
+    lists = max(1, min(round(_LISTS_PER_ROOT * math.sqrt(rows)), sample // _SAMPLE_PER_LIST))
     parts = max(divisor for divisor in range(1, max(2, width // 2 + 1)) if width % divisor == 0)
     if parts * 8 < width:  # a width without good divisors: quantise single numbers instead
-        return f"IVF{lists},SQfp16"
-    return f"IVF{lists},PQ{parts}x4fs,Refine(SQfp16)"
+        return f"IVF{lists},{stored}"
+    return f"IVF{lists},PQ{parts}x4fs,Refine({stored})"
 
 
 class FaissEngine:
@@ -92,10 +106,11 @@ class FaissEngine:
         faiss = load_faiss()
         width = _cosine_width(similarity)
         vectors = np.empty((0, width), dtype=np.float32) if sample is None else sample
-        factory = settings.factory or choose_factory(rows, width, len(vectors))
+        factory = settings.factory or choose_factory(rows, width, len(vectors), refine=settings.refine)
         index = _make(faiss, factory, width)
         if not index.is_trained:
             _train(index, factory, vectors)
+        _reserve(faiss, index, rows)
         lists = _lists(faiss, index)
         parameters = {
             "kind": "faiss",
@@ -261,6 +276,16 @@ def _train(index: Any, factory: str, sample: npt.NDArray[np.float32]) -> None:
             f"the FAISS type {factory!r} cannot be trained on {len(sample)} vectors ({_last_line(error)}); "
             "give a larger sample, or choose fewer lists or Flat in index.factory"
         ) from error
+
+
+def _reserve(faiss: Any, index: Any, rows: int) -> None:
+    """Take the memory of the refinement's vectors at once: growing would hold them twice at times."""
+    index = faiss.downcast_index(index)
+    if isinstance(index, faiss.IndexRefine):
+        index = faiss.downcast_index(index.refine_index)
+    if isinstance(index, faiss.IndexFlatCodes):
+        index.codes.resize(rows * index.code_size)
+        index.codes.resize(0)
 
 
 def _read(faiss: Any, path: Path, flags: int) -> Any:

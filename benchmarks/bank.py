@@ -1,0 +1,183 @@
+"""What the benchmarks measure on: the rows of an exact index, and the patches of other images as queries."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from indexer.datasets import Dataset
+from indexer.images import read_image
+from indexer.progress import track
+from retrieval import IndexSettings, PatchIndex, create_index, open_index, read_manifest
+from retrieval.errors import ConfigError
+from retrieval.exact import VECTORS
+from retrieval.faiss_index import load_faiss, training_rows
+from retrieval.labels import LABELS, PATCHES
+from retrieval.manifest import Manifest
+from retrieval.similarity import Cosine
+from segmentation import Segmenter
+
+K = 30
+_BLOCK = 65_536
+_Result = TypeVar("_Result")
+
+Queries = list[npt.NDArray[np.float32]]
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Rows of a memory bank: vectors (N, D) float16, labels (N, C) uint8, patches (N, 3) int32."""
+
+    vectors: npt.NDArray[Any]
+    labels: npt.NDArray[np.uint8]
+    patches: npt.NDArray[np.int32]
+    manifest: Manifest
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def width(self) -> int:
+        """Numbers of a vector."""
+        return int(self.vectors.shape[1])
+
+    @classmethod
+    def open(cls, folder: Path) -> Bank:
+        """The rows of an exact index, memory-mapped; raises ConfigError for another engine."""
+        manifest = read_manifest(folder)
+        if manifest.engine["kind"] != "exact" or manifest.counts.get("removed"):
+            raise ConfigError(f"{folder} is no whole exact index; build it with --engine exact")
+        vectors, labels, patches = (
+            np.load(folder / name, mmap_mode="r") for name in (VECTORS, LABELS, PATCHES)
+        )
+        return cls(vectors, labels, patches, manifest)
+
+    def take(self, rows: int) -> Bank:
+        """The first ``rows`` rows where the bank is not larger than that; else evenly spaced ones."""
+        if rows >= len(self):
+            return self
+        chosen = np.linspace(0, len(self) - 1, rows).astype(np.int64)
+        return replace(
+            self, vectors=self.vectors[chosen], labels=self.labels[chosen], patches=self.patches[chosen]
+        )
+
+    def floats(self) -> Vectors:
+        """All vectors as float32, in memory."""
+        return np.asarray(self.vectors, dtype=np.float32)
+
+
+def build(bank: Bank, folder: Path, settings: IndexSettings, vectors: Vectors | None = None) -> None:
+    """A real index of the bank's rows in ``folder``; ``vectors`` (N, W) float32 replace the bank's."""
+    stored = bank.vectors if vectors is None else vectors
+    manifest = replace(
+        bank.manifest, similarity=Cosine(stored.shape[1]), counts={"images": 0}, engine={}, files={}
+    )
+    rows = len(bank)
+    step = -(-rows // training_rows(rows))
+    with create_index(
+        folder,
+        manifest,
+        rows=rows,
+        sample=np.asarray(stored[::step], dtype=np.float32) if settings.engine == "faiss" else None,
+        settings=settings,
+    ) as index:
+        for start in range(0, rows, _BLOCK):
+            part = slice(start, start + _BLOCK)
+            block = np.asarray(stored[part], dtype=np.float32)
+            index.add(block, np.asarray(bank.labels[part]), np.asarray(bank.patches[part]))
+        index.flush(images=[])
+
+
+def spaced(dataset: Dataset, images: int) -> Dataset:
+    """At most ``images`` of the data set's samples, evenly spaced."""
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, images).round().astype(int))
+    return replace(dataset, samples=tuple(dataset.samples[i] for i in chosen))
+
+
+def describe(index: Path, dataset: Dataset, *, cache: Path | None = None) -> Queries:
+    """The vectors of each image's patches, (T, D) float32 each; kept in the folder ``cache``."""
+    known = None
+    if cache is not None:
+        story = [read_manifest(index).fingerprints, [sample.id for sample in dataset.samples]]
+        known = cache / f"queries-{hashlib.sha256(repr(story).encode()).hexdigest()[:16]}.npy"
+        if known.is_file():
+            return list(np.load(known))
+    queries = []
+    with Segmenter.open(index) as segmenter, track("queries", len(dataset)) as task:
+        for sample in dataset.samples:
+            tensor, _ = segmenter.extractor.prepare(read_image(sample.image))
+            queries.append(segmenter.extractor.extract(tensor[None])[0].numpy())
+            task.advance()
+    if known is not None:
+        known.parent.mkdir(parents=True, exist_ok=True)
+        np.save(known, np.stack(queries))
+    return queries
+
+
+def nearest(bank: npt.NDArray[Any], queries: Vectors, k: int = K) -> npt.NDArray[np.int64]:
+    """Exact neighbours by inner product in float32: ids (Q, k), nearest first."""
+    asked = torch.from_numpy(queries)
+    best = torch.empty(len(queries), 0)
+    where = torch.empty(len(queries), 0, dtype=torch.int64)
+    for start in range(0, len(bank), _BLOCK):
+        rows = torch.from_numpy(np.asarray(bank[start : start + _BLOCK], dtype=np.float32))
+        top, ids = (asked @ rows.T).topk(min(k, len(rows)), dim=1)
+        best, where = torch.cat([best, top], dim=1), torch.cat([where, ids + start], dim=1)
+        best, kept = best.topk(min(k, best.shape[1]), dim=1)
+        where = where.gather(1, kept)
+    return where.numpy()
+
+
+def recall(found: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> float:
+    """Share of the true neighbours (Q, K) that were found."""
+    hits = sum(len(np.intersect1d(a, b)) for a, b in zip(found, wanted, strict=True))
+    return hits / wanted.size
+
+
+def folder_bytes(folder: Path) -> int:
+    """What an index's files take on disk, holes left out."""
+    return sum(allocated_bytes(path) for path in folder.rglob("*") if path.is_file())
+
+
+def allocated_bytes(path: Path) -> int:
+    """What a file takes on disk: Qdrant's files have holes."""
+    status = path.stat()
+    return min(status.st_size, 512 * getattr(status, "st_blocks", status.st_size))
+
+
+def peak_mib() -> float:
+    """Peak resident memory of this process so far, mapped files included (Linux only)."""
+    # not getrusage: a child begins with its parent's peak there
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+
+
+def in_fresh_process(function: Callable[..., _Result], *arguments: Any) -> _Result:
+    """The function's result, from a process of its own: for peak memory and cold starts."""
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        return pool.apply(function, arguments)
+
+
+def use_threads(threads: int) -> None:
+    """Have torch and FAISS use as many threads."""
+    torch.set_num_threads(threads)
+    load_faiss().omp_set_num_threads(threads)
+
+
+def open_and_search(folder: Path, queries: Vectors, k: int = K) -> npt.NDArray[np.int64]:
+    """The ids (Q, k) that a stored index finds."""
+    with open_index(folder) as index:
+        return _search(index, queries, k)
+
+
+def _search(index: PatchIndex, queries: Vectors, k: int) -> npt.NDArray[np.int64]:
+    return index.search(queries, k).ids
