@@ -16,6 +16,7 @@ import torch
 from indexer.datasets import Dataset
 from indexer.images import read_image
 from indexer.progress import track
+from indexer.projection import apply_pca, fit_pca
 from retrieval import IndexSettings, PatchIndex, create_index, open_index, read_manifest
 from retrieval.errors import ConfigError
 from retrieval.exact import VECTORS
@@ -27,10 +28,12 @@ from segmentation import Segmenter
 
 K = 30
 _BLOCK = 65_536
+_PCA_SAMPLE = 32_768
 _Result = TypeVar("_Result")
 
 Queries = list[npt.NDArray[np.float32]]
 Vectors = npt.NDArray[np.float32]
+Transform = Callable[[Vectors], Vectors]
 
 
 @dataclass(frozen=True)
@@ -62,39 +65,53 @@ class Bank:
         return cls(vectors, labels, patches, manifest)
 
     def take(self, rows: int) -> Bank:
-        """The first ``rows`` rows where the bank is not larger than that; else evenly spaced ones."""
-        if rows >= len(self):
-            return self
-        chosen = np.linspace(0, len(self) - 1, rows).astype(np.int64)
-        return replace(
-            self, vectors=self.vectors[chosen], labels=self.labels[chosen], patches=self.patches[chosen]
-        )
+        """At most ``rows`` rows, evenly spaced; still mapped from the file."""
+        step = max(1, len(self) // rows)
+        part = slice(0, min(rows, len(self)) * step, step)
+        return replace(self, vectors=self.vectors[part], labels=self.labels[part], patches=self.patches[part])
 
     def floats(self) -> Vectors:
         """All vectors as float32, in memory."""
         return np.asarray(self.vectors, dtype=np.float32)
 
 
-def build(bank: Bank, folder: Path, settings: IndexSettings, vectors: Vectors | None = None) -> None:
-    """A real index of the bank's rows in ``folder``; ``vectors`` (N, W) float32 replace the bank's."""
-    stored = bank.vectors if vectors is None else vectors
-    manifest = replace(
-        bank.manifest, similarity=Cosine(stored.shape[1]), counts={"images": 0}, engine={}, files={}
-    )
+def build(bank: Bank, folder: Path, settings: IndexSettings, transform: Transform | None = None) -> None:
+    """A real index of the bank's rows, or of their transforms, in ``folder``; block by block."""
+    transform = transform or unchanged
+    width = transform(np.asarray(bank.vectors[:1], dtype=np.float32)).shape[1]
+    manifest = replace(bank.manifest, similarity=Cosine(width), counts={"images": 0}, engine={}, files={})
     rows = len(bank)
     step = -(-rows // training_rows(rows))
+    trained = settings.engine == "faiss"
     with create_index(
         folder,
         manifest,
         rows=rows,
-        sample=np.asarray(stored[::step], dtype=np.float32) if settings.engine == "faiss" else None,
+        sample=transform(np.asarray(bank.vectors[::step], dtype=np.float32)) if trained else None,
         settings=settings,
     ) as index:
         for start in range(0, rows, _BLOCK):
             part = slice(start, start + _BLOCK)
-            block = np.asarray(stored[part], dtype=np.float32)
+            block = transform(np.asarray(bank.vectors[part], dtype=np.float32))
             index.add(block, np.asarray(bank.labels[part]), np.asarray(bank.patches[part]))
         index.flush(images=[])
+
+
+def half_whitened(bank: Bank, width: int) -> Transform:
+    """Half-whitened principal components fitted on the bank: (n, D) -> unit vectors (n, width)."""
+    step = max(1, len(bank) // _PCA_SAMPLE)
+    sample = torch.from_numpy(np.asarray(bank.vectors[::step], dtype=np.float32))
+    mean, components = fit_pca(sample, width, whiten="half")
+
+    def transform(vectors: Vectors) -> Vectors:
+        return apply_pca(torch.from_numpy(vectors), mean, components).numpy()
+
+    return transform
+
+
+def unchanged(vectors: Vectors) -> Vectors:
+    """The transform that does nothing."""
+    return vectors
 
 
 def spaced(dataset: Dataset, images: int) -> Dataset:

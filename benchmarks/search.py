@@ -36,14 +36,15 @@ from benchmarks.bank import (
     build,
     describe,
     folder_bytes,
+    half_whitened,
     nearest,
     recall,
     spaced,
+    unchanged,
     use_threads,
 )
 from benchmarks.report import write_table
 from indexer.datasets import load_dataset
-from indexer.projection import apply_pca, fit_pca
 from retrieval import IndexSettings, open_index
 
 BATCH = 1000
@@ -64,26 +65,15 @@ def ours(name: str, bank: Bank, work: Path, settings: IndexSettings, pca: int | 
     """An index of ours; with ``pca`` on half-whitened components of the vectors."""
     folder = work / f"{name}.index"
     start = time.perf_counter()
-    if pca is None:
-        build(bank, folder, settings)
-        prepare: Callable[[Vectors], Vectors] = lambda queries: queries  # noqa: E731
-    else:
-        step = max(1, len(bank) // 32_768)
-        sample = torch.from_numpy(np.asarray(bank.vectors[::step], dtype=np.float32))
-        mean, components = fit_pca(sample, pca, whiten="half")
-
-        def prepare(queries: Vectors) -> Vectors:
-            return apply_pca(torch.from_numpy(queries), mean, components).numpy()
-
-        parts = [
-            prepare(np.asarray(bank.vectors[i : i + BATCH], np.float32)) for i in range(0, len(bank), BATCH)
-        ]
-        build(bank, folder, settings, np.concatenate(parts))
+    transform = unchanged if pca is None else half_whitened(bank, pca)
+    build(bank, folder, settings, transform)
     seconds = time.perf_counter() - start
     index = open_index(folder)
-    return Contender(
-        name, {"": lambda q: index.search(prepare(q), K).ids}, folder_bytes(folder) / len(bank), seconds
-    )
+
+    def search(queries: Vectors) -> npt.NDArray[np.int64]:
+        return index.search(transform(queries), K).ids
+
+    return Contender(name, {"": search}, folder_bytes(folder) / len(bank), seconds)
 
 
 def exact_torch(bank: Bank) -> Contender:
