@@ -79,9 +79,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the tracked tables to this folder")
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
-        sys.exit(
-            f"{arguments.data}: no data set to measure on; give a folder with --data (make: DATA=FOLDER)"
-        )
+        sys.exit(f"{arguments.data}: no data set to measure on; give --data FOLDER (make bench DATA=FOLDER)")
     size = quick() if arguments.size == "quick" else full()
     work = arguments.work / arguments.size
     work.mkdir(parents=True, exist_ok=True)

@@ -82,15 +82,21 @@ class FaissEngine:
 
     An opened index is mapped from the file and read into memory before the first ``add``. The
     factory string, ``nprobe`` and ``k_factor`` come from the settings or from the bank's size.
+    Where FAISS was built for GPUs and ``device`` is one, types that have a GPU form are searched
+    there; stored is always the CPU's form.
     """
 
-    def __init__(self, path: Path, index: Any, parameters: dict[str, Any], *, mapped: bool) -> None:
+    def __init__(
+        self, path: Path, index: Any, parameters: dict[str, Any], *, mapped: bool, device: str = "cpu"
+    ) -> None:
         self._faiss = load_faiss()
         self._path = path
         self._index = index
         self._parameters = parameters
         self._mapped = mapped
         self._changed = not mapped
+        self._device = device
+        self._copy: Any = None  # on the GPU
 
     @classmethod
     def create(
@@ -109,7 +115,7 @@ class FaissEngine:
         factory = settings.factory or choose_factory(rows, width, len(vectors), refine=settings.refine)
         index = _make(faiss, factory, width)
         if not index.is_trained:
-            _train(index, factory, vectors)
+            _train(faiss, index, factory, vectors)
         _reserve(faiss, index, rows)
         lists = _lists(faiss, index)
         parameters = {
@@ -122,7 +128,9 @@ class FaissEngine:
         return cls(folder / VECTORS, index, parameters, mapped=False)
 
     @classmethod
-    def open(cls, folder: Path, similarity: Similarity, parameters: dict[str, Any]) -> FaissEngine:
+    def open(
+        cls, folder: Path, similarity: Similarity, parameters: dict[str, Any], *, device: str = "cpu"
+    ) -> FaissEngine:
         """Open ``vectors.faiss`` in ``folder``; raises IndexDamagedError when it does not fit."""
         faiss = load_faiss()
         path = folder / VECTORS
@@ -131,7 +139,7 @@ class FaissEngine:
         if index.d != width:
             raise IndexDamagedError(f"{path} holds vectors of {index.d} numbers, expected {width}; {REPAIR}")
         known = {name: parameters[name] for name in ("kind", "factory", "nprobe", "k_factor")}
-        return cls(path, index, known, mapped=True)
+        return cls(path, index, known, mapped=True, device=device)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -148,6 +156,7 @@ class FaissEngine:
             self._mapped = False
         self._index.add(np.ascontiguousarray(vectors, dtype=np.float32))
         self._changed = True
+        self._copy = None
 
     def search(self, queries: npt.NDArray[np.float32], k: int, allowed: npt.NDArray[np.bool_] | None) -> Hits:
         """The ``k`` nearest rows of every query, (Q, k) each; approximate for types that are."""
@@ -156,7 +165,8 @@ class FaissEngine:
             return _nothing(len(queries), k)
         if allowed is not None and _unselective(self._faiss, self._index):
             return self._search_and_drop(queries, k, allowed)
-        similarities, ids = self._index.search(queries, k, params=self._search_parameters(k, allowed))
+        searched = self._index if allowed is not None else self._searched()
+        similarities, ids = searched.search(queries, k, params=self._search_parameters(k, allowed))
         return _tidy(similarities, ids)
 
     def vectors(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -193,7 +203,14 @@ class FaissEngine:
     def close(self) -> None:
         """Release the index."""
         self._index = self._faiss.IndexFlatIP(self._index.d)
+        self._copy = None
         self._changed = False
+
+    def _searched(self) -> Any:
+        """The index, or its copy on the GPU (which takes no selector)."""
+        if self._copy is None:
+            self._copy = _on_device(self._faiss, self._index, self._device)
+        return self._copy
 
     def _search_parameters(self, k: int, allowed: npt.NDArray[np.bool_] | None) -> Any:
         """FAISS search parameters for the layers of this index, outermost first.
@@ -266,7 +283,11 @@ def _make(faiss: Any, factory: str, width: int) -> Any:
         ) from error
 
 
-def _train(index: Any, factory: str, sample: npt.NDArray[np.float32]) -> None:
+def _train(faiss: Any, index: Any, factory: str, sample: npt.NDArray[np.float32]) -> None:
+    inner = _innermost(faiss, index)
+    for part in (inner, getattr(inner, "pq", None)):
+        if hasattr(part, "cp"):
+            part.cp.min_points_per_centroid = 1  # a small sample is no reason to warn on stderr
     try:
         if len(sample) == 0:
             raise RuntimeError("no training vectors were given")
@@ -314,6 +335,17 @@ def _lists(faiss: Any, index: Any) -> int:
 def _unselective(faiss: Any, index: Any) -> bool:
     """Whether the type refuses a selector: fast scans without lists do (FAISS 1.15)."""
     return isinstance(_innermost(faiss, index), faiss.IndexFastScan)
+
+
+def _on_device(faiss: Any, index: Any, device: str) -> Any:
+    """A copy of the index on a GPU; the index itself where device, FAISS or the type is the CPU's alone."""
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
+        return index
+    try:
+        return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), int(number or 0), index)
+    except RuntimeError:  # fast scans and refinement are the CPU's
+        return index
 
 
 def _nothing(queries: int, k: int) -> Hits:

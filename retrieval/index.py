@@ -109,7 +109,7 @@ def create_index(
 
     ``rows`` is how many rows are expected, by which the FAISS type is chosen; ``sample`` (n, D)
     float32 trains its quantisers, and may be left out for types that have none. ``settings``
-    default to those of a recipe. ``device`` is a torch device for the exact engine. There is no
+    default to those of a recipe. ``device`` is a torch device, for searching. There is no
     index before the first ``flush``. Raises IndexExistsError, ConfigError, MissingExtraError and
     StorageError.
     """
@@ -139,7 +139,7 @@ def open_index(folder: str | Path, *, verify: bool = False, device: str = "cpu")
     """Open the index in ``folder``, or at ``qdrant://HOST:PORT/COLLECTION``, after checking its manifest.
 
     Sizes of all files and checksums of those up to 256 MB are compared, with ``verify`` all
-    checksums. ``device`` is a torch device for the exact engine. Raises IndexFileError where there
+    checksums. ``device`` is a torch device, for searching. Raises IndexFileError where there
     is no folder, IndexDamagedError, IndexMismatchError for a newer format or an unknown engine,
     MissingExtraError, and ServerError where a Qdrant server is away.
     """
@@ -171,7 +171,7 @@ def _open_engine(folder: Path, manifest: Manifest, rows: RowStore, device: str) 
                 folder, manifest.similarity, dtype=str(parameters["dtype"]), device=device
             )
         if parameters["kind"] == "faiss":
-            return FaissEngine.open(folder, manifest.similarity, parameters)
+            return FaissEngine.open(folder, manifest.similarity, parameters, device=device)
         if parameters["kind"] == KIND_EDGE:
             return EdgeEngine.open(folder, manifest.similarity, parameters, rows=rows)
     except (KeyError, TypeError, ValueError, ConfigError) as error:
