@@ -69,7 +69,7 @@ def test_the_file_is_sparse_where_classes_are_many_and_reads_alike(tmp_path: Pat
     np.testing.assert_array_equal(file.dominant(60), expected[60:])
     file.file.keep(10)
     assert len(file) == 10
-    file.close()
+    file.file.close()
 
 
 def test_an_empty_file_reads_as_nothing(tmp_path: Path) -> None:
