@@ -12,21 +12,23 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval import exact, faiss_index
-from retrieval.errors import IndexExistsError
+from retrieval.errors import ConfigError, IndexExistsError
 from retrieval.faiss_index import training_rows
 from retrieval.files import PARTIAL, PENDING, storage_errors
 from retrieval.images import IMAGES, ImageRecord, read_images
 from retrieval.index import PatchIndex, create_index, open_index
-from retrieval.labels import LABELS, PATCHES, REMOVED
-from retrieval.manifest import GENERATION, MANIFEST
+from retrieval.label_file import LABELS
+from retrieval.labels import PATCHES, REMOVED, WEIGHTS
+from retrieval.manifest import DENSE, FORMAT, GENERATION, MANIFEST
 from retrieval.qdrant.locate import local_folder
+from retrieval.qdrant.server import NO_WEIGHTS
 from retrieval.settings import IndexSettings
 
 #: Called with the number of rows done since the last call.
 Advance = Callable[[int], None]
 
 #: Files that a row store or an engine makes anew.
-_OWN = (MANIFEST, IMAGES, LABELS, PATCHES, REMOVED, exact.VECTORS, faiss_index.VECTORS)
+_OWN = (MANIFEST, IMAGES, LABELS, PATCHES, REMOVED, WEIGHTS, exact.VECTORS, faiss_index.VECTORS)
 
 
 def convert_index(
@@ -40,8 +42,9 @@ def convert_index(
 
     ``settings`` choose the new engine, ``advance`` hears of rows as they are done. Vectors are
     copied as the old engine holds them, so what it rounded stays rounded. Row ids are given anew
-    and removed rows are left behind; everything else (images, features, thumbnails) comes along.
-    ``out`` appears once it is complete. Raises IndexExistsError and what opening and creating do.
+    and removed rows are left behind; everything else (weights, images, features, thumbnails) comes along.
+    ``out`` appears once it is complete. Raises IndexExistsError, ConfigError for weighted rows on a
+    server, and what opening and creating do.
     """
     out, folder = Path(out), local_folder(source)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
@@ -77,7 +80,11 @@ def _copy_rows(
     rows, manifest = len(index), index.manifest
     counts = {name: count for name, count in manifest.counts.items() if name not in ("rows", "removed")}
     recipe = {**manifest.recipe, "index": settings.model_dump(mode="json")}
-    manifest = replace(manifest, recipe=recipe, counts=counts, engine={}, files={})
+    if settings.engine == "qdrant" and settings.qdrant.url is not None and WEIGHTS in manifest.files:
+        raise ConfigError(NO_WEIGHTS)
+    manifest = replace(
+        manifest, recipe=recipe, counts=counts, engine={}, labels=dict(DENSE), files={}, format=FORMAT
+    )
     with create_index(
         work,
         manifest,
@@ -87,7 +94,7 @@ def _copy_rows(
     ) as target:
         target.describe(records)
         for block in index.stream():
-            target.add(block.vectors, block.labels, block.patches)
+            target.add(block.vectors, block.labels, block.patches, weights=block.weights)
             advance(len(block))
         target.flush(images=records)
     return rows

@@ -59,13 +59,17 @@ class PatchIndex(Protocol):
         vectors: npt.NDArray[np.float32],
         labels: npt.NDArray[np.uint8],
         patches: npt.NDArray[np.int32],
+        *,
+        weights: npt.NDArray[np.float32] | None = None,
     ) -> npt.NDArray[np.int64]:
         """Append rows; returns their ids (n,) int64.
 
         On a server, a patch that is there already is replaced, so that adding twice changes nothing.
         ``vectors`` (n, D) float32 as ``similarity`` says, ``labels`` (n, C) uint8 soft labels times
-        255, ``patches`` (n, 3) int32 image number, grid row, grid column. Raises ConfigError for
-        arrays that do not fit and StorageError; no row is added then.
+        255, ``patches`` (n, 3) int32 image number, grid row, grid column, ``weights`` (n,) float32 how
+        many patches each row stands for (1 without). With more than 32 classes an embedded index
+        keeps the 8 largest shares of a label (``retrieval.label_file``). Raises ConfigError for
+        arrays that do not fit, and on a server for weights; StorageError; no row is added then.
         """
 
     def describe(self, images: Sequence[ImageRecord]) -> None:
@@ -149,7 +153,7 @@ def open_index(folder: str | Path, *, verify: bool = False, device: str = "cpu")
     verify_folder(folder, manifest, all_checksums=verify)
     if manifest.engine.get("kind") == KIND_SERVER:
         return ServerIndex.open(folder, manifest)
-    rows = RowStore.open(folder, len(manifest.classes))
+    rows = RowStore.open(folder, len(manifest.classes), manifest.labels)
     engine = _open_engine(folder, manifest, rows, device)
     expected = manifest.counts.get("rows")
     if not len(rows) == len(engine) == expected:
