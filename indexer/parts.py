@@ -240,7 +240,9 @@ def kept_patches(recipe: Recipe, item: PreparedImage, limit: int) -> npt.NDArray
     return choose_patches(item.counts, limit, generator)
 
 
-def _select(extractor: FungiExtractor, item: PreparedImage, vectors: npt.NDArray[np.float32], limit: int) -> Part:
+def _select(
+    extractor: FungiExtractor, item: PreparedImage, vectors: npt.NDArray[np.float32], limit: int
+) -> Part:
     """The rows that one image gives, out of the vectors (T, D) of all its patches."""
     kept = kept_patches(extractor.recipe, item, limit)
     rows, cols = np.divmod(kept, extractor.grid[1])

@@ -139,7 +139,7 @@ def compare(queries: Tensor, rows: Tensor, similarity: Similarity) -> Tensor:
 def merge_nearest(
     best: Tensor, where: Tensor, similarities: Tensor, *, start: int, k: int
 ) -> tuple[Tensor, Tensor]:
-    """The ``k`` largest of what was found (Q, K) and of the rows ``start`` to ``start + n`` (Q, n), in no order."""
+    """The ``k`` largest of those found, (Q, K) each, and of the rows from ``start`` on, (Q, n); no order."""
     top, columns = similarities.topk(min(k, similarities.shape[1]), dim=1, sorted=False)
     best = torch.cat([best, top], dim=1)
     where = torch.cat([where, columns + start], dim=1)
