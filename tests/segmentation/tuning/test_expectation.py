@@ -12,10 +12,8 @@ from segmentation.tuning.scoring import Tally, miou_of
 CLASSES, PIXELS = 3, 2000
 
 
-def simulate(
-    rates: np.ndarray, units: int, generator: np.random.Generator, *, spread: float = 0.08
-) -> Tally:
-    """Groups of three classes: each setting finds a share of the pixels, by its rate and the group's own mood."""
+def simulate(rates: np.ndarray, units: int, generator: np.random.Generator, *, spread: float = 0.08) -> Tally:
+    """Groups of three classes: a setting finds a share of the pixels, by its rate and the group's mood."""
     mood = generator.normal(0, spread, (1, units, CLASSES)) + generator.normal(
         0, spread / 2, (len(rates), units, CLASSES)
     )
@@ -64,7 +62,7 @@ def test_the_interval_covers_new_sets(units: int, monkeypatch: pytest.MonkeyPatc
         new = float(miou_of(simulate(rates, units, generator)[chosen].sum(axis=0)))
         covered += found.low <= new <= found.high
         widths.append(found.high - found.low)
-    assert covered >= 88  # 95 promised; 88 or fewer of 100 would be three standard errors away
+    assert covered >= 90  # 95 promised, with a standard error of 2; without the new set's own chance 85
     assert np.mean(widths) < 0.5  # and not by saying nothing
 
 

@@ -23,9 +23,7 @@ CPU = torch.device("cpu")
 
 def random_parts(rows: int, count: int, seed: int) -> Parts:
     generator = torch.Generator().manual_seed(seed)
-    return tuple(
-        F.normalize(torch.randn(rows, 8, generator=generator), dim=-1).half() for _ in range(count)
-    )
+    return tuple(F.normalize(torch.randn(rows, 8, generator=generator), dim=-1).half() for _ in range(count))
 
 
 def make_bank(parts: Parts) -> Bank:
