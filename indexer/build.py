@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from indexer.datasets import Dataset
+from indexer.datasets import Dataset, Sample
 from indexer.fungi import FEATURES_FILE, FungiExtractor
 from indexer.images import read_image
 from indexer.memory_bank import choose_images
@@ -146,29 +146,37 @@ def fit_extractor(
     if path.is_file():
         extractor.load(path)
         return
-    samples = [job.sample for job in jobs if job.epoch == 0]
-    chosen = [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, FIT_IMAGES).round().astype(int))]
-    if extractor.passes_to_fit:
-        with track("fitting features", len(chosen) * extractor.passes_to_fit) as task:
-
-            def batches() -> Iterator[torch.Tensor]:
-                batch: list[torch.Tensor] = []
-                for sample in chosen:
-                    try:
-                        batch.append(extractor.prepare(read_image(sample.image))[0])
-                    except DataError:
-                        if not skip_bad:
-                            raise
-                    if len(batch) == extractor.recipe.runtime.batch_size:
-                        yield torch.stack(batch)
-                        batch = []
-                    task.advance()
-                if batch:
-                    yield torch.stack(batch)
-
-            extractor.fit(batches, images=len(chosen))
+    fit_on_samples(extractor, [job.sample for job in jobs if job.epoch == 0], skip_bad=skip_bad)
     with atomic_write(path) as file:
         file.write(extractor.to_bytes())
+
+
+def fit_on_samples(extractor: FungiExtractor, samples: Sequence[Sample], *, skip_bad: bool = False) -> None:
+    """Fit support bank and PCA, where the recipe has them, on an even choice of the samples' images.
+
+    Raises ImageError for a bad image unless ``skip_bad``.
+    """
+    if not extractor.passes_to_fit:
+        return
+    chosen = [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, FIT_IMAGES).round().astype(int))]
+    with track("fitting features", len(chosen) * extractor.passes_to_fit) as task:
+
+        def batches() -> Iterator[torch.Tensor]:
+            batch: list[torch.Tensor] = []
+            for sample in chosen:
+                try:
+                    batch.append(extractor.prepare(read_image(sample.image))[0])
+                except DataError:
+                    if not skip_bad:
+                        raise
+                if len(batch) == extractor.recipe.runtime.batch_size:
+                    yield torch.stack(batch)
+                    batch = []
+                task.advance()
+            if batch:
+                yield torch.stack(batch)
+
+        extractor.fit(batches, images=len(chosen))
 
 
 def compute_parts(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,6 +131,22 @@ class FungiExtractor:
             vectors = apply_pca(vectors, self._tensors["pca_mean"], self._tensors["pca_components"])
         return vectors.cpu()
 
+    def components(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The unit vectors that the vectors of images (B, 3, H, W) are joined from, each (B, T, width).
+
+        The embedding; with ``fungi`` also the projected gradient, or (``projection: none``) gradient and
+        activation. None of them depends on the gradient weight; :func:`join_components` brings it in.
+        """
+        features = self.recipe.features
+        if features.kind == "embeddings":
+            return (F.normalize(self._embed(images), dim=-1),)
+        parts = self.patch_gradients(images)
+        embeddings = F.normalize(parts.embeddings, dim=-1)
+        if features.projection != "none":
+            return embeddings, F.normalize(self._project(parts), dim=-1)
+        gradients = F.normalize(parts.gradients, dim=-1, eps=1e-30)
+        return embeddings, gradients, F.normalize(parts.activations, dim=-1)
+
     def patch_gradients(self, images: Tensor) -> PatchGradients:
         """Embeddings, gradients and activations of images (B, 3, H, W); the loss is the recipe's."""
         backbone, prefix = self.backbone, self.backbone.prefix_tokens
@@ -196,23 +212,7 @@ class FungiExtractor:
         return self.backbone.embed(images)[:, self.backbone.prefix_tokens :]
 
     def _vectors(self, images: Tensor) -> Tensor:
-        features = self.recipe.features
-        if features.kind == "embeddings":
-            return F.normalize(self._embed(images), dim=-1)
-        parts = self.patch_gradients(images)
-        embeddings = F.normalize(parts.embeddings, dim=-1)
-        if features.projection == "none":
-            return torch.cat(
-                [
-                    embeddings,
-                    F.normalize(parts.gradients, dim=-1, eps=1e-30),
-                    F.normalize(parts.activations, dim=-1),
-                ],
-                dim=-1,
-            )
-        gradients = F.normalize(self._project(parts), dim=-1)
-        share = features.gradient_weight / (1 + features.gradient_weight)
-        return torch.cat([embeddings * (1 - share) ** 0.5, gradients * share**0.5], dim=-1)
+        return join_components(self.components(images), self.recipe.features.gradient_weight)
 
     def _project(self, parts: PatchGradients) -> Tensor:
         # the loss is a mean over tokens, so g is tiny; its scale cancels in the cosine but not in float32
@@ -263,6 +263,19 @@ class FungiExtractor:
             raise DatasetError("none of the images that should fit the features can be read; check the files")
         sample = torch.cat(picked)
         return sample[torch.randperm(len(sample), generator=generator)].to(self.backbone.device)
+
+
+def join_components(components: Sequence[Tensor], weight: float) -> Tensor:
+    """One vector of what :meth:`FungiExtractor.components` gives: (..., width) each -> (..., D).
+
+    Embedding and projected gradient are scaled so that the inner product of two such vectors is
+    ``(cos e + weight cos G) / (1 + weight)``; others are joined as they are.
+    """
+    if len(components) != 2:
+        return torch.cat(list(components), dim=-1)
+    embeddings, gradients = components
+    share = weight / (1 + weight)
+    return torch.cat([embeddings * (1 - share) ** 0.5, gradients * share**0.5], dim=-1)
 
 
 def open_extractor(

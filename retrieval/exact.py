@@ -71,7 +71,7 @@ class ExactEngine:
         for start in range(0, len(queries), _QUERY_CHUNK):
             rows = slice(start, start + _QUERY_CHUNK)
             block = torch.from_numpy(np.array(queries[rows], dtype=np.float32)).to(self._device)
-            best, where = _in_order(*self._nearest(block, k, mask))
+            best, where = in_order(*self._nearest(block, k, mask))
             found = best.shape[1]
             similarities[rows, :found] = best.cpu().numpy()
             ids[rows, :found] = where.cpu().numpy()
@@ -105,12 +105,7 @@ class ExactEngine:
             similarities = compare(queries, rows, self._similarity)  # (Q, n)
             if allowed is not None:
                 similarities.masked_fill_(~allowed[start : start + _BANK_CHUNK], -torch.inf)
-            top, columns = similarities.topk(min(k, len(rows)), dim=1, sorted=False)
-            best = torch.cat([best, top], dim=1)
-            where = torch.cat([where, columns + start], dim=1)
-            if best.shape[1] > k:
-                best, kept = best.topk(k, dim=1, sorted=False)
-                where = where.gather(1, kept)
+            best, where = merge_nearest(best, where, similarities, start=start, k=k)
         return best, where
 
     def _bank(self) -> Tensor:
@@ -141,7 +136,20 @@ def compare(queries: Tensor, rows: Tensor, similarity: Similarity) -> Tensor:
     return gradients.addmm_(query_e * share, row_e.T)
 
 
-def _in_order(similarities: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+def merge_nearest(
+    best: Tensor, where: Tensor, similarities: Tensor, *, start: int, k: int
+) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest of those found, (Q, K) each, and of the rows from ``start`` on, (Q, n); no order."""
+    top, columns = similarities.topk(min(k, similarities.shape[1]), dim=1, sorted=False)
+    best = torch.cat([best, top], dim=1)
+    where = torch.cat([where, columns + start], dim=1)
+    if best.shape[1] > k:
+        best, kept = best.topk(k, dim=1, sorted=False)
+        where = where.gather(1, kept)
+    return best, where
+
+
+def in_order(similarities: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Sort rows of (Q, K) by falling similarity, equal ones by rising id."""
     ids, order = ids.sort(dim=1)
     similarities, rank = similarities.gather(1, order).sort(dim=1, descending=True, stable=True)

@@ -77,6 +77,11 @@ def choose_factory(rows: int, width: int, sample: int, *, refine: str = "float16
     return f"IVF{lists},PQ{parts}x4fs,Refine({stored})"
 
 
+def default_k_factor(k: int) -> int:
+    """Candidates that refinement ranks for each of ``k`` neighbours, where the settings do not say."""
+    return max(8, k // 4)
+
+
 class FaissEngine:
     """A FAISS index in ``vectors.faiss``; unit vectors, so that its inner product is the cosine.
 
@@ -179,6 +184,11 @@ class FaissEngine:
         found: npt.NDArray[np.float32] = index.reconstruct_batch(np.ascontiguousarray(ids, dtype=np.int64))
         return found
 
+    def searching(self, *, nprobe: int | None, k_factor: int | None) -> FaissEngine:
+        """The same vectors, searched with another ``nprobe`` and ``k_factor`` (None: one list; by k)."""
+        parameters = {**self._parameters, "nprobe": nprobe, "k_factor": k_factor}
+        return FaissEngine(self._path, self._index, parameters, mapped=self._mapped)
+
     def stage(self) -> list[Path]:
         """Write the pending ``vectors.faiss`` when anything was added."""
         if not self._changed:
@@ -227,7 +237,7 @@ class FaissEngine:
         def layer(index: Any) -> Any:
             index = faiss.downcast_index(index)
             if isinstance(index, faiss.IndexRefine):
-                factor = self._parameters["k_factor"] or max(8, k // 4)
+                factor = self._parameters["k_factor"] or default_k_factor(k)
                 return faiss.IndexRefineSearchParameters(
                     k_factor=float(factor), base_index_params=layer(index.base_index)
                 )

@@ -117,7 +117,7 @@ class Segmentation:
             (np.arange(size) + 0.5) / patch - 0.5
             for size, patch in zip(self.geometry.size, self.patch_size, strict=True)
         )
-        return classes_at(_without_padding(self.shares, self.geometry, self.patch_size), rows, cols)[0]
+        return classes_at(without_padding(self.shares, self.geometry, self.patch_size), rows, cols)[0]
 
 
 class Segmenter:
@@ -246,7 +246,7 @@ class Segmenter:
         shares = blend_labels(neighbors.labels, weights).reshape(*self.extractor.grid, -1)  # (h, w, C)
         patch_size = self.extractor.patch_size
         rows, cols = geometry.grid_coordinates(patch_size)
-        columns, confidence = classes_at(_without_padding(shares, geometry, patch_size), rows, cols)
+        columns, confidence = classes_at(without_padding(shares, geometry, patch_size), rows, cols)
         return Segmentation(
             mask=mask_of_columns(columns, self.classes),
             confidence=confidence,
@@ -261,7 +261,7 @@ class Segmenter:
         )
 
 
-def _without_padding(
+def without_padding(
     shares: npt.NDArray[np.float32], geometry: Geometry, patch_size: tuple[int, int]
 ) -> npt.NDArray[np.float32]:
     """The patches (h, w, C) that see some of the photo; interpolation must not mix in the others."""

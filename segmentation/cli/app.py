@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from retrieval.errors import MyceliaError, StorageError
 from retrieval.files import storage_errors
-from segmentation.cli import demo, evaluate, index, maintain, search, segment
+from segmentation.cli import demo, evaluate, index, maintain, search, segment, tune
 from segmentation.cli.console import one_line, say, show
 
 EXIT_ERROR = 1
@@ -90,6 +90,7 @@ app.add_typer(index.app, name="index")
 app.command("segment")(segment.segment)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
+app.command("tune")(tune.tune)
 app.command("demo")(demo.demo)
 
 

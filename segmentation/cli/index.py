@@ -9,6 +9,7 @@ import typer
 
 from segmentation.cli.arguments import (
     CollectionName,
+    Config,
     DataPath,
     Format,
     IndexPath,
@@ -19,12 +20,12 @@ from segmentation.cli.arguments import (
     Url,
     engine_overrides,
     read_dataset,
+    read_recipe,
     refuse_existing_index,
 )
 from segmentation.cli.console import count_of, folder_bytes, format_bytes, say, say_skipped, show, show_json
 
 if TYPE_CHECKING:
-    from indexer.recipe import Recipe
     from retrieval.manifest import Manifest
 
 app = typer.Typer(help="Build an index from labelled images, and look into one.", no_args_is_help=True)
@@ -36,12 +37,7 @@ def build(
     overrides: Overrides = None,
     *,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new index.")],
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config", "-c", help="Recipe: a YAML file, or the name of one that comes with Mycelia."
-        ),
-    ] = None,
+    config: Config = None,
     split: Split = None,
     format: Format = "auto",
     subset: Subset = None,
@@ -74,7 +70,7 @@ def build(
       `mycelia index info INDEX --json` prints all of them for an index.
     """
     refuse_existing_index(out)
-    recipe = _recipe(config, [*(overrides or ()), *engine_overrides(engine, url, collection)])
+    _, recipe = read_recipe(config, [*(overrides or ()), *engine_overrides(engine, url, collection)])
     dataset = read_dataset(data, split=split, format=format, subset=subset)
     classes = count_of(len(dataset.classes), "class", "classes")
     say(f"{dataset.name}: {count_of(len(dataset), 'image')}, {classes}")
@@ -91,17 +87,6 @@ def build(
         f"{size} on disk, {report.seconds:.0f} s"
     )
     say(f"next: mycelia segment {report.path} PHOTO --out masks --overlay")
-
-
-def _recipe(config: Path | None, overrides: list[str]) -> Recipe:
-    from indexer.recipe import load_recipe
-
-    if config is None:
-        from indexer import default_recipe_path
-
-        config = default_recipe_path()
-        say(f"recipe: {config} (choose another with --config)")
-    return load_recipe(config, overrides)
 
 
 @app.command()

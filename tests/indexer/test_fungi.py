@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import load
 from torch import Tensor
 
-from indexer.fungi import FEATURES_FILE, FungiExtractor, open_extractor
+from indexer.fungi import FEATURES_FILE, FungiExtractor, join_components, open_extractor
 from indexer.recipe import Recipe, RuntimeSettings
 from retrieval import ClassInfo, ClassMap, Cosine, GradientProduct, Manifest
 from retrieval.errors import ConfigError, DatasetError, IndexDamagedError, IndexMismatchError
@@ -138,6 +138,18 @@ def test_exact_vectors_carry_the_cosine_of_the_true_gradients(
     _, full = gradients_by_autograd(extractor, random_images[:1])
     flat = F.normalize(full[0, 1:].flatten(1), dim=-1)
     torch.testing.assert_close((g @ g.T) * (a @ a.T), flat @ flat.T, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("weight", [0.25, 3.0])
+def test_components_join_to_the_vectors_of_any_weight(
+    weight: float, tiny_extractor: Extractor, random_images: Tensor
+) -> None:
+    components = tiny_extractor().components(random_images)  # made with the default weight, 1
+    other = tiny_extractor(f"features.gradient_weight={weight}").extract(random_images)
+    torch.testing.assert_close(join_components(components, weight), other)
+    e, g = (part.flatten(0, 1) for part in components)
+    mixed = (e @ e.T + weight * (g @ g.T)) / (1 + weight)
+    torch.testing.assert_close(other.flatten(0, 1) @ other.flatten(0, 1).T, mixed)
 
 
 def test_embeddings_are_the_backbones(tiny_extractor: Extractor, random_images: Tensor) -> None:
