@@ -21,7 +21,8 @@ from retrieval import IndexSettings, PatchIndex, create_index, open_index, read_
 from retrieval.errors import ConfigError
 from retrieval.exact import VECTORS
 from retrieval.faiss_index import load_faiss, training_rows
-from retrieval.labels import LABELS, PATCHES
+from retrieval.label_file import LABELS
+from retrieval.labels import PATCHES
 from retrieval.manifest import Manifest
 from retrieval.similarity import Cosine
 from segmentation import Segmenter

@@ -295,7 +295,8 @@ def _make(faiss: Any, factory: str, width: int) -> Any:
 
 def _train(faiss: Any, index: Any, factory: str, sample: npt.NDArray[np.float32]) -> None:
     inner = _innermost(faiss, index)
-    for part in (inner, getattr(inner, "pq", None)):
+    parts: list[Any] = [inner, getattr(inner, "pq", None)]
+    for part in parts:
         if hasattr(part, "cp"):
             part.cp.min_points_per_centroid = 1  # a small sample is no reason to warn on stderr
     try:

@@ -16,7 +16,7 @@ from indexer.fungi import join_components
 from indexer.memory_bank import generator_for
 from indexer.progress import track
 from indexer.recipe import Recipe
-from retrieval.faiss_index import TRAINING_ROWS, FaissEngine, default_k_factor
+from retrieval.faiss_index import FaissEngine, default_k_factor, training_rows
 from retrieval.neighbors import NO_NEIGHBOR, Neighbors
 from retrieval.settings import IndexSettings
 from retrieval.similarity import Cosine
@@ -106,7 +106,9 @@ def _smallest(
 
 def _build(recipe: Recipe, bank: Bank) -> FaissEngine:
     """The engine that a build would make of these rows; nothing is written."""
-    chosen = np.sort(generator_for(recipe.seed, "training").permutation(len(bank))[:TRAINING_ROWS])
+    chosen = np.sort(
+        generator_for(recipe.seed, "training").permutation(len(bank))[: training_rows(len(bank))]
+    )
     width = _vectors(recipe, bank.parts, np.arange(1)).shape[1]
     with tempfile.TemporaryDirectory() as folder:
         engine = FaissEngine.create(
