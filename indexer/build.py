@@ -34,6 +34,7 @@ from retrieval.faiss_index import TRAINING_ROWS, load_faiss
 from retrieval.files import atomic_write, storage_errors
 from retrieval.qdrant.edge import load_edge
 from retrieval.qdrant.server import ServerIndex
+from retrieval.similarity import searched_width
 
 #: Images whose patches fit the support bank and the PCA.
 FIT_IMAGES = 128
@@ -132,6 +133,16 @@ def check_engine(recipe: Recipe) -> None:
                 f"features.projection=none needs index.engine=exact, not {recipe.index.engine}: "
                 "its similarity is no inner product"
             )
+        if recipe.reranks:
+            raise ConfigError(
+                "features.projection=none orders all neighbours by the exact similarity already; leave "
+                "rerank.candidates empty, or choose features.projection=factored or features.kind=embeddings"
+            )
+    if recipe.reranks and recipe.index.engine == "qdrant":
+        raise ConfigError(
+            "rerank.candidates needs index.engine=faiss or exact, not qdrant: "
+            "a Qdrant index keeps no second vector to re-rank by"
+        )
     if recipe.index.engine == "faiss":
         load_faiss()
     elif recipe.index.engine == "qdrant" and recipe.index.qdrant.url is None:
@@ -236,7 +247,8 @@ def _assemble(
             shutil.copy2(thumb, folder / workspace.thumbs.name / thumb.name)
     records: list[ImageRecord] = []
     trained = recipe.index.engine == "faiss" and rows > 0
-    sample = store.training_sample(rows, TRAINING_ROWS, recipe.seed) if trained else None
+    width = searched_width(manifest.similarity)
+    sample = store.training_sample(rows, TRAINING_ROWS, recipe.seed, width=width) if trained else None
     with create_index(folder, manifest, rows=rows, sample=sample, settings=recipe.index) as index:
         with track("index", rows) as task:
             for part in store.read_all():

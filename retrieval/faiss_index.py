@@ -47,12 +47,12 @@ def load_faiss() -> Any:
         ) from error
 
 
-def choose_factory(rows: int, width: int, sample: int) -> str:
+def choose_factory(rows: int, width: int, sample: int, *, refine: bool = True) -> str:
     """The FAISS factory string for a bank of ``rows`` vectors of ``width`` numbers.
 
     A plain scan under 100,000 rows; above, about 4 sqrt(rows) inverted lists (fewer where
     ``sample`` training vectors cannot fill them), 4-bit product quantisation of pairs of numbers
-    and refinement with float16 vectors.
+    and, unless ``refine`` is False, refinement with float16 vectors.
     """
     if rows < FLAT_ROWS:
         return "Flat"
@@ -60,7 +60,7 @@ def choose_factory(rows: int, width: int, sample: int) -> str:
     parts = max(divisor for divisor in range(1, max(2, width // 2 + 1)) if width % divisor == 0)
     if parts * 8 < width:  # a width without good divisors: quantise single numbers instead
         return f"IVF{lists},SQfp16"
-    return f"IVF{lists},PQ{parts}x4fs,Refine(SQfp16)"
+    return f"IVF{lists},PQ{parts}x4fs" + (",Refine(SQfp16)" if refine else "")
 
 
 class FaissEngine:
@@ -87,12 +87,16 @@ class FaissEngine:
         settings: IndexSettings,
         rows: int,
         sample: npt.NDArray[np.float32] | None,
+        refine: bool = True,
     ) -> FaissEngine:
-        """An empty, trained engine; nothing is written. Raises ConfigError for impossible settings."""
+        """An empty, trained engine; nothing is written. Raises ConfigError for impossible settings.
+
+        ``refine`` is that of :func:`choose_factory`: not needed where others order what is found here.
+        """
         faiss = load_faiss()
         width = _cosine_width(similarity)
         vectors = np.empty((0, width), dtype=np.float32) if sample is None else sample
-        factory = settings.factory or choose_factory(rows, width, len(vectors))
+        factory = settings.factory or choose_factory(rows, width, len(vectors), refine=refine)
         index = _make(faiss, factory, width)
         if not index.is_trained:
             _train(index, factory, vectors)

@@ -131,7 +131,9 @@ def create_index(
     if settings.engine == "exact":
         engine = ExactEngine.create(folder, first, dtype=settings.dtype, device=device)
     else:
-        engine = FaissEngine.create(folder, first, settings=settings, rows=rows, sample=sample)
+        engine = FaissEngine.create(
+            folder, first, settings=settings, rows=rows, sample=sample, refine=first is similarity
+        )
     if isinstance(similarity, Reranked):
         engine = RerankEngine.create(folder, engine, similarity, device=device)
     with storage_errors(folder):

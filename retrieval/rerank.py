@@ -19,7 +19,7 @@ from retrieval.similarity import GradientProduct, Reranked
 ROWS = "rerank.npy"
 
 #: Bytes of candidates unpacked at a time; few, so that they stay in the processor's cache.
-_CHUNK_BYTES = 8 << 20
+_CHUNK_BYTES = 4 << 20
 #: Bytes that a stored number takes while it is compared: int8, and float32.
 _NUMBER_BYTES = 5
 
@@ -116,18 +116,21 @@ class RerankEngine:
         similarities = torch.full(ids.shape, -torch.inf)
         if len(self) == 0:
             return similarities
-        stored = torch.from_numpy(self._rows.array())
+        stored, width = torch.from_numpy(self._rows.array()), self._similarity.then.width
         weighted = [part.to(self._device) for part in weighted_parts(queries, self._similarity.then)]
-        pairs = max(1, _CHUNK_BYTES // (_NUMBER_BYTES * self._similarity.then.width))
-        across = min(pairs, ids.shape[1])
+        pairs = max(1, _CHUNK_BYTES // (_NUMBER_BYTES * width))
+        across = max(1, min(pairs, ids.shape[1]))
         down = pairs // across
+        unpacked = torch.empty(down * across, width, device=self._device)  # used again: new memory is slow
         for top in range(0, len(ids), down):
             asked = [part[top : top + down] for part in weighted]
             for left in range(0, ids.shape[1], across):
-                block = (slice(top, top + down), slice(left, left + across))
-                rows = stored[ids[block].clamp_min(0)].to(self._device).float()  # (q, c, D)
-                e, g, a = map(_products, asked, parts_of(rows, self._similarity.then))
-                similarities[block] = g.mul_(a).add_(e).cpu()
+                block = ids[top : top + down, left : left + across]
+                rows = unpacked[: block.numel()].copy_(stored.index_select(0, block.flatten().clamp_min(0)))
+                e, g, a = map(
+                    _products, asked, parts_of(rows.view(*block.shape, width), self._similarity.then)
+                )
+                similarities[top : top + down, left : left + across] = g.mul_(a).add_(e)
         return similarities.masked_fill_(ids < 0, -torch.inf)
 
 
@@ -157,4 +160,4 @@ def _products(queries: Tensor, rows: Tensor) -> Tensor:
     """Queries (q, d) times the directions of their own stored rows (q, c, d): (q, c)."""
     # a stored row that is not zero has a length of at least 127
     lengths = torch.linalg.vector_norm(rows, dim=-1).clamp_min_(1.0)
-    return torch.bmm(rows, queries.unsqueeze(-1)).squeeze(-1).div_(lengths)
+    return torch.bmm(queries.unsqueeze(1), rows.mT).squeeze(1).div_(lengths)
