@@ -34,6 +34,7 @@ from retrieval.faiss_index import load_faiss, training_rows
 from retrieval.files import atomic_write, storage_errors
 from retrieval.qdrant.edge import load_edge
 from retrieval.qdrant.server import ServerIndex
+from retrieval.similarity import searched_width
 
 #: Images whose patches fit the support bank and the PCA.
 FIT_IMAGES = 128
@@ -132,6 +133,16 @@ def check_engine(recipe: Recipe) -> None:
                 f"features.projection=none needs index.engine=exact, not {recipe.index.engine}: "
                 "its similarity is no inner product"
             )
+        if recipe.reranks:
+            raise ConfigError(
+                "features.projection=none orders all neighbours by the exact similarity already; leave "
+                "rerank.candidates empty, or choose features.projection=factored or features.kind=embeddings"
+            )
+    if recipe.reranks and recipe.index.engine == "qdrant":
+        raise ConfigError(
+            "rerank.candidates needs index.engine=faiss or exact, not qdrant: "
+            "a Qdrant index keeps no second vector to re-rank by"
+        )
     if recipe.index.engine == "faiss":
         load_faiss()
     elif recipe.index.engine == "qdrant" and recipe.index.qdrant.url is None:
@@ -244,12 +255,13 @@ def _assemble(
             shutil.copy2(thumb, folder / workspace.thumbs.name / thumb.name)
     records: list[ImageRecord] = []
     trained = recipe.index.engine == "faiss" and rows > 0
+    width, limit = searched_width(manifest.similarity), training_rows(rows)
     with create_index(
         folder,
         manifest,
         rows=rows,
         # free again once it has trained
-        sample=store.training_sample(rows, training_rows(rows), recipe.seed) if trained else None,
+        sample=store.training_sample(rows, limit, recipe.seed, width=width) if trained else None,
         settings=recipe.index,
     ) as index:
         with track("index", rows) as task:

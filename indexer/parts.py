@@ -135,13 +135,16 @@ class PartStore:
         """Rows of all parts."""
         return sum(record.patches for number, _ in self.parts() for record in self._story(number)[0])
 
-    def training_sample(self, rows: int, limit: int, seed: int) -> npt.NDArray[np.float32]:
-        """At most ``limit`` of the ``rows`` vectors, chosen from the seed, in row order: (n, D) float32."""
+    def training_sample(self, rows: int, limit: int, seed: int, *, width: int) -> npt.NDArray[np.float32]:
+        """The first ``width`` numbers of at most ``limit`` of the ``rows`` vectors: (n, width) float32.
+
+        They are chosen from the seed, and come in row order.
+        """
         chosen = np.sort(generator_for(seed, "training").permutation(rows)[:limit])
         picked, first = [], 0
         for part in self.read_all():
             here = chosen[(chosen >= first) & (chosen < first + len(part.patches))] - first
-            picked.append(part.vectors[here].astype(np.float32))
+            picked.append(part.vectors[here, :width].astype(np.float32))
             first += len(part.patches)
         return np.concatenate(picked)
 

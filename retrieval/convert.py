@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from retrieval import exact, faiss_index
+from retrieval import exact, faiss_index, rerank
 from retrieval.errors import ConfigError, IndexExistsError
 from retrieval.faiss_index import training_rows
 from retrieval.files import PARTIAL, PENDING, storage_errors
@@ -23,12 +23,16 @@ from retrieval.manifest import DENSE, FORMAT, GENERATION, MANIFEST
 from retrieval.qdrant.locate import local_folder
 from retrieval.qdrant.server import NO_WEIGHTS
 from retrieval.settings import IndexSettings
+from retrieval.similarity import searched_width
 
 #: Called with the number of rows done since the last call.
 Advance = Callable[[int], None]
 
 #: Files that a row store or an engine makes anew.
-_OWN = (MANIFEST, IMAGES, LABELS, PATCHES, REMOVED, WEIGHTS, exact.VECTORS, faiss_index.VECTORS)
+_OWN = (
+    *(MANIFEST, IMAGES, LABELS, PATCHES, REMOVED, WEIGHTS),
+    *(exact.VECTORS, faiss_index.VECTORS, rerank.ROWS),
+)
 
 
 def convert_index(
@@ -101,10 +105,10 @@ def _copy_rows(
 
 
 def _sample(index: PatchIndex, rows: int) -> npt.NDArray[np.float32]:
-    """Evenly spaced vectors, as many as train an index of ``rows``: (n, D) float32."""
-    step = max(1, math.ceil(rows / training_rows(rows)))
-    chosen, seen = [np.empty((0, index.similarity.width), np.float32)], 0
+    """What is searched of evenly spaced vectors, as many as train an index of ``rows``: (n, d) float32."""
+    step, width = max(1, math.ceil(rows / training_rows(rows))), searched_width(index.similarity)
+    chosen, seen = [np.empty((0, width), np.float32)], 0
     for block in index.stream():
-        chosen.append(block.vectors[-seen % step :: step])
+        chosen.append(block.vectors[-seen % step :: step, :width])
         seen += len(block)
     return np.concatenate(chosen)

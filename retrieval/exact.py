@@ -13,7 +13,7 @@ from torch import Tensor
 from retrieval.engine import Hits
 from retrieval.errors import ConfigError
 from retrieval.row_file import RowFile
-from retrieval.similarity import Cosine, Similarity
+from retrieval.similarity import Cosine, Direct, GradientProduct
 
 VECTORS = "vectors.npy"
 
@@ -30,7 +30,7 @@ class ExactEngine:
     of their ids.
     """
 
-    def __init__(self, vectors: RowFile, similarity: Similarity, dtype: str, device: str) -> None:
+    def __init__(self, vectors: RowFile, similarity: Direct, dtype: str, device: str) -> None:
         self._vectors = vectors
         self._similarity = similarity
         self._dtype = dtype
@@ -38,12 +38,12 @@ class ExactEngine:
         self._resident: Tensor | None = None
 
     @classmethod
-    def create(cls, folder: Path, similarity: Similarity, *, dtype: str, device: str = "cpu") -> ExactEngine:
+    def create(cls, folder: Path, similarity: Direct, *, dtype: str, device: str = "cpu") -> ExactEngine:
         """An empty engine; nothing is written before the first vectors."""
         return cls(RowFile(folder / VECTORS, (similarity.width,), dtype), similarity, dtype, device)
 
     @classmethod
-    def open(cls, folder: Path, similarity: Similarity, *, dtype: str, device: str = "cpu") -> ExactEngine:
+    def open(cls, folder: Path, similarity: Direct, *, dtype: str, device: str = "cpu") -> ExactEngine:
         """Open ``vectors.npy`` in ``folder``; raises IndexDamagedError when it does not fit."""
         if dtype not in ("float16", "float32"):
             raise ConfigError(f"the exact engine stores float16 or float32, not {dtype!r}")
@@ -117,23 +117,15 @@ class ExactEngine:
         return self._resident
 
 
-def compare(queries: Tensor, rows: Tensor, similarity: Similarity) -> Tensor:
+def compare(queries: Tensor, rows: Tensor, similarity: Direct) -> Tensor:
     """Similarity of every query to every row: (Q, D) and (n, D) float32 -> (Q, n) float32."""
     if isinstance(similarity, Cosine):
         return queries @ rows.T
-    gradient = similarity.embedding  # where g starts
-    activation = gradient + similarity.gradient  # where a starts
-    query_e, query_g, query_a = (
-        queries[:, :gradient],
-        queries[:, gradient:activation],
-        queries[:, activation:],
-    )
-    row_e, row_g, row_a = rows[:, :gradient], rows[:, gradient:activation], rows[:, activation:]
-    # The weights go onto the queries, which are few; the outer products' cosine is a product of cosines.
-    share = 1.0 / (1.0 + similarity.weight)
-    gradients = (query_g * (similarity.weight * share)) @ row_g.T
+    query_e, query_g, query_a = weighted_parts(queries, similarity)
+    row_e, row_g, row_a = parts_of(rows, similarity)
+    gradients = query_g @ row_g.T
     gradients.mul_(query_a @ row_a.T)
-    return gradients.addmm_(query_e * share, row_e.T)
+    return gradients.addmm_(query_e, row_e.T)
 
 
 def merge_nearest(
@@ -147,6 +139,23 @@ def merge_nearest(
         best, kept = best.topk(k, dim=1, sorted=False)
         where = where.gather(1, kept)
     return best, where
+
+
+def parts_of(vectors: Tensor, similarity: GradientProduct) -> tuple[Tensor, Tensor, Tensor]:
+    """The views e, g and a of vectors ``[e | g | a]`` (..., D)."""
+    widths = [similarity.embedding, similarity.gradient, similarity.activation]
+    e, g, a = torch.split(vectors, widths, dim=-1)
+    return e, g, a
+
+
+def weighted_parts(queries: Tensor, similarity: GradientProduct) -> tuple[Tensor, Tensor, Tensor]:
+    """e, g and a of queries (Q, D) with the weights in them: ``(e.e') + (g.g') * (a.a')`` is the similarity.
+
+    The weights go onto the queries, which are few; the outer products' cosine is a product of cosines.
+    """
+    share = 1.0 / (1.0 + similarity.weight)
+    e, g, a = parts_of(queries, similarity)
+    return e * share, g * (similarity.weight * share), a
 
 
 def in_order(similarities: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,7 +31,7 @@ _FEWEST_TRAINED, _MOST_TRAINED = 65_536, 262_144
 _LISTS_PER_ROOT = 4
 
 #: FAISS's names of the number types that vectors are stored in.
-_STORED = {"float16": "SQfp16", "int8": "SQ8"}
+_STORED = {"float16": "SQfp16", "int8": "SQ8", "none": None}
 
 #: Share of the inverted lists searched, and the fewest.
 _PROBED_SHARE, _FEWEST_PROBED = 1 / 24, 32
@@ -64,17 +64,17 @@ def choose_factory(rows: int, width: int, sample: int, *, refine: str = "float16
 
     A plain scan under 100,000 rows; above, about 4 sqrt(rows) inverted lists (fewer where
     ``sample`` training vectors cannot fill them), 4-bit product quantisation of pairs of numbers
-    and refinement with vectors of ``refine`` (float16 or int8) numbers. Small banks of int8 are
-    scanned as such.
+    and refinement with vectors of ``refine`` (float16, int8 or none) numbers. Small banks of int8
+    are scanned as such.
     """
     stored = _STORED[refine]
     if rows < FLAT_ROWS:
-        return "Flat" if refine == "float16" else stored
+        return stored if stored == "SQ8" else "Flat"
     lists = max(1, min(round(_LISTS_PER_ROOT * math.sqrt(rows)), sample // _SAMPLE_PER_LIST))
     parts = max(divisor for divisor in range(1, max(2, width // 2 + 1)) if width % divisor == 0)
     if parts * 8 < width:  # a width without good divisors: quantise single numbers instead
-        return f"IVF{lists},{stored}"
-    return f"IVF{lists},PQ{parts}x4fs,Refine({stored})"
+        return f"IVF{lists},{stored or 'SQfp16'}"
+    return f"IVF{lists},PQ{parts}x4fs" + (f",Refine({stored})" if stored else "")
 
 
 def default_k_factor(k: int) -> int:

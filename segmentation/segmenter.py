@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -166,21 +166,26 @@ class Segmenter:
         runtime: RuntimeSettings | None = None,
         k: int | None = None,
         temperature: float | None = None,
+        candidates: int | None = None,
         filter: Filter | None = None,
     ) -> Segmenter:
         """A segmenter on an index, with the backbone that made its vectors.
 
         ``path`` is a folder, or ``qdrant://HOST:PORT/COLLECTION``. ``runtime`` (device, precision,
-        batch size), ``k`` and ``temperature`` replace the recipe's; ``filter`` as the constructor.
-        Raises IndexFileError and its kinds where the index is missing, damaged or made by other
-        weights, WeightsError where the weights cannot be had, and ConfigError as the constructor.
+        batch size), ``k``, ``temperature`` and ``candidates`` (rows to re-rank) replace the recipe's;
+        ``filter`` as the constructor. Raises IndexFileError and its kinds where the index is missing,
+        damaged or made by other weights, WeightsError where the weights cannot be had, and ConfigError
+        as the constructor, and for ``candidates`` of an index that is not re-ranked.
         """
         folder = local_folder(path)
         finish_commit(folder)
         device = _device(read_manifest(folder), folder, runtime)
-        index = open_index(folder, device=str(device))
+        index = open_index(folder, device=str(device), candidates=candidates)
         try:
-            extractor = open_extractor(folder, index.manifest, runtime=runtime)
+            manifest = index.manifest
+            if candidates is not None:
+                manifest = replace(manifest, recipe={**manifest.recipe, "rerank": {"candidates": candidates}})
+            extractor = open_extractor(folder, manifest, runtime=runtime)
             records = read_images(folder)
             return cls(index, extractor, records, k=k, temperature=temperature, filter=filter)
         except BaseException:

@@ -66,7 +66,7 @@ def build(
 
     \b
     Settings (KEY=VALUE) are those of a recipe, section by section:
-      backbone.*  image.*  features.*  objective.*  bank.*  index.*  transfer.*  runtime.*  seed
+      backbone.*  image.*  features.*  objective.*  bank.*  index.*  rerank.*  transfer.*  runtime.*  seed
       `mycelia index info INDEX --json` prints all of them for an index.
     """
     refuse_existing_index(out)
@@ -146,6 +146,7 @@ def _facts(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
         ("backbone", _join(backbone.get("model"), backbone.get("weights"), f"block {backbone.get('block')}")),
         ("image size", " x ".join(str(side) for side in recipe.get("image", {}).get("size", ()))),
         ("features", _describe_features(features)),
+        ("re-ranking", _describe_reranking(manifest)),
         ("on disk", format_bytes(sum(entry.bytes for entry in manifest.files.values()))),
     ]
     return [(name, value) for name, value in facts if value]
@@ -166,6 +167,15 @@ def _describe_features(features: dict[str, Any]) -> str:
     return (
         f"fungi, projection {features.get('projection')}, gradient weight {features.get('gradient_weight')}"
     )
+
+
+def _describe_reranking(manifest: Manifest) -> str:
+    from retrieval.similarity import Reranked
+
+    similarity = manifest.similarity
+    if not isinstance(similarity, Reranked):
+        return ""
+    return f"{similarity.candidates} candidates by exact FUNGI, gradient weight {similarity.then.weight}"
 
 
 def _join(*parts: object) -> str:
