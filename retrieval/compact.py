@@ -16,9 +16,8 @@ import torch
 
 from retrieval.convert import Advance, beside
 from retrieval.distill import (
-    BUDGET_RARITY,
     CELL_PASSES,
-    WEIGHT_RARITY,
+    Distillation,
     Prototypes,
     lloyd,
     merge,
@@ -94,6 +93,7 @@ def compact_index(
     *,
     keep: float,
     settings: IndexSettings,
+    how: Distillation | None = None,
     seed: int = 0,
     advance: Advance = lambda rows: None,
 ) -> CompactReport:
@@ -102,7 +102,7 @@ def compact_index(
     Each new row has the mean vector and label of the rows it stands for, and the position of the most
     central of them, so that votes can still be shown; its weight is their number, scaled up for rare
     classes and so that all weights sum to the patches that the source stood for. ``settings`` choose the
-    new engine; ``advance`` hears of rows, each twice: read, and merged. Rows without a label are left
+    new engine, ``how`` the merging (its defaults without); ``advance`` hears of rows, each twice: read, and merged. Rows without a label are left
     behind; images, features and thumbnails come along. An image that is removed from the new index
     takes along the rows positioned in it, and what other images gave to them. Needs room beside
     ``out`` for a copy of the vectors as float16; memory holds one cell of at most MAX_CELL_ROWS rows, a
@@ -122,7 +122,9 @@ def compact_index(
             )
         with beside(folder, Path(out)) as work, _spilled(index, work, advance) as spill:
             records = read_images(folder) if (folder / IMAGES).exists() else []
-            found = _write(index, spill, work, records, settings, (keep, seed), advance)
+            found = _write(
+                index, spill, work, records, settings, (keep, how or Distillation(), seed), advance
+            )
         return CompactReport(len(index), found)
 
 
@@ -163,16 +165,16 @@ def _write(
     work: Path,
     records: list[ImageRecord],
     settings: IndexSettings,
-    chosen: tuple[float, int],
+    chosen: tuple[float, Distillation, int],
     advance: Advance,
 ) -> int:
     """Fill the new index in ``work``; how many rows it has."""
-    keep, seed = chosen
+    keep, how, seed = chosen
     mass = sum((_mass(spill, ids) for ids in spill.blocks()), np.zeros(len(index.classes)))
-    worth, patches = rarity(mass, WEIGHT_RARITY), float(mass.sum())
+    worth, patches = rarity(mass, how.weight_rarity), float(mass.sum())
     scale = patches / float(mass @ worth)
     cells = list(_cells(spill, seed))
-    budget = _budgets(spill, cells, rarity(mass, BUDGET_RARITY), keep)
+    budget = _budgets(spill, cells, rarity(mass, how.budget_rarity), keep)
     manifest = index.manifest
     recipe = {**manifest.recipe, "index": settings.model_dump(mode="json")}
     counts = {name: count for name, count in manifest.counts.items() if name not in ("rows", "removed")}
@@ -187,7 +189,15 @@ def _write(
         for number, (ids, k) in enumerate(zip(cells, budget.tolist(), strict=True)):
             generator = torch.Generator().manual_seed(seed + number)
             labels, count = spill.labels(ids), spill.counts(ids)
-            found = merge(spill.unit(ids), labels, count, count * (labels @ value), k, generator=generator)
+            found = merge(
+                spill.unit(ids),
+                labels,
+                count,
+                count * (labels @ value),
+                k,
+                label_scale=how.label_scale,
+                generator=generator,
+            )
             places = spill.rows.patches(ids[found.central])
             _add(target, found, places)
             rows_of.update(places[:, 0].tolist())

@@ -4,12 +4,11 @@ Rows are first cut into *cells*: one dominant class each, and neighbours in feat
 sample). Each cell is given a number of prototypes by the importance of its rows, which is larger for rare
 classes, and Lloyd's k-means merges its rows into them. Distance counts label as well as feature,
 
-    |x - x'|^2 + LABEL_SCALE^2 |l - l'|^2        x: unit vector, l: soft label that sums to 1
+    |x - x'|^2 + label_scale^2 |l - l'|^2        x: unit vector, l: soft label that sums to 1
 
 so that a mixed patch of a class border merges with patches of the same mixture and never vanishes in its
-neighbourhood's majority. Importance of a row is sum_c l_c f_c^-p, f_c: the class's share of the bank; p is
-BUDGET_RARITY for the number of prototypes and WEIGHT_RARITY for their weights. All constants were chosen on
-CamVid's train split by leaving out stretches of its sequences (``benchmarks/compaction.py``).
+neighbourhood's majority. Importance of a row is sum_c l_c f_c^-p, f_c: the class's share of the bank, where p
+is one number for how many prototypes there are, and another for how much they weigh (:class:`Distillation`).
 """
 
 from __future__ import annotations
@@ -22,17 +21,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: How much a label differs, next to the feature.
-LABEL_SCALE = 0.7
-
-#: Exponents of a class's share of the bank: how far rare classes are favoured.
-BUDGET_RARITY, WEIGHT_RARITY = 0.3, 0.5
-
 #: Passes of k-means: within a cell, where more change little, and over the sample that places the cells.
 MERGE_PASSES, CELL_PASSES = 6, 10
 
 #: Rows compared with all centres at a time.
 _CHUNK = 8192
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """How rows are merged. The defaults were chosen on CamVid's train split (``benchmarks/compaction.py``).
+
+    ``label_scale`` is how much a difference of labels counts beside one of features;
+    ``budget_rarity`` and ``weight_rarity`` are exponents that favour rare classes, 0 to treat all
+    patches alike: by them a class's share f of the bank counts f^(1 - p) among the prototypes, and
+    in the sum of their weights.
+    """
+
+    label_scale: float = 0.7
+    budget_rarity: float = 0.3
+    weight_rarity: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,14 @@ def nearest_centres(points: Tensor, centres: Tensor) -> Tensor:
 
 
 def merge(
-    vectors: Tensor, labels: Tensor, counts: Tensor, worth: Tensor, k: int, *, generator: torch.Generator
+    vectors: Tensor,
+    labels: Tensor,
+    counts: Tensor,
+    worth: Tensor,
+    k: int,
+    *,
+    label_scale: float,
+    generator: torch.Generator,
 ) -> Prototypes:
     """At most ``k`` prototypes of rows: vectors (n, D), labels (n, C) that sum to 1, both float32.
 
@@ -114,7 +129,7 @@ def merge(
     """
     nearest = torch.arange(len(vectors))
     if k < len(vectors):
-        points = torch.cat([vectors, LABEL_SCALE * labels], dim=1)
+        points = torch.cat([vectors, label_scale * labels], dim=1)
         found, _ = lloyd(points, k, passes=MERGE_PASSES, generator=generator, weights=counts)
         nearest = torch.from_numpy(np.unique(found.numpy(), return_inverse=True)[1])  # leaves out empty ones
     size = int(nearest.max()) + 1
