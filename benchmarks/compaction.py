@@ -11,7 +11,8 @@ one of ``--folds`` groups of train images is left out of the memory at a time, a
 of stretches, images whose ids begin with the same ``--letters`` letters. Choose there, confirm with
 ``--split val``. ``balanced`` takes the same number of patches of every image, rare classes first, as
 ``bank.max_patches`` does; ``default`` is that with ``--per-image``. This one and ``all`` use FAISS, chosen by
-size as in the recipes, the others exact search. Features of the images to segment are computed once, and neighbours once for all ``--k``.
+size as in the recipes, the others exact search. Features of the images to segment are computed once, and
+neighbours once for all ``--k``.
 """
 
 from __future__ import annotations
@@ -143,10 +144,10 @@ def main() -> None:
     table = [line(keep, method, sizes[keep, method], totals, args.k) for keep, method in sizes]
     groups = f" of each of {args.folds} groups left out" if args.split == "train" else ""
     note = (
-        f"Scored on {args.split}, {args.images or 'all'} images{groups}; T as in the recipe. keep is the share of "
-        f"all patches of the memory images; default is a bank of {args.per_image} patches an image. Rows are means "
-        "over groups; bytes are those of vectors, labels, positions and weights on disk (FAISS keeps float32, or "
-        "codes beside float16, the others float16)."
+        f"Scored on {args.split}, {args.images or 'all'} images{groups}; T as in the recipe. keep is the share "
+        f"of all patches of the memory images; default is a bank of {args.per_image} patches an image. Rows "
+        "are means over groups; bytes are those of vectors, labels, positions and weights on disk (FAISS "
+        "keeps float32, or codes beside float16, the others float16)."
     )
     write_table(args.name, table, folder=args.out, notes=[note])
 
