@@ -144,10 +144,10 @@ def main() -> None:
     table = [line(keep, method, sizes[keep, method], totals, args.k) for keep, method in sizes]
     groups = f" of each of {args.folds} groups left out" if args.split == "train" else ""
     note = (
-        f"Scored on {args.split}, {args.images or 'all'} images{groups}; T as in the recipe. keep is the share "
-        f"of all patches of the memory images; default is a bank of {args.per_image} patches an image. Rows "
-        "are means over groups; bytes are those of vectors, labels, positions and weights on disk (FAISS "
-        "keeps float32, or codes beside float16, the others float16)."
+        f"Scored on {args.split}, {args.images or 'all'} images{groups}; T as in the recipe. keep is the "
+        f"share of all patches of the memory images; default is a bank of {args.per_image} patches an image. "
+        "Rows are means over groups; bytes are those of vectors, labels, positions and weights on disk "
+        "(FAISS keeps float32, or codes beside float16, the others float16)."
     )
     write_table(args.name, table, folder=args.out, notes=[note])
 
