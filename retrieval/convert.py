@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,23 +51,31 @@ def convert_index(
     ``out`` appears once it is complete. Raises IndexExistsError, ConfigError for weighted rows on a
     server, and what opening and creating do.
     """
-    out, folder = Path(out), local_folder(source)
+    folder = local_folder(source)
+    with open_index(folder) as index, beside(folder, Path(out)) as work:
+        records = read_images(folder) if (folder / IMAGES).exists() else []
+        return _copy_rows(index, work, records, settings, advance)
+
+
+@contextmanager
+def beside(folder: Path, out: Path) -> Iterator[Path]:
+    """A folder for a new index, with the files of ``folder`` that no engine owns; ``out`` in the end.
+
+    Left by an error, it stays ``out``'s ``.partial``. Raises IndexExistsError and StorageError.
+    """
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise IndexExistsError(f"{out} is there already; choose another --out or delete it first")
     work = out.with_name(f"{out.name}.partial")
     with storage_errors(out.parent):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-    with open_index(folder) as index:
-        with storage_errors(work):
-            _copy_files(folder, work)
-        records = read_images(folder) if (folder / IMAGES).exists() else []
-        rows = _copy_rows(index, work, records, settings, advance)
+    with storage_errors(work):
+        _copy_files(folder, work)
+    yield work
     with storage_errors(out.parent):
         if out.is_dir():
             out.rmdir()
         work.replace(out)
-    return rows
 
 
 def _copy_files(folder: Path, work: Path) -> None:

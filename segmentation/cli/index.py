@@ -137,9 +137,11 @@ def _facts(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
     features, backbone, dataset = recipe.get("features", {}), recipe.get("backbone", {}), manifest.dataset
     names = manifest.classes.names
     rows = manifest.counts.get("rows", 0) - manifest.counts.get("removed", 0)
+    merged = manifest.counts.get("patches")
+    origin = "" if merged is None else f", merged from {merged:,}"
     facts = [
         ("index", f"{folder} (format {manifest.format}, built {manifest.created})"),
-        ("rows", f"{rows:,} patches, {manifest.similarity.width} numbers each"),
+        ("rows", f"{rows:,} patches{origin}, {manifest.similarity.width} numbers each"),
         ("classes", f"{len(names)}: {', '.join(names)}"),
         ("data set", _join(dataset.get("root"), dataset.get("format"), dataset.get("split"))),
         ("engine", _describe_engine(manifest.engine)),
