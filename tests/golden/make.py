@@ -1,4 +1,4 @@
-"""Write the golden indexes of the present format; run once for each new format version, never for an old one.
+"""Write the golden indexes of the present format that are not there yet; none is ever written again.
 
     python tests/golden/make.py tests/golden
 
@@ -16,9 +16,16 @@ import numpy as np
 
 from retrieval import ClassInfo, ClassMap, Cosine, ImageRecord, IndexSettings, Manifest, create_index
 from retrieval.manifest import FORMAT
+from retrieval.similarity import GradientProduct, Reranked, Similarity
 
 ROWS, WIDTH, IMAGES = 24, 8, 3
 CLASSES = ClassMap((ClassInfo(0, "sky", (70, 130, 180)), ClassInfo(7, "road", (128, 64, 128))), ignore=(255,))
+#: Name -> engine and similarity, all of vectors of WIDTH numbers.
+KINDS: dict[str, tuple[str, Similarity]] = {
+    "exact": ("exact", Cosine(WIDTH)),
+    "faiss": ("faiss", Cosine(WIDTH)),
+    "reranked": ("exact", Reranked(Cosine(3), GradientProduct(3, 2, 3, 0.5), candidates=9, separate=False)),
+}
 
 
 def unit_vectors(rows: int, *, phase: float) -> np.ndarray:
@@ -28,7 +35,7 @@ def unit_vectors(rows: int, *, phase: float) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def write(folder: Path, engine: str) -> None:
+def write(folder: Path, engine: str, similarity: Similarity) -> None:
     """One golden index and, beside it, the neighbours that it must give."""
     shares = np.linspace(0, 255, ROWS).round().astype(np.uint8)
     labels = np.stack([shares, 255 - shares], axis=1)
@@ -38,7 +45,7 @@ def write(folder: Path, engine: str) -> None:
         for n in range(IMAGES)
     ]
     manifest = Manifest(
-        classes=CLASSES, similarity=Cosine(WIDTH), recipe={"seed": 0}, fingerprints={"weights": "none"}
+        classes=CLASSES, similarity=similarity, recipe={"seed": 0}, fingerprints={"weights": "none"}
     )
     settings = IndexSettings(engine=engine)
     with create_index(folder, manifest, rows=ROWS, settings=settings) as index:
@@ -55,5 +62,7 @@ def write(folder: Path, engine: str) -> None:
 
 
 if __name__ == "__main__":
-    for name in ("exact", "faiss"):
-        write(Path(sys.argv[1]) / f"format-{FORMAT}-{name}", name)
+    for name, (kind, nearness) in KINDS.items():
+        path = Path(sys.argv[1]) / f"format-{FORMAT}-{name}"
+        if not path.exists():
+            write(path, kind, nearness)

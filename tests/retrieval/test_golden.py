@@ -22,7 +22,7 @@ def queries() -> np.ndarray:
 
 
 def test_there_is_a_golden_index_of_each_engine() -> None:
-    assert {"format-1-exact", "format-1-faiss"} <= {folder.name for folder in FOLDERS}
+    assert {"format-1-exact", "format-1-faiss", "format-1-reranked"} <= {folder.name for folder in FOLDERS}
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
