@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.engines import allocated_bytes, set_faiss_threads, spaced
+from benchmarks.bank import allocated_bytes, spaced, use_threads
 from benchmarks.report import write_table
 from indexer.datasets import Dataset, load_dataset
 from indexer.images import Geometry
@@ -124,8 +124,7 @@ class Recalled:
 def main() -> None:
     """Make the memories, score them, print, and write the table."""
     args = parse()
-    torch.set_num_threads(args.threads)
-    set_faiss_threads(args.threads)
+    use_threads(args.threads)
     dataset = load_dataset(args.data, split=args.split)
     with Segmenter.open(args.index) as segmenter:
         extractor = Remembering(segmenter.extractor)

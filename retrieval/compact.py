@@ -26,7 +26,7 @@ from retrieval.distill import (
     share_out,
 )
 from retrieval.errors import ConfigError
-from retrieval.faiss_index import TRAINING_ROWS
+from retrieval.faiss_index import training_rows
 from retrieval.files import PARTIAL, storage_errors
 from retrieval.images import IMAGES, ImageRecord, read_images
 from retrieval.index import PatchIndex, create_index, open_index
@@ -180,7 +180,7 @@ def _write(
     counts = {name: count for name, count in manifest.counts.items() if name not in ("rows", "removed")}
     counts["patches"] = round(patches)
     manifest = replace(manifest, recipe=recipe, counts=counts, engine={}, files={}, format=FORMAT)
-    spaced = np.arange(0, len(spill), math.ceil(len(spill) / TRAINING_ROWS))
+    spaced = np.arange(0, len(spill), math.ceil(len(spill) / training_rows(len(spill))))
     sample = spill.unit(spaced).numpy() if settings.engine == "faiss" else None
     value = torch.from_numpy((worth * scale).astype(np.float32))
     rows_of: Counter[int] = Counter()

@@ -16,12 +16,15 @@ import numpy as np
 
 from retrieval import ClassInfo, ClassMap, Cosine, ImageRecord, IndexSettings, Manifest, create_index
 from retrieval.manifest import FORMAT
+from retrieval.similarity import GradientProduct, Reranked, Similarity
 
 ROWS, WIDTH, IMAGES = 24, 8, 3
 SKY, ROAD = ClassInfo(0, "sky", (70, 130, 180)), ClassInfo(7, "road", (128, 64, 128))
 CLASSES = ClassMap((SKY, ROAD), ignore=(255,))
 #: So many that labels are stored sparse; the columns between sky and road stay empty.
 MANY = ClassMap((SKY, *(ClassInfo(n, f"class {n}", (n, n, n)) for n in range(8, 46)), ROAD), ignore=(255,))
+#: The embedding in front of gradient and activation, all of vectors of WIDTH numbers.
+RERANKED = Reranked(Cosine(3), GradientProduct(3, 2, 3, 0.5), candidates=9, separate=False)
 
 
 def unit_vectors(rows: int, *, phase: float) -> np.ndarray:
@@ -31,7 +34,14 @@ def unit_vectors(rows: int, *, phase: float) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def write(folder: Path, engine: str, classes: ClassMap, weights: np.ndarray | None = None) -> None:
+def write(
+    folder: Path,
+    engine: str,
+    classes: ClassMap,
+    *,
+    weights: np.ndarray | None = None,
+    similarity: Similarity = Cosine(WIDTH),  # noqa: B008
+) -> None:
     """One golden index and, beside it, the neighbours that it must give."""
     shares = np.linspace(0, 255, ROWS).round().astype(np.uint8)
     labels = np.zeros((ROWS, len(classes)), dtype=np.uint8)
@@ -42,7 +52,7 @@ def write(folder: Path, engine: str, classes: ClassMap, weights: np.ndarray | No
         for n in range(IMAGES)
     ]
     manifest = Manifest(
-        classes=classes, similarity=Cosine(WIDTH), recipe={"seed": 0}, fingerprints={"weights": "none"}
+        classes=classes, similarity=similarity, recipe={"seed": 0}, fingerprints={"weights": "none"}
     )
     settings = IndexSettings(engine=engine)
     with create_index(folder, manifest, rows=ROWS, settings=settings) as index:
@@ -65,3 +75,4 @@ if __name__ == "__main__":
         write(base.with_name(f"{base.name}-{name}"), name, CLASSES)
     counts = np.arange(1, ROWS + 1, dtype=np.float32)
     write(base.with_name(f"{base.name}-sparse-weighted"), "exact", MANY, weights=counts)
+    write(base.with_name(f"{base.name}-reranked"), "exact", CLASSES, similarity=RERANKED)

@@ -24,7 +24,7 @@ def queries() -> np.ndarray:
 def test_there_is_a_golden_index_of_each_engine() -> None:
     found = {folder.name for folder in FOLDERS}
     assert {"format-1-exact", "format-1-faiss"} <= found
-    assert {"format-2-exact", "format-2-faiss", "format-2-sparse-weighted"} <= found
+    assert {"format-2-exact", "format-2-faiss", "format-2-sparse-weighted", "format-2-reranked"} <= found
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
