@@ -37,6 +37,8 @@ from retrieval.similarity import Cosine, GradientProduct, Reranked, Similarity
 FEATURES_FILE = "features.safetensors"
 #: Patches of one image that a PCA sample takes at most.
 PCA_PATCHES_PER_IMAGE = 256
+#: So few largest values of a row are found faster one by one.
+FEW_COLUMNS = 4
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ class FungiExtractor:
             each = -(-objective.support_size // images)
             sample = self._sample(batches(), self._embed, each, stream="support")
             self._tensors["support"] = F.normalize(sample[: objective.support_size], dim=-1)
+            self._support_latents = None
         if features.pca is not None:
             sample = self._sample(batches(), self._vectors, PCA_PATCHES_PER_IMAGE, stream="pca")
             if len(sample) <= features.pca:
@@ -213,6 +216,7 @@ class FungiExtractor:
     def _set(self, tensors: dict[str, Tensor]) -> None:
         # random signs are int8 on disk and numbers in use
         self._tensors = {name: tensor.to(self.backbone.device).float() for name, tensor in tensors.items()}
+        self._support_latents: Tensor | None = None  # made when first needed
 
     def _embed(self, images: Tensor) -> Tensor:
         return self.backbone.embed(images)[:, self.backbone.prefix_tokens :]
@@ -264,9 +268,11 @@ class FungiExtractor:
         generator = torch.Generator().manual_seed(self.recipe.seed)
         kept = torch.rand(embeddings.shape[1] * count, generator=generator) <= self.recipe.objective.keep
         nearest = torch.stack(
-            [(F.normalize(e, dim=-1) @ support.T).topk(count, dim=-1).indices for e in embeddings]
+            [largest_columns(F.normalize(e, dim=-1) @ support.T, count) for e in embeddings]
         )
-        return self._latents(support)[nearest.flatten(1)[:, kept.to(nearest.device)]]
+        if self._support_latents is None:
+            self._support_latents = self._latents(support)
+        return self._support_latents[nearest.flatten(1)[:, kept.to(nearest.device)]]
 
     def _sample(
         self, batches: Iterable[Tensor], rows: Callable[[Tensor], Tensor], each: int, *, stream: str
@@ -295,6 +301,21 @@ def join_components(components: Sequence[Tensor], weight: float) -> Tensor:
     embeddings, gradients = components
     share = weight / (1 + weight)
     return torch.cat([embeddings * (1 - share) ** 0.5, gradients * share**0.5], dim=-1)
+
+
+def largest_columns(values: Tensor, count: int) -> Tensor:
+    """Columns of the ``count`` largest values of each row, largest first: (n, m) -> (n, count) int64.
+
+    ``values`` may be overwritten. For a few columns on the CPU, one argmax of numpy after another takes a
+    fifth of the time of torch's topk.
+    """
+    if values.device.type != "cpu" or count > FEW_COLUMNS:
+        return values.topk(count, dim=-1).indices
+    rows, found = values.numpy(), np.empty((len(values), count), dtype=np.int64)
+    for place in range(count):
+        found[:, place] = rows.argmax(axis=1)
+        np.put_along_axis(rows, found[:, place : place + 1], -np.inf, axis=1)
+    return torch.from_numpy(found)
 
 
 def open_extractor(

@@ -9,6 +9,7 @@ the batch that it came in.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,18 +22,48 @@ def infonce(latents: Tensor, negatives: Tensor, *, temperature: float, tempered:
     ``latents`` (B, N, d) and ``negatives`` (B, M, d) are unit vectors. For token t,
     ``l_t = -mean_{s != t} z_t.z_s / temperature + log sum_{n, s != t} exp(z_t . z_n)``; the second
     term is divided by the temperature only if ``tempered`` (the published code does not).
-    Returns a scalar, the sum over images of ``mean_t l_t``.
+    Returns a scalar, the sum over images of ``mean_t l_t``; once differentiable, in ``latents`` alone.
     """
-    tokens = latents.shape[1]
-    total = latents.sum(dim=1, keepdim=True)  # (B, 1, d)
-    positives = ((latents * total).sum(-1) - (latents * latents).sum(-1)) / (tokens - 1)  # (B, N)
-    among = latents @ latents.transpose(1, 2)  # (B, N, N)
-    itself = torch.eye(tokens, dtype=torch.bool, device=latents.device)
-    against = torch.cat([latents @ negatives.transpose(1, 2), among.masked_fill(itself, -math.inf)], dim=-1)
-    if tempered:
-        against = against / temperature
-    losses = torch.logsumexp(against, dim=-1) - positives / temperature
-    return losses.mean(dim=1).sum()
+    loss: Tensor = _InfoNCE.apply(latents, negatives, temperature, tempered)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _InfoNCE(torch.autograd.Function):
+    """The loss with its gradient in closed form: autograd would keep and revisit several (N, M + N) matrices.
+
+    With p_ts the softmax over what token t is compared with, the gradient of N l in z_t is
+    ``sum_n p_tn n / d + sum_s (p_ts + p_st) z_s / d - 2 sum_{s != t} z_s / ((N - 1) temperature)``,
+    where d is the temperature if ``tempered``, else 1.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, latents: Tensor, negatives: Tensor, temperature: float, tempered: bool) -> Tensor:
+        """The loss; the gradient is kept for :meth:`backward`."""
+        tokens, divisor = latents.shape[1], temperature if tempered else 1.0
+        others = torch.cat([negatives, latents], dim=1)  # (B, M + N, d)
+        shares = torch.baddbmm(  # similarities first, (B, N, M + N)
+            latents.new_empty(()), latents, others.transpose(1, 2), beta=0, alpha=1 / divisor
+        )
+        shares.diagonal(negatives.shape[1], 1, 2).fill_(-math.inf)  # no token is compared with itself
+        peak = shares.amax(dim=-1, keepdim=True)
+        total = shares.sub_(peak).exp_().sum(dim=-1, keepdim=True)  # p = shares / total from here on
+
+        rest = latents.sum(dim=1, keepdim=True) - latents  # (B, N, d): sum of the other tokens
+        positives = (latents * rest).sum(-1) / (tokens - 1)  # (B, N)
+        losses = (peak + total.log()).squeeze(-1) - positives / temperature
+
+        among = shares[:, :, negatives.shape[1] :]
+        pull = torch.bmm(shares, others).div_(total).baddbmm_(among.transpose(1, 2), latents / total)
+        pull.div_(divisor).sub_(rest, alpha=2 / ((tokens - 1) * temperature)).div_(tokens)
+        ctx.save_for_backward(pull)
+        return losses.mean(dim=1).sum()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[misc]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        """The gradient in the latents; negatives have none."""
+        (pull,) = ctx.saved_tensors
+        return pull * upstream, None, None, None
 
 
 def kl_to_uniform(latents: Tensor, *, temperature: float) -> Tensor:
