@@ -192,33 +192,48 @@ def confusions(
 ) -> dict[Setting, npt.NDArray[np.int64]]:
     """A confusion matrix per variant, over the images of one fold."""
     (bank_split, bank_images), (query_split, query_images) = fold
-    stored, asked = features[bank_split], features[query_split]
-    rows, labels = [], []
-    for image in bank_images:
-        generator = generator_for(0, "patches", data[bank_split].samples[image].id, 0)
-        kept = choose_patches(stored.counts[image], args.patches, generator)
-        rows.append(Rows.of(stored, image, kept))
-        labels.append(soft_labels(stored.counts[image][kept]))
-    bank, bank_labels = Rows.join(rows), np.concatenate(labels)
+    asked = features[query_split]
+    bank, bank_labels, _ = memory_bank(features[bank_split], data[bank_split], bank_images, args.patches)
     projected = {variant: variant.project(bank) for variant in variants}
     classes = bank_labels.shape[1]
     keys = [(variant, temperature) for variant in variants for temperature in args.temperature]
     totals = {key: np.zeros((classes, classes), np.int64) for key in keys}
-    height, width = load_recipe("camvid.yaml").image.size
-    rows_of_grid = round((asked.counts.shape[1] * height / width) ** 0.5)
-    grid = (rows_of_grid, asked.counts.shape[1] // rows_of_grid)
     for image in query_images:
         truth = data[query_split].read_mask(data[query_split].samples[image])
-        at = [(np.arange(n) + 0.5) / n * g - 0.5 for n, g in zip(truth.shape, grid, strict=True)]
         query = Rows.of(asked, image, slice(None))
         for variant, similarity in similarities(query, bank, variants, projected):
             best, ids = similarity.topk(args.k, dim=-1)
             found = Neighbors(ids.numpy(), best.numpy(), bank_labels[ids.numpy()])
             for temperature in args.temperature:
-                shares = transfer_labels(found, temperature=temperature).reshape(*grid, classes)
-                predicted, _ = classes_at(shares, at[0], at[1])
-                totals[variant, temperature] += confusion_matrix(truth, predicted, classes)
+                totals[variant, temperature] += confusion_of(found, truth, temperature=temperature)
     return totals
+
+
+def memory_bank(
+    features: Features, dataset: Dataset, images: list[int], patches: int
+) -> tuple[Rows, npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+    """Rows, soft labels (N, C) and (image, patch) numbers (N, 2) of the chosen patches of some images."""
+    rows, labels, places = [], [], []
+    for image in images:
+        generator = generator_for(0, "patches", dataset.samples[image].id, 0)
+        kept = choose_patches(features.counts[image], patches, generator)
+        rows.append(Rows.of(features, image, kept))
+        labels.append(soft_labels(features.counts[image][kept]))
+        places.append(np.stack([np.full_like(kept, image), kept], axis=1).astype(np.int32))
+    return Rows.join(rows), np.concatenate(labels), np.concatenate(places)
+
+
+def confusion_of(
+    found: Neighbors, truth: npt.NDArray[np.int32], *, temperature: float
+) -> npt.NDArray[np.int64]:
+    """Confusion matrix of one image, from the neighbours of all its patches and its class columns (H, W)."""
+    tokens, classes = len(found), found.labels.shape[-1]
+    height, width = load_recipe("camvid.yaml").image.size
+    rows = round((tokens * height / width) ** 0.5)
+    grid = (rows, tokens // rows)
+    at = [(np.arange(n) + 0.5) / n * g - 0.5 for n, g in zip(truth.shape, grid, strict=True)]
+    shares = transfer_labels(found, temperature=temperature).reshape(*grid, classes)
+    return confusion_matrix(truth, classes_at(shares, at[0], at[1])[0], classes)
 
 
 def main() -> None:
