@@ -23,11 +23,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.bank import score
 from benchmarks.report import write_table
 from indexer.build import fit_on_samples
 from indexer.datasets import Dataset, load_dataset
 from indexer.fungi import FungiExtractor
-from indexer.memory_bank import choose_patches, generator_for, plain_geometry, soft_labels
+from indexer.memory_bank import choose_patches, generator_for, soft_labels
 from indexer.parts import jobs_of, prepare_job
 from indexer.progress import track
 from indexer.projection import project_factored, signs
@@ -36,9 +37,9 @@ from retrieval.neighbors import Neighbors
 from segmentation.metrics import iou_per_class, mean_iou
 from segmentation.tuning.groups import group_names
 from segmentation.tuning.rows import Parts, channels, mix
-from segmentation.tuning.scoring import confusion_of
 
 BATCH = 4
+RECIPE = load_recipe("camvid.yaml")
 #: A fold: (data set, image positions) of the bank, and of the images to segment.
 Fold = tuple[tuple[str, list[int]], tuple[str, list[int]]]
 
@@ -169,32 +170,35 @@ def confusions(
 ) -> dict[Setting, npt.NDArray[np.int64]]:
     """A confusion matrix per variant, over the images of one fold."""
     (bank_split, bank_images), (query_split, query_images) = fold
-    stored, asked = features[bank_split], features[query_split]
-    rows, labels = [], []
-    for image in bank_images:
-        generator = generator_for(0, "patches", data[bank_split].samples[image].id, 0)
-        kept = choose_patches(stored.counts[image], args.patches, generator)
-        rows.append(parts_of(stored, image, kept))
-        labels.append(soft_labels(stored.counts[image][kept]))
-    together = tuple(torch.cat(parts) for parts in zip(*rows, strict=True))
-    bank = {variant.space: variant.see(together) for variant in variants}
-    bank_labels = np.concatenate(labels)
+    asked = features[query_split]
+    rows, bank_labels, _ = memory_bank(features[bank_split], data[bank_split], bank_images, args.patches)
+    bank = {variant.space: variant.see(rows) for variant in variants}
     classes = bank_labels.shape[1]
     keys = [(variant, temperature) for variant in variants for temperature in args.temperature]
     totals = {key: np.zeros((classes, classes), np.int64) for key in keys}
-    settings = load_recipe("camvid.yaml").image
-    side = round((settings.size[0] * settings.size[1] / asked.counts.shape[1]) ** 0.5)
     for image in query_images:
         truth = data[query_split].read_mask(data[query_split].samples[image])
-        geometry = plain_geometry(truth.shape, settings)
         for variant, similarity in similarities(parts_of(asked, image, slice(None)), bank, variants):
             best, ids = similarity.topk(args.k, dim=-1)
             found = Neighbors(ids.numpy(), best.numpy(), bank_labels[ids.numpy()])
             for temperature in args.temperature:
-                totals[variant, temperature] += confusion_of(
-                    found, truth, geometry, (side, side), temperature=temperature
-                )
+                totals[variant, temperature] += score(found, truth, RECIPE.image, temperature=temperature)
     return totals
+
+
+def memory_bank(
+    features: Features, dataset: Dataset, images: list[int], patches: int
+) -> tuple[Parts, npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+    """Rows, soft labels (N, C) and (image, patch) numbers (N, 2) of the chosen patches of some images."""
+    rows, labels, places = [], [], []
+    for image in images:
+        generator = generator_for(0, "patches", dataset.samples[image].id, 0)
+        kept = choose_patches(features.counts[image], patches, generator)
+        rows.append(parts_of(features, image, kept))
+        labels.append(soft_labels(features.counts[image][kept]))
+        places.append(np.stack([np.full_like(kept, image), kept], axis=1).astype(np.int32))
+    joined = tuple(torch.cat(parts) for parts in zip(*rows, strict=True))
+    return joined, np.concatenate(labels), np.concatenate(places)
 
 
 def main() -> None:

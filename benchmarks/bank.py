@@ -15,8 +15,10 @@ import torch
 
 from indexer.datasets import Dataset
 from indexer.images import read_image
+from indexer.memory_bank import plain_geometry
 from indexer.progress import track
 from indexer.projection import apply_pca, fit_pca
+from indexer.recipe import ImageSettings
 from retrieval import IndexSettings, PatchIndex, create_index, open_index, read_manifest
 from retrieval.errors import ConfigError
 from retrieval.exact import VECTORS
@@ -24,8 +26,10 @@ from retrieval.faiss_index import load_faiss, training_rows
 from retrieval.label_file import LABELS
 from retrieval.labels import PATCHES
 from retrieval.manifest import Manifest
+from retrieval.neighbors import Neighbors
 from retrieval.similarity import Cosine
 from segmentation import Segmenter
+from segmentation.tuning.scoring import confusion_of
 
 K = 30
 _BLOCK = 65_536
@@ -159,6 +163,15 @@ def recall(found: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> float
     """Share of the true neighbours (Q, K) that were found."""
     hits = sum(len(np.intersect1d(a, b)) for a, b in zip(found, wanted, strict=True))
     return hits / wanted.size
+
+
+def score(
+    found: Neighbors, truth: npt.NDArray[np.int32], image: ImageSettings, *, temperature: float
+) -> npt.NDArray[np.int64]:
+    """Confusion matrix (C, C) of one image: neighbours of its patches, its class columns (H, W)."""
+    side = round((image.size[0] * image.size[1] / len(found)) ** 0.5)
+    geometry = plain_geometry((truth.shape[0], truth.shape[1]), image)
+    return confusion_of(found, truth, geometry, (side, side), temperature=temperature)
 
 
 def folder_bytes(folder: Path) -> int:

@@ -45,7 +45,7 @@ ENGINES = {
 }
 
 #: Files that hold vectors and what searches them, in an index of any engine.
-VECTOR_FILES = ("vectors.npy", "vectors.faiss", "edge.")
+VECTOR_FILES = ("vectors.npy", "vectors.faiss", "edge.", "rerank.npy")
 
 
 def main() -> None:
@@ -127,17 +127,21 @@ def measure(
         opened = time.perf_counter() - start
         places, times = ask(index, queries)
         rows = len(index)
-    files = [folder / path for path in read_manifest(folder).files if path.startswith(VECTOR_FILES)]
-    size = sum(allocated_bytes(path) for path in files)
     per_query = [1000 * each / len(vectors) for each, vectors in zip(times, queries, strict=True)]
     return {
         "engine": name,
         "build s": round(seconds, 1),
         "open s": round(opened, 2),
-        "bytes a patch": round(size / rows),
+        "bytes a patch": round(vector_bytes(folder) / rows),
         "ms a query": round(statistics.median(per_query), 3),
         "recall@30": round(recall(np.concatenate(places), np.concatenate(truth)), 4),
     }
+
+
+def vector_bytes(folder: Path) -> int:
+    """What the vectors of an index, and what searches them, take on disk."""
+    files = [folder / path for path in read_manifest(folder).files if path.startswith(VECTOR_FILES)]
+    return sum(allocated_bytes(path) for path in files)
 
 
 def miou(folder: Path, dataset: Dataset) -> float:

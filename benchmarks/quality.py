@@ -31,6 +31,7 @@ from benchmarks.bank import (
     describe,
     folder_bytes,
     half_whitened,
+    score,
     spaced,
     unchanged,
     use_threads,
@@ -39,12 +40,9 @@ from benchmarks.plots import frontier
 from benchmarks.report import write_table
 from indexer.datasets import Dataset, load_dataset
 from indexer.fungi import FEATURES_FILE
-from indexer.memory_bank import plain_geometry
-from indexer.recipe import Recipe, recipe_from_dict
+from indexer.recipe import recipe_from_dict
 from retrieval import IndexSettings, open_index
-from segmentation.metrics import confusion_matrix, mean_iou
-from segmentation.transfer import transfer_labels
-from segmentation.upsample import classes_at
+from segmentation.metrics import mean_iou
 
 #: T for half-whitened components, chosen on train with one stretch of a sequence left out at a time.
 WHITENED_TEMPERATURE = 0.04
@@ -91,9 +89,7 @@ def measure(
             start = time.perf_counter()
             found = index.search(asked, recipe.transfer.k)
             seconds.append((time.perf_counter() - start) / len(asked))
-            shares = transfer_labels(found, temperature=temperature)
-            truth = dataset.read_mask(sample)
-            confusion += confusion_matrix(truth, predict(shares, truth.shape, recipe), len(dataset.classes))
+            confusion += score(found, dataset.read_mask(sample), recipe.image, temperature=temperature)
     size = folder_bytes(folder) / len(bank)
     shutil.rmtree(folder)
     return {
@@ -103,16 +99,6 @@ def measure(
         "ms_per_query": round(1000 * statistics.median(seconds), 3),
         "miou": round(100 * mean_iou(confusion), 2),
     }
-
-
-def predict(shares: np.ndarray[Any, Any], size: tuple[int, ...], recipe: Recipe) -> np.ndarray[Any, Any]:
-    """Class columns (H, W) at the photo's size from the patches' distributions (T, C)."""
-    model = recipe.image.size
-    rows = round((len(shares) * model[0] / model[1]) ** 0.5)
-    grid = (rows, len(shares) // rows)
-    patch = (model[0] // grid[0], model[1] // grid[1])
-    geometry = plain_geometry((size[0], size[1]), recipe.image)
-    return classes_at(shares.reshape(*grid, -1), *geometry.grid_coordinates(patch))[0]
 
 
 def main() -> None:
