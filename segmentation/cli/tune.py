@@ -87,8 +87,8 @@ def tune(
       mycelia tune scans --group "^(patient[0-9]+)" --blocks 8,9,10,11 --images 30 --out tuned.yaml
 
     \b
-    Time: for a ViT-S, 100,000 patches and 60 images on two cores, 4 to 8 minutes a block, most of it the
-    comparison with the bank: fewer --images, or a smaller bank.max_patches, take less in proportion.
+    Time: on two cores, for a ViT-S, 400 images and 100,000 patches, 10 to 15 minutes a block, half of it
+    for the features, half for comparing 60 --images with the bank. FAISS's settings take some minutes more.
     Memory: one block's bank, 2 bytes a number (0.25 GB for 100,000 patches of a ViT-S), at most twice.
     """
     check_out(out, overwrite=overwrite)
@@ -117,7 +117,8 @@ def tune(
         say(f"results: {json_file}")
     source = dataset.name + (f" ({dataset.split})" if dataset.split else "")
     write_recipe(out, report, base=base.name, data=source, rule=group)
-    say(f"next: mycelia index build {data} --config {out} --out tuned.index")
+    chosen = f" --split {split}" if split else ""
+    say(f"next: mycelia index build {data}{chosen} --config {out} --out tuned.index")
     show(str(out))
 
 

@@ -74,7 +74,9 @@ def choose_engine(
     factory = str(engine.parameters["factory"])
     if factory == "Flat":
         return EngineChoice(index, (), f"FAISS scans {len(bank):,} rows of this bank exactly (Flat)")
-    k, trials = recipe.transfer.k, []
+    trials = []
+    refined = "Refine" in factory or "RFlat" in factory
+    k_factor = (index.k_factor or default_k_factor(recipe.transfer.k)) if refined else None
 
     def attempt(nprobe: int | None, k_factor: int | None) -> bool:
         searching = engine.searching(nprobe=nprobe, k_factor=k_factor)
@@ -82,7 +84,7 @@ def choose_engine(
         trials.append(EngineTrial(factory, nprobe, k_factor, miou, exact_miou - miou))
         return exact_miou - miou <= TOLERANCE
 
-    chosen = _smallest(attempt, engine.parameters["nprobe"], index.k_factor or default_k_factor(k))
+    chosen = _smallest(attempt, engine.parameters["nprobe"], k_factor)
     if chosen is None:
         exact = index.model_copy(update={"factory": "Flat", "nprobe": None, "k_factor": None})
         return EngineChoice(exact, tuple(trials), f"every setting of {factory} lost more than the tolerance")
@@ -92,11 +94,14 @@ def choose_engine(
 
 
 def _smallest(
-    attempt: Callable[[int | None, int | None], bool], nprobe: int | None, k_factor: int
-) -> tuple[int | None, int] | None:
-    """The smallest ``nprobe`` that loses nothing with refinement doubled, then the smallest ``k_factor``."""
+    attempt: Callable[[int | None, int | None], bool], nprobe: int | None, k_factor: int | None
+) -> tuple[int | None, int | None] | None:
+    """The smallest ``nprobe`` that loses nothing with refinement doubled, then the smallest ``k_factor``.
+
+    Both start from the defaults given; None for what the type does not have. None where all lose.
+    """
     probes = [None] if nprobe is None else [max(1, nprobe * n // 4) for n in (1, 2, 4, 8, 16)]
-    factors = [max(1, k_factor * n // 4) for n in (1, 2, 4, 8)]
+    factors = [None] if k_factor is None else [max(1, k_factor * n // 4) for n in (1, 2, 4, 8)]
     for probed in probes:
         if attempt(probed, factors[-1]):
             smaller = next((factor for factor in factors[:-1] if attempt(probed, factor)), factors[-1])

@@ -196,12 +196,12 @@ def tune(
     dataset = replace(dataset, samples=tuple(samples))
     work = _plan(dataset, recipe, group, images)
     dataset.check_files()
-    backbone = Backbone(recipe.backbone, size=recipe.image.size, runtime=recipe.runtime, seed=recipe.seed)
-    settings = (candidates or Candidates()).settings(recipe, blocks=backbone.blocks, block=backbone.block)
-    own = Setting(backbone.block, _weight(recipe), recipe.transfer.k, recipe.transfer.temperature)
+    blocks, block = _blocks(recipe)
+    settings = (candidates or Candidates()).settings(recipe, blocks=blocks, block=block)
+    own = Setting(block, _weight(recipe), recipe.transfer.k, recipe.transfer.temperature)
     tallies, best, kept = [], -1.0, None
-    for block in dict.fromkeys(setting.block for setting in settings):
-        here = [setting for setting in settings if setting.block == block]
+    for number in dict.fromkeys(setting.block for setting in settings):
+        here = [setting for setting in settings if setting.block == number]
         tally, described = _score_block(work, here)
         tallies.append(tally)
         top = float(np.nanmax(miou_of(tally[0].sum(axis=1)), initial=-1.0))
@@ -210,6 +210,12 @@ def tune(
     assert kept is not None
     joined = [np.concatenate([tally[rule] for tally in tallies]) for rule in range(len(work.rules))]
     return _report(work, settings, joined, kept, own, start, grouped=group is not None)
+
+
+def _blocks(recipe: Recipe) -> tuple[int, int]:
+    """How many blocks the model has, and which the recipe means."""
+    backbone = Backbone(recipe.backbone, size=recipe.image.size, runtime=recipe.runtime, seed=recipe.seed)
+    return backbone.blocks, backbone.block
 
 
 def _weight(recipe: Recipe) -> float:

@@ -74,3 +74,14 @@ def test_the_smallest_that_is_enough_is_found(enough: tuple[int, int]) -> None:
     ladder = [(n, k) for n in (8, 16, 32, 64, 128) for k in (4, 8, 16, 32)]
     assert found == next(((n, k) for n, k in ladder if n >= enough[0] and k >= enough[1]), None)
     assert len(tried) == len(set(tried)) <= 8
+
+
+def test_types_without_lists_or_refinement_are_tried_once() -> None:
+    tried = []
+
+    def attempt(nprobe: int | None, k_factor: int | None) -> bool:
+        tried.append((nprobe, k_factor))
+        return True
+
+    assert _smallest(attempt, None, None) == (None, None)
+    assert tried == [(None, None)]
