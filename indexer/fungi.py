@@ -64,6 +64,7 @@ class FungiExtractor:
         """Use :meth:`create` or :func:`open_extractor`; ``tensors`` is what :meth:`to_bytes` stores."""
         self.recipe = recipe
         self.backbone = backbone
+        self._support_latents: Tensor | None = None  # made when first needed
         self._set(tensors)
         self._mean = torch.tensor(backbone.mean).view(3, 1, 1)
         self._std = torch.tensor(backbone.std).view(3, 1, 1)
@@ -194,7 +195,7 @@ class FungiExtractor:
     def _set(self, tensors: dict[str, Tensor]) -> None:
         # random signs are int8 on disk and numbers in use
         self._tensors = {name: tensor.to(self.backbone.device).float() for name, tensor in tensors.items()}
-        self._support_latents: Tensor | None = None  # made when first needed
+        self._support_latents = None
 
     def _embed(self, images: Tensor) -> Tensor:
         return self.backbone.embed(images)[:, self.backbone.prefix_tokens :]

@@ -24,7 +24,7 @@ def infonce(latents: Tensor, negatives: Tensor, *, temperature: float, tempered:
     term is divided by the temperature only if ``tempered`` (the published code does not).
     Returns a scalar, the sum over images of ``mean_t l_t``; once differentiable, in ``latents`` alone.
     """
-    loss: Tensor = _InfoNCE.apply(latents, negatives, temperature, tempered)  # type: ignore[no-untyped-call]
+    loss: Tensor = _InfoNCE.apply(latents, negatives, temperature, tempered)
     return loss
 
 
@@ -59,7 +59,7 @@ class _InfoNCE(torch.autograd.Function):
         return losses.mean(dim=1).sum()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[misc]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
         """The gradient in the latents; negatives have none."""
         (pull,) = ctx.saved_tensors

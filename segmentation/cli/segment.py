@@ -166,11 +166,10 @@ def _segment_jobs(
             waiting.append((job, photo))
             yield photo
 
-    with track("segmenting", len(jobs)) as task:
-        with closing(segmenter.segment_many(readable())) as results:
-            for result in results:
-                yield *waiting.popleft(), result
-                task.advance()
+    with track("segmenting", len(jobs)) as task, closing(segmenter.segment_many(readable())) as results:
+        for result in results:
+            yield *waiting.popleft(), result
+            task.advance()
 
 
 def _write(item: tuple[Job, Pixels, Segmentation], classes: ClassMap) -> dict[str, Any]:
