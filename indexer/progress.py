@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ LINE_INTERVAL = 10.0
 
 
 class Task(Protocol):
-    """One piece of work that advances."""
+    """One piece of work that advances; several threads may say so."""
 
     def advance(self, n: int = 1) -> None:
         """Say that ``n`` more items are done."""
@@ -33,11 +34,12 @@ class _Bar:
     def __init__(self, progress: Progress, description: str, total: int, done: int) -> None:
         self._progress = progress
         self._task = progress.add_task(description, total=total, completed=done, rate="")
-        self._start, self._count = time.monotonic(), 0
+        self._start, self._count, self._lock = time.monotonic(), 0, threading.Lock()
 
     def advance(self, n: int = 1) -> None:
-        self._count += n
-        rate = self._count / max(time.monotonic() - self._start, 1e-9)
+        with self._lock:
+            self._count += n
+            rate = self._count / max(time.monotonic() - self._start, 1e-9)
         self._progress.update(self._task, advance=n, rate=f"{rate:.1f}/s")
 
 
@@ -45,8 +47,13 @@ class _Lines:
     def __init__(self, description: str, total: int, done: int) -> None:
         self._description, self._total, self._done, self._count = description, total, done, 0
         self._start = self._last = time.monotonic()
+        self._lock = threading.Lock()
 
     def advance(self, n: int = 1) -> None:
+        with self._lock:
+            self._advance(n)
+
+    def _advance(self, n: int) -> None:
         self._done += n
         self._count += n
         now = time.monotonic()

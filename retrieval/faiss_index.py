@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from retrieval.blas import choose_kernels
 from retrieval.engine import Hits
 from retrieval.errors import REPAIR, ConfigError, IndexDamagedError, MissingExtraError, StorageError
 from retrieval.files import pending_path, storage_errors, sync_file
@@ -39,6 +40,7 @@ _PROBED_SHARE, _FEWEST_PROBED = 1 / 24, 32
 
 def load_faiss() -> Any:
     """The ``faiss`` module; raises MissingExtraError, naming the extras, where it cannot be imported."""
+    choose_kernels()
     try:
         return importlib.import_module("faiss")
     except ImportError as error:

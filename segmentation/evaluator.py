@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, get_args
@@ -189,11 +189,12 @@ class _Run:
 
     def score_all(self, task: Task | None) -> None:
         waiting: deque[tuple[Sample, npt.NDArray[np.int32]]] = deque()
-        for result in self._segmenter.segment_many(self._photos(waiting, task)):
-            sample, truth = waiting.popleft()
-            self._score(sample, truth, result)
-            if task is not None:
-                task.advance()
+        with closing(self._segmenter.segment_many(self._photos(waiting, task))) as results:
+            for result in results:
+                sample, truth = waiting.popleft()
+                self._score(sample, truth, result)
+                if task is not None:
+                    task.advance()
 
     def _photos(
         self, waiting: deque[tuple[Sample, npt.NDArray[np.int32]]], task: Task | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -26,6 +26,7 @@ from retrieval.manifest import Manifest, finish_commit, read_manifest
 from retrieval.neighbors import Filter, Neighbors
 from retrieval.qdrant.locate import local_folder
 from segmentation.explain import Vote, VoteBook
+from segmentation.pipeline import ahead
 from segmentation.transfer import blend_labels, transfer_weights
 from segmentation.upsample import classes_at
 
@@ -74,7 +75,7 @@ class Segmentation:
     geometry: Geometry
     """How the photo's pixels map to the model's input."""
     seconds: float
-    """Time it took: its share of its batch."""
+    """Time it took, side by side with other images' where there are many: its share of its batch."""
     patch_size: tuple[int, int] = field(repr=False)
     book: VoteBook = field(repr=False)
 
@@ -209,17 +210,23 @@ class Segmenter:
 
         Raises ImageError for a photo that cannot be read.
         """
-        return self._segment_batch([source])[0]
+        (batch,) = self._described(self._prepared([source]))
+        return next(self._finished(batch))
 
-    def segment_many(self, sources: Iterable[ImageSource]) -> Iterator[Segmentation]:
+    def segment_many(self, sources: Iterable[ImageSource]) -> Generator[Segmentation, None, None]:
         """The masks of many photos, in their order, computed ``runtime.batch_size`` at a time.
 
-        Sources are taken from the iterable only as they are needed. Raises ImageError for a photo
-        that cannot be read, before any mask of its batch is given.
+        While the patches of one batch are looked up, in the caller's thread, the model describes the
+        next and the one after it is read, in threads of their own: ``sources`` is asked from another
+        thread, up to two batches early. Raises ImageError for a photo that cannot be read, before
+        any mask of its batch is given. Close the generator to stop early.
         """
-        pending = iter(sources)
-        while batch := list(islice(pending, self.extractor.recipe.runtime.batch_size)):
-            yield from self._segment_batch(batch)
+        described = ahead(self._described(ahead(self._prepared(sources))))
+        try:
+            for batch in described:
+                yield from self._finished(batch)
+        finally:
+            described.close()
 
     def close(self) -> None:
         """Close the index."""
@@ -233,15 +240,30 @@ class Segmenter:
     ) -> None:
         self.close()
 
-    def _segment_batch(self, sources: Sequence[ImageSource]) -> list[Segmentation]:
+    def _prepared(self, sources: Iterable[ImageSource]) -> Generator[_Batch, None, None]:
+        """Photos read and fitted to the model, a batch at a time."""
+        pending = iter(sources)
+        size = self.extractor.recipe.runtime.batch_size
         start = time.perf_counter()
-        prepared = [self.extractor.prepare(read_image(source)) for source in sources]
-        vectors = self.extractor.extract(torch.stack([tensor for tensor, _ in prepared]))  # (B, T, D)
-        shared = (time.perf_counter() - start) / len(prepared)
-        return [
-            self._finish(rows.numpy(), geometry, shared)
-            for rows, (_, geometry) in zip(vectors, prepared, strict=True)
-        ]
+        while prepared := [self.extractor.prepare(read_image(source)) for source in islice(pending, size)]:
+            tensors = torch.stack([tensor for tensor, _ in prepared])  # (B, 3, H, W)
+            yield _Batch(tensors, [geometry for _, geometry in prepared], time.perf_counter() - start)
+            start = time.perf_counter()
+
+    def _described(self, batches: Generator[_Batch, None, None]) -> Generator[_Batch, None, None]:
+        """Batches with their patches' vectors (B, T, D) in the place of pixels."""
+        try:
+            for batch in batches:
+                start = time.perf_counter()
+                vectors = self.extractor.extract(batch.tensor)
+                yield _Batch(vectors, batch.geometries, batch.seconds + time.perf_counter() - start)
+        finally:
+            batches.close()
+
+    def _finished(self, batch: _Batch) -> Iterator[Segmentation]:
+        shared = batch.seconds / len(batch.geometries)
+        for vectors, geometry in zip(batch.tensor, batch.geometries, strict=True):
+            yield self._finish(vectors.numpy(), geometry, shared)
 
     def _finish(self, vectors: npt.NDArray[np.float32], geometry: Geometry, spent: float) -> Segmentation:
         """Neighbours, labels and pixels of one image's patches (T, D); ``spent`` seconds went before."""
@@ -264,6 +286,15 @@ class Segmenter:
             patch_size=patch_size,
             book=self._book,
         )
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Photos on their way: pixels (B, 3, H, W) or vectors (B, T, D), and the seconds spent so far."""
+
+    tensor: torch.Tensor
+    geometries: list[Geometry]
+    seconds: float
 
 
 def without_padding(

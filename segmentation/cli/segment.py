@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,6 +75,7 @@ def segment(
     jobs = plan_jobs(images, out, overlay=overlay, confidence=confidence, skip_bad=skip_bad)
     check_outputs(jobs, overwrite=overwrite)
 
+    from segmentation.pipeline import behind
     from segmentation.segmenter import Segmenter
 
     skipped: list[tuple[str, str]] = []
@@ -80,11 +83,12 @@ def segment(
     with Segmenter.open(index) as segmenter:
         with storage_errors(out):
             out.mkdir(parents=True, exist_ok=True)
-        for job, photo, result in _segment_jobs(segmenter, jobs, skip_bad=skip_bad, skipped=skipped):
-            _write(job, photo, result, segmenter.classes)
-            entries.append(_entry(job, result, segmenter.classes))
-            if not as_json:
-                show(str(job.mask))
+        results = _segment_jobs(segmenter, jobs, skip_bad=skip_bad, skipped=skipped)
+        with closing(behind(results, partial(_write, classes=segmenter.classes))) as written:
+            for entry in written:
+                entries.append(entry)
+                if not as_json:
+                    show(entry["mask"])
     if as_json:
         show_json(entries)
     say_skipped(skipped)
@@ -142,7 +146,7 @@ def check_outputs(jobs: Sequence[Job], *, overwrite: bool) -> None:
 
 def _segment_jobs(
     segmenter: Segmenter, jobs: Sequence[Job], *, skip_bad: bool, skipped: list[tuple[str, str]]
-) -> Iterator[tuple[Job, Pixels, Segmentation]]:
+) -> Generator[tuple[Job, Pixels, Segmentation], None, None]:
     """Each job with its photo and result, in order; unreadable images go to ``skipped`` where allowed."""
     from indexer.images import read_image
     from indexer.progress import track
@@ -162,20 +166,23 @@ def _segment_jobs(
             waiting.append((job, photo))
             yield photo
 
-    with track("segmenting", len(jobs)) as task:
-        for result in segmenter.segment_many(readable()):
+    with track("segmenting", len(jobs)) as task, closing(segmenter.segment_many(readable())) as results:
+        for result in results:
             yield *waiting.popleft(), result
             task.advance()
 
 
-def _write(job: Job, photo: Pixels, result: Segmentation, classes: ClassMap) -> None:
+def _write(item: tuple[Job, Pixels, Segmentation], classes: ClassMap) -> dict[str, Any]:
+    """Write the files of one result; returns what is said of it."""
     from segmentation import render
 
+    job, photo, result = item
     render.write_mask(job.mask, result.mask, classes)
     if job.overlay is not None:
         render.write_picture(job.overlay, render.overlay(photo, result.mask, classes))
     if job.confidence is not None:
         render.write_picture(job.confidence, np.rint(255 * result.confidence).astype(np.uint8))
+    return _entry(job, result, classes)
 
 
 def _entry(job: Job, result: Segmentation, classes: ClassMap) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,17 +48,50 @@ def test_a_batch_equals_its_images_one_by_one(world, scene) -> None:
         np.testing.assert_allclose(result.confidence, alone.confidence, atol=1e-6)
 
 
-def test_sources_are_taken_as_they_are_needed(world, scene) -> None:
+def test_many_photos_give_bit_for_bit_what_one_gives(world, scene) -> None:
+    subject = world(runtime={"batch_size": 1})
+    photos = [scene(seed, (40 + seed, 70 - seed))[0] for seed in range(7)]
+    for photo, result in zip(photos, subject.segment_many(photos), strict=True):
+        alone = subject.segment(photo)
+        for name in ("mask", "confidence", "columns", "shares", "weights"):
+            np.testing.assert_array_equal(getattr(result, name), getattr(alone, name))
+        np.testing.assert_array_equal(result.neighbors.ids, alone.neighbors.ids)
+        np.testing.assert_array_equal(result.neighbors.similarities, alone.neighbors.similarities)
+
+
+def test_sources_are_taken_at_most_two_batches_early(world, scene) -> None:
     taken = []
 
     def photos():
-        for seed in range(7):
+        for seed in range(30):
             taken.append(seed)
             yield scene(seed, (20, 30))[0]
 
     results = world().segment_many(photos())
-    next(results)
-    assert taken == [0, 1, 2]
+    for number in range(15):
+        next(results)
+        assert len(taken) <= 3 * (number // 3) + 9
+    results.close()
+    assert len(taken) <= 21
+    assert next(results, None) is None
+
+
+def test_a_bad_photo_comes_after_the_batches_before_it(world, scene) -> None:
+    photos = [scene(seed, (20, 30))[0] for seed in range(5)] + [np.zeros((0, 3, 3), np.uint8)]
+    results = world().segment_many(photos)
+    assert len([next(results) for _ in range(3)]) == 3
+    with pytest.raises(ImageError):  # of its batch of three, none
+        next(results)
+
+
+def test_the_index_is_searched_in_the_callers_thread(world, scene, monkeypatch) -> None:
+    subject, threads = world(), []
+    search = subject.index.search
+    monkeypatch.setattr(
+        subject.index, "search", lambda *a, **k: threads.append(threading.get_ident()) or search(*a, **k)
+    )
+    assert len(list(subject.segment_many(scene(seed, (20, 30))[0] for seed in range(4)))) == 4
+    assert set(threads) == {threading.get_ident()}
 
 
 def test_path_pillow_and_array_give_the_same(world, scene, tmp_path) -> None:
