@@ -100,14 +100,15 @@ def compact_index(
     """Merge the rows of the index ``source`` into about ``keep`` times as many in a new index ``out``.
 
     Each new row has the mean vector and label of the rows it stands for, and the position of the most
-    central of them, so that votes can still be shown; its weight is their number, scaled up for rare
-    classes and so that all weights sum to the patches that the source stood for. ``settings`` choose the
-    new engine, ``how`` the merging; ``advance`` hears of rows, each twice: read, and merged. Rows without
-    a label are left behind; images, features and thumbnails come along. An image that is removed from
-    the new index takes along the rows positioned in it, and what other images gave to them. Needs room
-    beside ``out`` for a copy of the vectors as float16; memory holds one cell of at most MAX_CELL_ROWS
-    rows, a sample, and some 40 bytes a row. Raises ConfigError for a ``keep`` outside 0..1, the exact
-    gradient similarity or a Qdrant server as the target, and what ``convert_index`` does.
+    central of them, so that votes can still be shown. Its weight is their number, scaled up for rare
+    classes and so that all weights sum to the patches that the source stood for; an index that was
+    compacted before favours rare classes once more. ``settings`` choose the new engine, ``how`` the
+    merging; ``advance`` hears of rows, each twice: read, and merged. Rows without a label are left
+    behind; images, features and thumbnails come along. An image that is removed from the new index
+    takes along the rows positioned in it, and what other images gave to them. Needs room beside
+    ``out`` for a copy of the vectors as float16; memory holds one cell of at most MAX_CELL_ROWS rows, a
+    sample, and some 40 bytes a row. Raises ConfigError for a ``keep`` outside 0..1, the exact gradient
+    similarity or a Qdrant server as the target, and what ``convert_index`` does.
     """
     if not 0 < keep < 1:
         raise ConfigError(f"keep is the share of rows to keep, above 0 and below 1, not {keep}")
