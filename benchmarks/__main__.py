@@ -53,7 +53,6 @@ def full() -> Size:
             "default": [],
             "all": every,
             "million": [*every, "bank.epochs=4", "features.projection_width=384"],
-            "large": [*every, "bank.epochs=32", "features.pca=192", "features.whiten=half"],
         },
         runs=[
             ["extraction"],
@@ -61,7 +60,7 @@ def full() -> Size:
             ["search", "{million}", "{data}"],
             ["memory", "{million}", "{data}"],
             ["latency", "{million}", "{data}"],
-            ["scaling", "{large}", "{data}"],
+            ["scaling", "{million}", "{data}"],
             ["quality", "{default}", "{data}"],
         ],
     )

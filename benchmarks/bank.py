@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from indexer.projection import apply_pca, fit_pca
 from indexer.recipe import ImageSettings
 from retrieval import IndexSettings, PatchIndex, create_index, open_index, read_manifest
 from retrieval.errors import ConfigError
-from retrieval.exact import VECTORS
+from retrieval.exact import VECTORS, merge_nearest
 from retrieval.faiss_index import load_faiss, training_rows
 from retrieval.label_file import LABELS
 from retrieval.labels import PATCHES
@@ -79,14 +79,40 @@ class Bank:
         """All vectors as float32, in memory."""
         return np.asarray(self.vectors, dtype=np.float32)
 
+    def blocks(self, rows: int) -> Iterator[tuple[Vectors, npt.NDArray[np.uint8], npt.NDArray[np.int32]]]:
+        """``rows`` rows, a block at a time: vectors float32, labels, patches.
 
-def build(bank: Bank, folder: Path, settings: IndexSettings, transform: Transform | None = None) -> None:
-    """A real index of the bank's rows, or of their transforms, in ``folder``; block by block."""
-    transform = transform or unchanged
+        More than the bank has are made up: further rounds through it give the unit vectors between
+        each patch and the one after it, which mostly lies beside it, with the labels of the first.
+        """
+        rounds = -(-rows // len(self))
+        for turn in range(rounds):
+            share = np.float32(turn / rounds)
+            for start in range(0, min(len(self), rows - turn * len(self)), _BLOCK):
+                part = slice(start, min(start + _BLOCK, rows - turn * len(self)))
+                vectors = np.asarray(self.vectors[part], dtype=np.float32)
+                if turn:
+                    vectors = (1 - share) * vectors + share * np.roll(vectors, -1, axis=0)
+                    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+                yield vectors, np.asarray(self.labels[part]), np.asarray(self.patches[part])
+
+
+def build(
+    bank: Bank,
+    folder: Path,
+    settings: IndexSettings,
+    transform: Transform | None = None,
+    *,
+    rows: int | None = None,
+) -> None:
+    """A real index of the bank's rows, or of their transforms, in ``folder``; block by block.
+
+    ``rows`` may be more than the bank has (:meth:`Bank.blocks`).
+    """
+    transform, rows = transform or unchanged, rows or len(bank)
     width = transform(np.asarray(bank.vectors[:1], dtype=np.float32)).shape[1]
     manifest = replace(bank.manifest, similarity=Cosine(width), counts={"images": 0}, engine={}, files={})
-    rows = len(bank)
-    step = -(-rows // training_rows(rows))
+    step = max(1, len(bank) // training_rows(rows))
     trained = settings.engine == "faiss"
     with create_index(
         folder,
@@ -95,10 +121,8 @@ def build(bank: Bank, folder: Path, settings: IndexSettings, transform: Transfor
         sample=transform(np.asarray(bank.vectors[::step], dtype=np.float32)) if trained else None,
         settings=settings,
     ) as index:
-        for start in range(0, rows, _BLOCK):
-            part = slice(start, start + _BLOCK)
-            block = transform(np.asarray(bank.vectors[part], dtype=np.float32))
-            index.add(block, np.asarray(bank.labels[part]), np.asarray(bank.patches[part]))
+        for vectors, labels, patches in bank.blocks(rows):
+            index.add(transform(vectors), labels, patches)
         index.flush(images=[])
 
 
@@ -145,17 +169,17 @@ def describe(index: Path, dataset: Dataset, *, cache: Path | None = None) -> Que
     return queries
 
 
-def nearest(bank: npt.NDArray[Any], queries: Vectors, k: int = K) -> npt.NDArray[np.int64]:
-    """Exact neighbours by inner product in float32: ids (Q, k), nearest first."""
-    asked = torch.from_numpy(queries)
-    best = torch.empty(len(queries), 0)
-    where = torch.empty(len(queries), 0, dtype=torch.int64)
-    for start in range(0, len(bank), _BLOCK):
-        rows = torch.from_numpy(np.asarray(bank[start : start + _BLOCK], dtype=np.float32))
-        top, ids = (asked @ rows.T).topk(min(k, len(rows)), dim=1)
-        best, where = torch.cat([best, top], dim=1), torch.cat([where, ids + start], dim=1)
-        best, kept = best.topk(min(k, best.shape[1]), dim=1)
-        where = where.gather(1, kept)
+def nearest(
+    bank: Bank, queries: Vectors, transform: Transform | None = None, *, rows: int | None = None
+) -> npt.NDArray[np.int64]:
+    """Exact neighbours by inner product in float32, of transforms where there is one: ids (Q, K)."""
+    transform = transform or unchanged
+    asked = torch.from_numpy(transform(queries))
+    best, where, start = torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64), 0
+    for vectors, _, _ in bank.blocks(rows or len(bank)):
+        similarities = asked @ torch.from_numpy(transform(vectors)).T
+        best, where = merge_nearest(best, where, similarities, start=start, k=K)
+        start += len(vectors)
     return where.numpy()
 
 

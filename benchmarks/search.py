@@ -236,7 +236,7 @@ def main() -> None:
     patches = np.concatenate(describe(arguments.index, dataset, cache=arguments.cache))
     chosen = np.random.default_rng(0).permutation(len(patches))[: BATCH * (arguments.batches + 1)]
     batches = [patches[part] for part in np.array_split(chosen, len(chosen) // BATCH)]
-    truth = [nearest(bank.vectors, queries) for queries in batches]
+    truth = [nearest(bank, queries) for queries in batches]
     with tempfile.TemporaryDirectory() as work:
         built = contenders(bank, Path(work), graph_rows=arguments.graph_rows, only=arguments.only)
         rows = compare(built, batches, truth, bank)
