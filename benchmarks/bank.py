@@ -22,7 +22,7 @@ from indexer.recipe import ImageSettings
 from retrieval import IndexSettings, PatchIndex, create_index, open_index, read_manifest
 from retrieval.errors import ConfigError
 from retrieval.exact import VECTORS, merge_nearest
-from retrieval.faiss_index import load_faiss, training_rows
+from retrieval.faiss_types import load_faiss, training_rows
 from retrieval.label_file import LABELS
 from retrieval.labels import PATCHES
 from retrieval.manifest import Manifest

@@ -34,7 +34,7 @@ from indexer.memory_bank import generator_for
 from indexer.progress import track
 from indexer.recipe import load_recipe
 from retrieval import Cosine, GradientProduct, IndexSettings, Manifest, create_index, open_index
-from retrieval.faiss_index import choose_factory, training_rows
+from retrieval.faiss_types import choose_factory, training_rows
 from retrieval.manifest import has_manifest
 from retrieval.similarity import Reranked, Similarity, searched_width
 from segmentation.metrics import mean_iou

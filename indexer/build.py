@@ -30,7 +30,7 @@ from indexer.shards import Shard, check_shard, reach_server, server_progress, sh
 from indexer.workspace import Workspace, check_free
 from retrieval import ImageRecord, Manifest, create_index
 from retrieval.errors import ConfigError, DataError, DatasetError
-from retrieval.faiss_index import load_faiss, training_rows
+from retrieval.faiss_types import load_faiss, training_rows
 from retrieval.files import atomic_write, storage_errors
 from retrieval.qdrant.edge import load_edge
 from retrieval.qdrant.server import ServerIndex

@@ -26,7 +26,7 @@ from retrieval.distill import (
     share_out,
 )
 from retrieval.errors import ConfigError
-from retrieval.faiss_index import training_rows
+from retrieval.faiss_types import training_rows
 from retrieval.files import PARTIAL, storage_errors
 from retrieval.images import IMAGES, ImageRecord, read_images
 from retrieval.index import PatchIndex, create_index, open_index

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from retrieval import exact, faiss_index, rerank
 from retrieval.errors import ConfigError, IndexExistsError
-from retrieval.faiss_index import training_rows
+from retrieval.faiss_types import training_rows
 from retrieval.files import PARTIAL, PENDING, storage_errors
 from retrieval.images import IMAGES, ImageRecord, read_images
 from retrieval.index import PatchIndex, create_index, open_index

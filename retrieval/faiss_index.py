@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from pathlib import Path
 from typing import Any
@@ -10,78 +9,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from retrieval.blas import choose_kernels
 from retrieval.engine import Hits
-from retrieval.errors import REPAIR, ConfigError, IndexDamagedError, MissingExtraError, StorageError
+from retrieval.errors import REPAIR, ConfigError, IndexDamagedError, StorageError
+from retrieval.faiss_types import (
+    FLAT_ROWS,
+    choose_factory,
+    default_k_factor,
+    inverted_lists,
+    last_line,
+    load_faiss,
+    make_index,
+    on_device,
+    reduced_width,
+    reserve,
+    takes_no_selector,
+)
 from retrieval.files import pending_path, storage_errors, sync_file
 from retrieval.settings import IndexSettings
 from retrieval.similarity import Cosine, Similarity
 
 VECTORS = "vectors.faiss"
 
-#: Below this many rows a plain scan is fast enough, and exact.
-FLAT_ROWS = 100_000
-
-#: Training vectors that FAISS asks for per inverted list.
-_SAMPLE_PER_LIST = 39
-
-#: Rows that train the quantisers: at least so many of a bank, and never more.
-_FEWEST_TRAINED, _MOST_TRAINED = 65_536, 262_144
-
-#: Inverted lists for each square root of the rows.
-_LISTS_PER_ROOT = 4
-
-#: FAISS's names of the number types that vectors are stored in.
-_STORED = {"float16": "SQfp16", "int8": "SQ8", "none": None}
-
 #: Share of the inverted lists searched, and the fewest.
 _PROBED_SHARE, _FEWEST_PROBED = 1 / 24, 32
-
-
-def load_faiss() -> Any:
-    """The ``faiss`` module; raises MissingExtraError, naming the extras, where it cannot be imported."""
-    choose_kernels()
-    try:
-        return importlib.import_module("faiss")
-    except ImportError as error:
-        raise MissingExtraError(
-            "the faiss engine needs FAISS, which is not installed; run `pip install mycelia[faiss-cpu]` "
-            "(or mycelia[faiss-gpu], never both), or set index.engine=exact"
-        ) from error
-    except RuntimeError as error:  # a GPU wheel on a machine without CUDA's libraries
-        raise MissingExtraError(
-            f"the installed FAISS does not load here ({error}); it is probably faiss-gpu on a machine "
-            "without CUDA: uninstall it and run `pip install mycelia[faiss-cpu]`, or set index.engine=exact"
-        ) from error
-
-
-def training_rows(rows: int) -> int:
-    """How many of a bank's ``rows`` train its quantisers: what its lists ask for, within bounds."""
-    wanted = math.ceil(_SAMPLE_PER_LIST * _LISTS_PER_ROOT * math.sqrt(rows))
-    return min(rows, max(_FEWEST_TRAINED, min(wanted, _MOST_TRAINED)))
-
-
-def choose_factory(rows: int, width: int, sample: int, *, refine: str = "float16") -> str:
-    """The FAISS factory string for a bank of ``rows`` vectors of ``width`` numbers.
-
-    A plain scan under 100,000 rows; above, about 4 sqrt(rows) inverted lists (fewer where
-    ``sample`` training vectors cannot fill them), 4-bit product quantisation of pairs of numbers
-    and refinement with vectors of ``refine`` (float16, int8 or none) numbers. Small banks of int8
-    are scanned as such.
-    """
-    stored = _STORED[refine]
-    if rows < FLAT_ROWS:
-        return stored if stored == "SQ8" else "Flat"
-    lists = max(1, min(round(_LISTS_PER_ROOT * math.sqrt(rows)), sample // _SAMPLE_PER_LIST))
-    parts = max(divisor for divisor in range(1, max(2, width // 2 + 1)) if width % divisor == 0)
-    if parts * 8 < width:  # a width without good divisors: quantise single numbers instead
-        return f"IVF{lists},{stored or 'SQfp16'}"
-    return f"IVF{lists},PQ{parts}x4fs" + (f",Refine({stored})" if stored else "")
-
-
-def default_k_factor(k: int) -> int:
-    """Candidates that refinement ranks for each of ``k`` neighbours, where the settings do not say."""
-    return max(8, k // 4)
 
 
 class FaissEngine:
@@ -119,12 +69,13 @@ class FaissEngine:
         faiss = load_faiss()
         width = _cosine_width(similarity)
         vectors = np.empty((0, width), dtype=np.float32) if sample is None else sample
-        factory = settings.factory or choose_factory(rows, width, len(vectors), refine=settings.refine)
-        index = _make(faiss, factory, width)
-        if not index.is_trained:
-            _train(faiss, index, factory, vectors)
-        _reserve(faiss, index, rows)
-        lists = _lists(faiss, index)
+        factory = settings.factory
+        if factory is None:
+            reduced = reduced_width(vectors) if rows >= FLAT_ROWS else None
+            factory = choose_factory(rows, width, len(vectors), refine=settings.refine, reduced=reduced)
+        index = make_index(faiss, factory, width, vectors)
+        reserve(faiss, index, rows)
+        lists = inverted_lists(faiss, index)
         parameters = {
             "kind": "faiss",
             "factory": factory,
@@ -170,7 +121,7 @@ class FaissEngine:
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         if len(self) == 0 or (allowed is not None and not allowed.any()):
             return _nothing(len(queries), k)
-        if allowed is not None and _unselective(self._faiss, self._index):
+        if allowed is not None and takes_no_selector(self._faiss, self._index):
             return self._search_and_drop(queries, k, allowed)
         searched = self._index if allowed is not None else self._searched()
         similarities, ids = searched.search(queries, k, params=self._search_parameters(k, allowed))
@@ -201,7 +152,7 @@ class FaissEngine:
                 self._faiss.write_index(self._index, str(pending))
             except RuntimeError as error:
                 raise StorageError(
-                    f"FAISS could not write {self._path} ({_last_line(error)}); free some space on "
+                    f"FAISS could not write {self._path} ({last_line(error)}); free some space on "
                     "that disk or make the folder writable, and run the command again"
                 ) from error
             with pending.open("rb+") as file:
@@ -221,7 +172,7 @@ class FaissEngine:
     def _searched(self) -> Any:
         """The index, or its copy on the GPU (which takes no selector)."""
         if self._copy is None:
-            self._copy = _on_device(self._faiss, self._index, self._device)
+            self._copy = on_device(self._faiss, self._index, self._device)
         return self._copy
 
     def _search_parameters(self, k: int, allowed: npt.NDArray[np.bool_] | None) -> Any:
@@ -234,7 +185,9 @@ class FaissEngine:
         selector = (
             None if allowed is None else faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         )
-        probed = min(max(1, _lists(faiss, self._index)), math.ceil((self._parameters["nprobe"] or 1) / share))
+        probed = min(
+            max(1, inverted_lists(faiss, self._index)), math.ceil((self._parameters["nprobe"] or 1) / share)
+        )
 
         def layer(index: Any) -> Any:
             index = faiss.downcast_index(index)
@@ -285,80 +238,11 @@ def _cosine_width(similarity: Similarity) -> int:
     )
 
 
-def _make(faiss: Any, factory: str, width: int) -> Any:
-    try:
-        return faiss.index_factory(width, factory, faiss.METRIC_INNER_PRODUCT)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"FAISS knows no index type {factory!r} for vectors of {width} numbers ({_last_line(error)}); "
-            "correct index.factory, or leave it empty to have it chosen"
-        ) from error
-
-
-def _train(faiss: Any, index: Any, factory: str, sample: npt.NDArray[np.float32]) -> None:
-    inner = _innermost(faiss, index)
-    parts: list[Any] = [inner, getattr(inner, "pq", None)]
-    for part in parts:
-        if hasattr(part, "cp"):
-            part.cp.min_points_per_centroid = 1  # a small sample is no reason to warn on stderr
-    try:
-        if len(sample) == 0:
-            raise RuntimeError("no training vectors were given")
-        index.train(np.ascontiguousarray(sample, dtype=np.float32))
-    except RuntimeError as error:
-        raise ConfigError(
-            f"the FAISS type {factory!r} cannot be trained on {len(sample)} vectors ({_last_line(error)}); "
-            "give a larger sample, or choose fewer lists or Flat in index.factory"
-        ) from error
-
-
-def _reserve(faiss: Any, index: Any, rows: int) -> None:
-    """Take the memory of the refinement's vectors at once: growing would hold them twice at times."""
-    index = faiss.downcast_index(index)
-    if isinstance(index, faiss.IndexRefine):
-        index = faiss.downcast_index(index.refine_index)
-    if isinstance(index, faiss.IndexFlatCodes):
-        index.codes.resize(rows * index.code_size)
-        index.codes.resize(0)
-
-
 def _read(faiss: Any, path: Path, flags: int) -> Any:
     try:
         return faiss.read_index(str(path), flags)
     except RuntimeError as error:
-        raise IndexDamagedError(f"FAISS cannot read {path} ({_last_line(error)}); {REPAIR}") from error
-
-
-def _innermost(faiss: Any, index: Any) -> Any:
-    """The index below refinement and transforms, which scans the codes."""
-    index = faiss.downcast_index(index)
-    if isinstance(index, faiss.IndexRefine):
-        return _innermost(faiss, index.base_index)
-    if isinstance(index, faiss.IndexPreTransform):
-        return _innermost(faiss, index.index)
-    return index
-
-
-def _lists(faiss: Any, index: Any) -> int:
-    """Number of inverted lists; 0 for types without."""
-    inner = _innermost(faiss, index)
-    return int(inner.nlist) if isinstance(inner, faiss.IndexIVF) else 0
-
-
-def _unselective(faiss: Any, index: Any) -> bool:
-    """Whether the type refuses a selector: fast scans without lists do (FAISS 1.15)."""
-    return isinstance(_innermost(faiss, index), faiss.IndexFastScan)
-
-
-def _on_device(faiss: Any, index: Any, device: str) -> Any:
-    """A copy of the index on a GPU; the index itself where device, FAISS or the type is the CPU's alone."""
-    kind, _, number = device.partition(":")
-    if kind != "cuda" or not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
-        return index
-    try:
-        return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), int(number or 0), index)
-    except RuntimeError:  # fast scans and refinement are the CPU's
-        return index
+        raise IndexDamagedError(f"FAISS cannot read {path} ({last_line(error)}); {REPAIR}") from error
 
 
 def _nothing(queries: int, k: int) -> Hits:
@@ -368,7 +252,3 @@ def _nothing(queries: int, k: int) -> Hits:
 def _tidy(similarities: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]) -> Hits:
     """FAISS marks "none" by the id -1 and the lowest float; we by -1 and -inf."""
     return np.where(ids < 0, np.float32(-np.inf), similarities), ids
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1].rpartition(": ")[2]

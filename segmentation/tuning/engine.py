@@ -16,7 +16,8 @@ from indexer.fungi import join_components
 from indexer.memory_bank import generator_for
 from indexer.progress import track
 from indexer.recipe import Recipe
-from retrieval.faiss_index import FaissEngine, default_k_factor, training_rows
+from retrieval.faiss_index import FaissEngine
+from retrieval.faiss_types import default_k_factor, training_rows
 from retrieval.neighbors import NO_NEIGHBOR, Neighbors
 from retrieval.settings import IndexSettings
 from retrieval.similarity import Cosine

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import retrieval
-from retrieval import GradientProduct, IndexSettings, Manifest, create_index, faiss_index
+from retrieval import GradientProduct, IndexSettings, Manifest, create_index, faiss_index, faiss_types
 from retrieval.errors import ConfigError, MissingExtraError
-from retrieval.faiss_index import choose_factory, training_rows
+from retrieval.faiss_types import choose_factory, training_rows
 
 
 @pytest.mark.parametrize(
@@ -152,6 +152,7 @@ def test_int8_refinement_is_chosen_by_the_recipe(
     assert choose_factory(50_000, 64, 0) == "Flat"
     assert choose_factory(50_000, 64, 0, refine="int8") == "SQ8"
     assert choose_factory(1_000_000, 64, 160_000, refine="int8") == "IVF4000,PQ32x4fs,Refine(SQ8)"
+    monkeypatch.setattr(faiss_types, "FLAT_ROWS", 100)
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 100)
     settings = IndexSettings(engine="faiss", refine="int8")
     with create_index(tmp_path / "a", manifest(), rows=300, sample=bank.vectors, settings=settings) as index:

@@ -27,7 +27,7 @@ from retrieval import (
 )
 from retrieval.convert import convert_index
 from retrieval.errors import ConfigError, IndexDamagedError, StorageError
-from retrieval.faiss_index import choose_factory
+from retrieval.faiss_types import choose_factory
 from retrieval.qdrant.settings import QdrantSettings
 from retrieval.rerank import ROWS, quantise
 from retrieval.similarity import Reranked, Similarity, similarity_from_json, similarity_to_json
