@@ -142,9 +142,10 @@ def main() -> None:
             print(f"{keep}, {method}: {show}", flush=True)
     table = [line(keep, method, sizes[keep, method], totals, args.k) for keep, method in sizes]
     groups = f" of each of {args.folds} groups left out" if args.split == "train" else ""
+    default = f"; default is a bank of {args.per_image} patches an image" if args.per_image else ""
     note = (
         f"Scored on {args.split}, {args.images or 'all'} images{groups}; T as in the recipe. keep is the "
-        f"share of all patches of the memory images; default is a bank of {args.per_image} patches an image. "
+        f"share of all patches of the memory images{default}. "
         "Rows are means over groups; bytes are those of vectors, labels, positions and weights on disk "
         "(FAISS keeps float32, or codes beside float16, the others float16)."
     )
