@@ -45,7 +45,7 @@ class EngineTrial:
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """The ``index`` section to use, and the trials behind it, in their order."""
+    """The ``index`` section to use, and the trials behind it: the recipe's own setting first."""
 
     settings: IndexSettings
     trials: tuple[EngineTrial, ...]
@@ -75,23 +75,26 @@ def choose_engine(
     factory = str(engine.parameters["factory"])
     if factory == "Flat":
         return EngineChoice(index, (), f"FAISS scans {len(bank):,} rows of this bank exactly (Flat)")
-    trials = []
+    trials: dict[tuple[int | None, int | None], EngineTrial] = {}
     refined = "Refine" in factory or "RFlat" in factory
     k_factor = (index.k_factor or default_k_factor(recipe.transfer.k)) if refined else None
 
     def attempt(nprobe: int | None, k_factor: int | None) -> bool:
-        searching = engine.searching(nprobe=nprobe, k_factor=k_factor)
-        miou = _score(searching, recipe, bank, queries, dataset, codes, patch_size)
-        trials.append(EngineTrial(factory, nprobe, k_factor, miou, exact_miou - miou))
-        return exact_miou - miou <= TOLERANCE
+        if (nprobe, k_factor) not in trials:
+            searching = engine.searching(nprobe=nprobe, k_factor=k_factor)
+            miou = _score(searching, recipe, bank, queries, dataset, codes, patch_size)
+            trials[nprobe, k_factor] = EngineTrial(factory, nprobe, k_factor, miou, exact_miou - miou)
+        return trials[nprobe, k_factor].loss <= TOLERANCE
 
+    attempt(engine.parameters["nprobe"], k_factor)  # what the recipe would do as it stands comes first
     chosen = _smallest(attempt, engine.parameters["nprobe"], k_factor)
+    tried = tuple(trials.values())
     if chosen is None:
         exact = index.model_copy(update={"factory": "Flat", "nprobe": None, "k_factor": None})
-        return EngineChoice(exact, tuple(trials), f"every setting of {factory} lost more than the tolerance")
+        return EngineChoice(exact, tried, f"every setting of {factory} lost more than the tolerance")
     nprobe, k_factor = chosen
     found = index.model_copy(update={"nprobe": nprobe, "k_factor": k_factor})
-    return EngineChoice(found, tuple(trials), f"the smallest of {factory} that loses nothing")
+    return EngineChoice(found, tried, f"the smallest of {factory} that loses nothing")
 
 
 def _smallest(

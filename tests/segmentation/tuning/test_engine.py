@@ -32,9 +32,10 @@ def tuned(
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_searching_every_list_is_exact(weight: float, tuned: Callable[..., TuningReport]) -> None:
     report = tuned("index.factory='IVF2,Flat'", "index.nprobe=8", candidates=replace(ONE, weights=(weight,)))
-    (first, *_) = report.engine.trials
-    assert (first.nprobe, first.factory) == (2, "IVF2,Flat")
-    assert first.loss == pytest.approx(0, abs=1e-9)  # the same neighbours by FAISS and by the masked scan
+    own, smaller = report.engine.trials
+    assert (own.nprobe, smaller.nprobe, own.factory) == (8, 2, "IVF2,Flat")
+    # the same neighbours by FAISS and by the masked scan
+    assert (own.loss, smaller.loss) == pytest.approx((0, 0), abs=1e-9)
     assert report.recipe.index.nprobe == 2
 
 
@@ -58,7 +59,7 @@ def test_where_every_setting_loses_the_recipe_scans(
     report = tuned("index.factory='IVF4,Flat'", "index.nprobe=4")
     assert report.recipe.index.factory == "Flat"
     assert report.recipe.index.nprobe is None
-    assert [trial.nprobe for trial in report.engine.trials] == [1, 2, 4, 8, 16]
+    assert [trial.nprobe for trial in report.engine.trials] == [4, 1, 2, 8, 16]
 
 
 @pytest.mark.parametrize("enough", [(8, 4), (16, 16), (40, 32), (129, 1), (3, 33)])
