@@ -2,18 +2,20 @@
 #   make demo    set up, then segment unseen photographs and write a picture
 #   make test    set up, then run the tests
 #   make check   formatting, lint and types
-#   make bench   measure extraction speed on this machine
+#   make bench   the quick form of all benchmarks, under ten minutes; DATA=FOLDER for other images
+#   make bench-full   the tracked tables, with the peers; hours
 #   make clean   remove the environment and everything built or cached
 
 PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+DATA ?= ../shared/data/camvid
 EXTRAS := faiss-cpu,offline,demo,qdrant,dev
 STAMP := $(VENV)/.mycelia-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test check format bench bench-full clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -45,8 +47,11 @@ format: setup
 	$(BIN)/ruff format .
 
 bench: setup
-	@mkdir -p out
-	$(BIN)/python -m benchmarks.extraction --json out/extraction.json
+	$(BIN)/python -m benchmarks quick --data $(DATA)
+
+bench-full: setup
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) --editable '.[$(EXTRAS),bench]'
+	$(BIN)/python -m benchmarks full --data $(DATA) --out benchmarks/results
 
 clean:
 	rm -rf $(VENV) build dist out .mypy_cache .ruff_cache .pytest_cache

@@ -23,20 +23,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.bank import score
 from benchmarks.report import write_table
-from indexer.build import FIT_IMAGES
+from indexer.build import fit_on_samples
 from indexer.datasets import Dataset, load_dataset
 from indexer.fungi import FungiExtractor
-from indexer.memory_bank import choose_patches, generator_for, patch_labels, soft_labels
+from indexer.memory_bank import choose_patches, generator_for, soft_labels
+from indexer.parts import jobs_of, prepare_job
 from indexer.progress import track
 from indexer.projection import project_factored, signs
 from indexer.recipe import load_recipe
 from retrieval.neighbors import Neighbors
-from segmentation.metrics import confusion_matrix, iou_per_class, mean_iou
-from segmentation.transfer import transfer_labels
-from segmentation.upsample import classes_at
+from segmentation.metrics import iou_per_class, mean_iou
+from segmentation.tuning.groups import group_names
+from segmentation.tuning.rows import Parts, channels, mix
 
 BATCH = 4
+RECIPE = load_recipe("camvid.yaml")
 #: A fold: (data set, image positions) of the bank, and of the images to segment.
 Fold = tuple[tuple[str, list[int]], tuple[str, list[int]]]
 
@@ -51,25 +54,11 @@ class Features:
     counts: npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Patches as unit float32 vectors, one row each."""
-
-    e: Tensor
-    g: Tensor
-    a: Tensor
-
-    @classmethod
-    def of(cls, features: Features, image: int, kept: npt.NDArray[np.int64] | slice) -> Rows:
-        """The chosen patches of one image."""
-        arrays = (features.embeddings, features.gradients, features.activations)
-        e, g, a = (torch.from_numpy(array[image][kept].astype(np.float32)) for array in arrays)
-        return cls(F.normalize(e, dim=-1), F.normalize(g, dim=-1), F.normalize(a, dim=-1))
-
-    @classmethod
-    def join(cls, rows: list[Rows]) -> Rows:
-        """All rows in one."""
-        return cls(*(torch.cat([getattr(part, name) for part in rows]) for name in "ega"))
+def parts_of(features: Features, image: int, kept: npt.NDArray[np.int64] | slice) -> Parts:
+    """The chosen patches of one image as unit float32 vectors: embedding, gradient, activation."""
+    arrays = (features.embeddings, features.gradients, features.activations)
+    e, g, a = (torch.from_numpy(array[image][kept].astype(np.float32)) for array in arrays)
+    return F.normalize(e, dim=-1), F.normalize(g, dim=-1), F.normalize(a, dim=-1)
 
 
 @dataclass(frozen=True)
@@ -92,14 +81,22 @@ class Variant:
         kind, *numbers = text.split(":")
         return cls(kind, float(numbers[0]) if numbers else 0.0, int(numbers[1]) if len(numbers) > 1 else 0)
 
-    def project(self, rows: Rows) -> Tensor | None:
-        """The projected gradients of the rows, unit vectors, for ``factored``."""
+    @property
+    def space(self) -> tuple[str, int]:
+        """Variants of one space differ by their weight alone."""
+        return ("exact" if self.kind == "gradients" else self.kind, self.width)
+
+    def see(self, parts: Parts) -> Parts:
+        """Of the vectors :func:`parts_of` gives, what this similarity compares."""
+        if self.kind == "embeddings":
+            return parts[:1]
         if self.kind != "factored":
-            return None
+            return parts
+        e, g, a = parts
         generator = torch.Generator().manual_seed(0)
-        u = signs(self.width, rows.g.shape[1], generator=generator).float()
-        v = signs(self.width, rows.a.shape[1], generator=generator).float()
-        return F.normalize(project_factored(rows.g, rows.a, u, v), dim=-1)
+        u = signs(self.width, g.shape[1], generator=generator).float()
+        v = signs(self.width, a.shape[1], generator=generator).float()
+        return e, F.normalize(project_factored(g, a, u, v), dim=-1)
 
 
 #: A similarity and the temperature T of the softmax over it.
@@ -107,24 +104,19 @@ Setting = tuple[Variant, float]
 
 
 def similarities(
-    query: Rows, bank: Rows, variants: list[Variant], projected: dict[Variant, Tensor | None]
+    query: Parts, bank: dict[tuple[str, int], Parts], variants: list[Variant]
 ) -> Iterator[tuple[Variant, Tensor]]:
-    """Each variant's similarity of queries to the bank, (Q, N); the large products are made once."""
-    e = query.e @ bank.e.T
-    product = None
-    if any(variant.kind in ("exact", "gradients") for variant in variants):
-        product = (query.g @ bank.g.T).mul_(query.a @ bank.a.T)
+    """Each variant's similarity of queries to the bank, (Q, N); the large products are made once a space."""
+    made: dict[tuple[str, int], tuple[Tensor, Tensor | None]] = {}
     for variant in variants:
-        w = variant.weight
-        if variant.kind == "embeddings":
-            yield variant, e
-        elif variant.kind == "factored":
-            ours, theirs = variant.project(query), projected[variant]
-            assert ours is not None and theirs is not None
-            yield variant, (ours @ theirs.T).mul_(w).add_(e).div_(1 + w)
+        if variant.space not in made:
+            made[variant.space] = channels(variant.see(query), bank[variant.space])
+        embedding, gradient = made[variant.space]
+        if variant.kind == "gradients":
+            assert gradient is not None
+            yield variant, gradient
         else:
-            assert product is not None
-            yield variant, product if variant.kind == "gradients" else product.mul(w).add_(e).div_(1 + w)
+            yield variant, mix(embedding, gradient, variant.weight)
 
 
 def extract(dataset: Dataset, settings: list[str], fit_on: Dataset, cache: Path) -> Features:
@@ -133,33 +125,19 @@ def extract(dataset: Dataset, settings: list[str], fit_on: Dataset, cache: Path)
         with np.load(cache) as stored:
             return Features(*(stored[name] for name in ("embeddings", "gradients", "activations", "counts")))
     extractor = FungiExtractor.create(load_recipe("camvid.yaml", settings))
-    chosen = [fit_on.samples[i] for i in np.linspace(0, len(fit_on) - 1, FIT_IMAGES).astype(int)]
-
-    def batches() -> Iterator[Tensor]:
-        for start in range(0, len(chosen), BATCH):
-            yield torch.stack(
-                [extractor.prepare(fit_on.read(s)[0])[0] for s in chosen[start : start + BATCH]]
-            )
-
-    extractor.fit(batches, images=len(chosen))
+    fit_on_samples(extractor, fit_on.samples)
     collected: list[tuple[npt.NDArray[np.float16], ...]] = []
-    counts = []
+    counts, jobs = [], jobs_of(dataset.samples, epochs=1)
     with track(f"{dataset.split} {' '.join(settings)}", len(dataset)) as task:
-        for start in range(0, len(dataset), BATCH):
-            tensors = []
-            for sample in dataset.samples[start : start + BATCH]:
-                image, columns = dataset.read(sample)
-                tensor, geometry = extractor.prepare(image)
-                tensors.append(tensor)
-                counts.append(
-                    patch_labels(columns, geometry, extractor.patch_size, classes=len(dataset.classes))
-                )
-                task.advance()
-            parts = extractor.patch_gradients(torch.stack(tensors))
+        for start in range(0, len(jobs), BATCH):
+            items = [prepare_job(extractor, dataset, job) for job in jobs[start : start + BATCH]]
+            counts += [item.counts for item in items]
+            parts = extractor.patch_gradients(torch.stack([item.tensor for item in items]))
             gradients = F.normalize(parts.gradients, dim=-1, eps=1e-30)  # float16 would lose their scale
             collected.append(
                 tuple(x.half().numpy() for x in (parts.embeddings, gradients, parts.activations))
             )
+            task.advance(len(items))
     e, g, a = (np.concatenate(arrays) for arrays in zip(*collected, strict=True))
     features = Features(e, g, a, np.stack(counts))
     cache.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +154,7 @@ def folds(data: dict[str, Dataset], args: argparse.Namespace) -> Iterator[Fold]:
             ("val", list(range(0, len(data["val"]), query_stride))),
         )
         return
-    names = [sample.id[: args.groups] for sample in train.samples]
+    names = group_names([sample.id for sample in train.samples], str(args.groups))
     for group in dict.fromkeys(names):
         inside = [i for i, name in enumerate(names) if name == group]
         outside = [i for i, name in enumerate(names) if name != group]
@@ -192,33 +170,35 @@ def confusions(
 ) -> dict[Setting, npt.NDArray[np.int64]]:
     """A confusion matrix per variant, over the images of one fold."""
     (bank_split, bank_images), (query_split, query_images) = fold
-    stored, asked = features[bank_split], features[query_split]
-    rows, labels = [], []
-    for image in bank_images:
-        generator = generator_for(0, "patches", data[bank_split].samples[image].id, 0)
-        kept = choose_patches(stored.counts[image], args.patches, generator)
-        rows.append(Rows.of(stored, image, kept))
-        labels.append(soft_labels(stored.counts[image][kept]))
-    bank, bank_labels = Rows.join(rows), np.concatenate(labels)
-    projected = {variant: variant.project(bank) for variant in variants}
+    asked = features[query_split]
+    rows, bank_labels, _ = memory_bank(features[bank_split], data[bank_split], bank_images, args.patches)
+    bank = {variant.space: variant.see(rows) for variant in variants}
     classes = bank_labels.shape[1]
     keys = [(variant, temperature) for variant in variants for temperature in args.temperature]
     totals = {key: np.zeros((classes, classes), np.int64) for key in keys}
-    height, width = load_recipe("camvid.yaml").image.size
-    rows_of_grid = round((asked.counts.shape[1] * height / width) ** 0.5)
-    grid = (rows_of_grid, asked.counts.shape[1] // rows_of_grid)
     for image in query_images:
         truth = data[query_split].read_mask(data[query_split].samples[image])
-        at = [(np.arange(n) + 0.5) / n * g - 0.5 for n, g in zip(truth.shape, grid, strict=True)]
-        query = Rows.of(asked, image, slice(None))
-        for variant, similarity in similarities(query, bank, variants, projected):
+        for variant, similarity in similarities(parts_of(asked, image, slice(None)), bank, variants):
             best, ids = similarity.topk(args.k, dim=-1)
             found = Neighbors(ids.numpy(), best.numpy(), bank_labels[ids.numpy()])
             for temperature in args.temperature:
-                shares = transfer_labels(found, temperature=temperature).reshape(*grid, classes)
-                predicted, _ = classes_at(shares, at[0], at[1])
-                totals[variant, temperature] += confusion_matrix(truth, predicted, classes)
+                totals[variant, temperature] += score(found, truth, RECIPE.image, temperature=temperature)
     return totals
+
+
+def memory_bank(
+    features: Features, dataset: Dataset, images: list[int], patches: int
+) -> tuple[Parts, npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+    """Rows, soft labels (N, C) and (image, patch) numbers (N, 2) of the chosen patches of some images."""
+    rows, labels, places = [], [], []
+    for image in images:
+        generator = generator_for(0, "patches", dataset.samples[image].id, 0)
+        kept = choose_patches(features.counts[image], patches, generator)
+        rows.append(parts_of(features, image, kept))
+        labels.append(soft_labels(features.counts[image][kept]))
+        places.append(np.stack([np.full_like(kept, image), kept], axis=1).astype(np.int32))
+    joined = tuple(torch.cat(parts) for parts in zip(*rows, strict=True))
+    return joined, np.concatenate(labels), np.concatenate(places)
 
 
 def main() -> None:

@@ -17,16 +17,14 @@ import argparse
 import json
 import statistics
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from benchmarks.bank import K, Queries, allocated_bytes, describe, recall, spaced, use_threads
 from benchmarks.report import write_table
 from indexer.datasets import Dataset, load_dataset
-from indexer.images import read_image
 from indexer.progress import track
 from retrieval import IndexSettings, PatchIndex, open_index, read_manifest
 from retrieval.convert import convert_index
@@ -34,8 +32,6 @@ from retrieval.errors import ConfigError
 from retrieval.manifest import has_manifest
 from retrieval.qdrant.settings import QdrantSettings
 from segmentation import Segmenter, evaluate
-
-K = 30
 
 ENGINES = {
     "exact": IndexSettings(engine="exact"),
@@ -49,9 +45,7 @@ ENGINES = {
 }
 
 #: Files that hold vectors and what searches them, in an index of any engine.
-VECTOR_FILES = ("vectors.npy", "vectors.faiss", "edge.")
-
-Queries = list[npt.NDArray[np.float32]]
+VECTOR_FILES = ("vectors.npy", "vectors.faiss", "edge.", "rerank.npy")
 
 
 def main() -> None:
@@ -71,8 +65,7 @@ def main() -> None:
     parser.add_argument("--no-miou", action="store_true", help="leave out the segmentation of the images")
     parser.add_argument("--out", type=Path, help="write the tracked table to this folder")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    set_faiss_threads(arguments.threads)
+    use_threads(arguments.threads)
     dataset = spaced(load_dataset(arguments.data, split=arguments.split), arguments.images)
     queries = describe(arguments.index, dataset)
     with open_index(arguments.index) as index:
@@ -93,23 +86,6 @@ def main() -> None:
         "labels and positions come on top."
     ]
     write_table("engines", table, folder=arguments.out, notes=notes)
-
-
-def spaced(dataset: Dataset, images: int) -> Dataset:
-    """At most ``images`` of the data set's samples, evenly spaced."""
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, images).round().astype(int))
-    return replace(dataset, samples=tuple(dataset.samples[i] for i in chosen))
-
-
-def describe(index: Path, dataset: Dataset) -> Queries:
-    """The vectors of each image's patches, (T, D) float32 each."""
-    queries = []
-    with Segmenter.open(index) as segmenter, track("queries", len(dataset)) as task:
-        for sample in dataset.samples:
-            tensor, _ = segmenter.extractor.prepare(read_image(sample.image))
-            queries.append(segmenter.extractor.extract(tensor[None])[0].numpy())
-            task.advance()
-    return queries
 
 
 def prepare(source: Path, name: str, work: Path, *, threads: int) -> tuple[Path, float]:
@@ -151,45 +127,27 @@ def measure(
         opened = time.perf_counter() - start
         places, times = ask(index, queries)
         rows = len(index)
-    files = [folder / path for path in read_manifest(folder).files if path.startswith(VECTOR_FILES)]
-    size = sum(allocated_bytes(path) for path in files)
     per_query = [1000 * each / len(vectors) for each, vectors in zip(times, queries, strict=True)]
     return {
         "engine": name,
         "build s": round(seconds, 1),
         "open s": round(opened, 2),
-        "bytes a patch": round(size / rows),
+        "bytes a patch": round(vector_bytes(folder) / rows),
         "ms a query": round(statistics.median(per_query), 3),
-        "recall@30": round(recall(places, truth), 4),
+        "recall@30": round(recall(np.concatenate(places), np.concatenate(truth)), 4),
     }
 
 
-def allocated_bytes(path: Path) -> int:
-    """What a file takes on disk: Qdrant's files have holes."""
-    status = path.stat()
-    return min(status.st_size, 512 * getattr(status, "st_blocks", status.st_size))
-
-
-def recall(places: list[npt.NDArray[np.int64]], truth: list[npt.NDArray[np.int64]]) -> float:
-    """Share of the true neighbours that were found."""
-    hits = total = 0
-    for found, wanted in zip(places, truth, strict=True):
-        hits += sum(len(np.intersect1d(a, b)) for a, b in zip(found, wanted, strict=True))
-        total += wanted.size
-    return hits / total
+def vector_bytes(folder: Path) -> int:
+    """What the vectors of an index, and what searches them, take on disk."""
+    files = [folder / path for path in read_manifest(folder).files if path.startswith(VECTOR_FILES)]
+    return sum(allocated_bytes(path) for path in files)
 
 
 def miou(folder: Path, dataset: Dataset) -> float:
     """mIoU on the data set, percent."""
     with Segmenter.open(folder) as segmenter:
         return round(100 * evaluate(segmenter, dataset, progress=True).miou, 2)
-
-
-def set_faiss_threads(threads: int) -> None:
-    """Have FAISS use as many threads as the others."""
-    from retrieval.faiss_index import load_faiss
-
-    load_faiss().omp_set_num_threads(threads)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,8 @@ class Backbone:
 
     Attributes: ``patch_size`` (height, width), ``size`` (H, W) of its input, ``grid`` (h, w) of
     patches, ``prefix_tokens``, ``width`` E, ``mean`` and ``std`` of the input in 0..1, the name of
-    the ``interpolation`` it was trained with, ``block`` (not negative), ``fingerprint`` of the weights.
+    the ``interpolation`` it was trained with, ``block`` (not negative) of its ``blocks``, ``fingerprint``
+    of the weights.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Backbone:
         self.interpolation = str(card["interpolation"])
 
         blocks = list(model.blocks)  # type: ignore[arg-type]
+        self.blocks = len(blocks)
         self.block = _block_number(settings.block, len(blocks))
         block = blocks[self.block]
         if not isinstance(getattr(getattr(block, "attn", None), "proj", None), nn.Linear):
@@ -87,7 +89,7 @@ class Backbone:
         self._model = model.to(self.device)
         self._block: nn.Module = block
         self._tail, self._replay = _make_tail(block)
-        last = self.block == len(blocks) - 1
+        last = self.block == self.blocks - 1
         keeps_norm = settings.norm == "model" or (settings.norm == "auto" and last)
         self._norm: nn.Module | None = getattr(model, "norm", None) if keeps_norm else None
         self._plain = not keeps_norm

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from indexer.datasets import Dataset
+from indexer.datasets import Dataset, Sample
 from indexer.fungi import FEATURES_FILE, FungiExtractor
 from indexer.images import read_image
 from indexer.memory_bank import choose_images
@@ -30,10 +30,11 @@ from indexer.shards import Shard, check_shard, reach_server, server_progress, sh
 from indexer.workspace import Workspace, check_free
 from retrieval import ImageRecord, Manifest, create_index
 from retrieval.errors import ConfigError, DataError, DatasetError
-from retrieval.faiss_index import TRAINING_ROWS, load_faiss
+from retrieval.faiss_index import load_faiss, training_rows
 from retrieval.files import atomic_write, storage_errors
 from retrieval.qdrant.edge import load_edge
 from retrieval.qdrant.server import ServerIndex
+from retrieval.similarity import searched_width
 
 #: Images whose patches fit the support bank and the PCA.
 FIT_IMAGES = 128
@@ -132,6 +133,16 @@ def check_engine(recipe: Recipe) -> None:
                 f"features.projection=none needs index.engine=exact, not {recipe.index.engine}: "
                 "its similarity is no inner product"
             )
+        if recipe.reranks:
+            raise ConfigError(
+                "features.projection=none orders all neighbours by the exact similarity already; leave "
+                "rerank.candidates empty, or choose features.projection=factored or features.kind=embeddings"
+            )
+    if recipe.reranks and recipe.index.engine == "qdrant":
+        raise ConfigError(
+            "rerank.candidates needs index.engine=faiss or exact, not qdrant: "
+            "a Qdrant index keeps no second vector to re-rank by"
+        )
     if recipe.index.engine == "faiss":
         load_faiss()
     elif recipe.index.engine == "qdrant" and recipe.index.qdrant.url is None:
@@ -146,29 +157,37 @@ def fit_extractor(
     if path.is_file():
         extractor.load(path)
         return
-    samples = [job.sample for job in jobs if job.epoch == 0]
-    chosen = [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, FIT_IMAGES).round().astype(int))]
-    if extractor.passes_to_fit:
-        with track("fitting features", len(chosen) * extractor.passes_to_fit) as task:
-
-            def batches() -> Iterator[torch.Tensor]:
-                batch: list[torch.Tensor] = []
-                for sample in chosen:
-                    try:
-                        batch.append(extractor.prepare(read_image(sample.image))[0])
-                    except DataError:
-                        if not skip_bad:
-                            raise
-                    if len(batch) == extractor.recipe.runtime.batch_size:
-                        yield torch.stack(batch)
-                        batch = []
-                    task.advance()
-                if batch:
-                    yield torch.stack(batch)
-
-            extractor.fit(batches, images=len(chosen))
+    fit_on_samples(extractor, [job.sample for job in jobs if job.epoch == 0], skip_bad=skip_bad)
     with atomic_write(path) as file:
         file.write(extractor.to_bytes())
+
+
+def fit_on_samples(extractor: FungiExtractor, samples: Sequence[Sample], *, skip_bad: bool = False) -> None:
+    """Fit support bank and PCA, where the recipe has them, on an even choice of the samples' images.
+
+    Raises ImageError for a bad image unless ``skip_bad``.
+    """
+    if not extractor.passes_to_fit:
+        return
+    chosen = [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, FIT_IMAGES).round().astype(int))]
+    with track("fitting features", len(chosen) * extractor.passes_to_fit) as task:
+
+        def batches() -> Iterator[torch.Tensor]:
+            batch: list[torch.Tensor] = []
+            for sample in chosen:
+                try:
+                    batch.append(extractor.prepare(read_image(sample.image))[0])
+                except DataError:
+                    if not skip_bad:
+                        raise
+                if len(batch) == extractor.recipe.runtime.batch_size:
+                    yield torch.stack(batch)
+                    batch = []
+                task.advance()
+            if batch:
+                yield torch.stack(batch)
+
+        extractor.fit(batches, images=len(chosen))
 
 
 def compute_parts(
@@ -236,8 +255,15 @@ def _assemble(
             shutil.copy2(thumb, folder / workspace.thumbs.name / thumb.name)
     records: list[ImageRecord] = []
     trained = recipe.index.engine == "faiss" and rows > 0
-    sample = store.training_sample(rows, TRAINING_ROWS, recipe.seed) if trained else None
-    with create_index(folder, manifest, rows=rows, sample=sample, settings=recipe.index) as index:
+    width, limit = searched_width(manifest.similarity), training_rows(rows)
+    with create_index(
+        folder,
+        manifest,
+        rows=rows,
+        # free again once it has trained
+        sample=store.training_sample(rows, limit, recipe.seed, width=width) if trained else None,
+        settings=recipe.index,
+    ) as index:
         with track("index", rows) as task:
             for part in store.read_all():
                 index.describe(part.records)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from indexer.projection import apply_pca, fit_pca, project_dense, project_factor
 from indexer.recipe import Recipe, RuntimeSettings, recipe_from_dict
 from retrieval.errors import ConfigError, DatasetError, IndexDamagedError, IndexMismatchError
 from retrieval.manifest import Manifest
-from retrieval.similarity import Cosine, GradientProduct, Similarity
+from retrieval.similarity import Cosine, GradientProduct, Reranked, Similarity
 
 #: The file of an index that holds all that maps an image to vectors.
 FEATURES_FILE = "features.safetensors"
@@ -91,13 +91,22 @@ class FungiExtractor:
 
     @property
     def similarity(self) -> Similarity:
-        """What the vectors' nearness means: cosine, or the product form of ``projection: none``."""
+        """What the vectors' nearness means: cosine, the exact product form, or one ordered by the other."""
         features = self.recipe.features
+        weight, bias = self.backbone.projection
+        width, inputs = self.backbone.width, weight.shape[1] + (bias is not None)
+        product = GradientProduct(width, width, inputs, features.gradient_weight)
         if features.pca is None and features.kind == "fungi" and features.projection == "none":
-            weight, bias = self.backbone.projection
-            width, inputs = self.backbone.width, weight.shape[1] + (bias is not None)
-            return GradientProduct(width, width, inputs, features.gradient_weight)
-        return Cosine(features.pca or self._raw_width)
+            return product
+        first = Cosine(features.pca or self._raw_width)
+        if self.recipe.rerank.candidates is None:
+            return first
+        return Reranked(first, product, self.recipe.rerank.candidates, separate=not self._searches_embeddings)
+
+    @property
+    def _searches_embeddings(self) -> bool:
+        """Whether what an engine searches by are the embeddings as they are."""
+        return self.recipe.features.kind == "embeddings" and self.recipe.features.pca is None
 
     @property
     def _raw_width(self) -> int:
@@ -129,10 +138,24 @@ class FungiExtractor:
 
     def extract(self, images: Tensor) -> Tensor:
         """Vectors of images (B, 3, H, W) from :meth:`prepare`: (B, T, D) float32 on the CPU."""
-        vectors = self._vectors(images)
-        if "pca_mean" in self._tensors:
-            vectors = apply_pca(vectors, self._tensors["pca_mean"], self._tensors["pca_components"])
-        return vectors.cpu()
+        if not isinstance(self.similarity, Reranked):
+            return self._reduce(self._vectors(images)).cpu()
+        parts, weight = self.patch_gradients(images), self.recipe.features.gradient_weight
+        exact = torch.cat(_directions(parts), dim=-1)  # begins with the embeddings
+        if self._searches_embeddings:
+            return exact.cpu()
+        searched = self._reduce(join_components(self._components(parts), weight))
+        return torch.cat([searched, exact], dim=-1).cpu()
+
+    def components(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The unit vectors that the vectors of images (B, 3, H, W) are joined from, each (B, T, width).
+
+        The embedding; with ``fungi`` also the projected gradient, or (``projection: none``) gradient and
+        activation. None of them depends on the gradient weight; :func:`join_components` brings it in.
+        """
+        if self.recipe.features.kind == "embeddings":
+            return (F.normalize(self._embed(images), dim=-1),)
+        return self._components(self.patch_gradients(images))
 
     def patch_gradients(self, images: Tensor) -> PatchGradients:
         """Embeddings, gradients and activations of images (B, 3, H, W); the loss is the recipe's."""
@@ -154,7 +177,7 @@ class FungiExtractor:
         yields ``images`` images in all. Same seed and images, same result.
         """
         features, objective = self.recipe.features, self.recipe.objective
-        if features.kind == "fungi" and objective.kind == "infonce":
+        if self.recipe.uses_gradients and objective.kind == "infonce":
             each = -(-objective.support_size // images)
             sample = self._sample(batches(), self._embed, each, stream="support")
             self._tensors["support"] = F.normalize(sample[: objective.support_size], dim=-1)
@@ -172,9 +195,8 @@ class FungiExtractor:
     @property
     def passes_to_fit(self) -> int:
         """How often :meth:`fit` goes over its images: for the support bank, for the PCA."""
-        features = self.recipe.features
-        supported = features.kind == "fungi" and self.recipe.objective.kind == "infonce"
-        return supported + (features.pca is not None)
+        supported = self.recipe.uses_gradients and self.recipe.objective.kind == "infonce"
+        return supported + (self.recipe.features.pca is not None)
 
     def load(self, path: Path) -> None:
         """Take head, projection, support bank and PCA from a file; raises IndexDamagedError."""
@@ -201,23 +223,20 @@ class FungiExtractor:
         return self.backbone.embed(images)[:, self.backbone.prefix_tokens :]
 
     def _vectors(self, images: Tensor) -> Tensor:
-        features = self.recipe.features
+        return join_components(self.components(images), self.recipe.features.gradient_weight)
+
+    def _components(self, parts: PatchGradients) -> tuple[Tensor, ...]:
+        features, directions = self.recipe.features, _directions(parts)
         if features.kind == "embeddings":
-            return F.normalize(self._embed(images), dim=-1)
-        parts = self.patch_gradients(images)
-        embeddings = F.normalize(parts.embeddings, dim=-1)
+            return directions[:1]
         if features.projection == "none":
-            return torch.cat(
-                [
-                    embeddings,
-                    F.normalize(parts.gradients, dim=-1, eps=1e-30),
-                    F.normalize(parts.activations, dim=-1),
-                ],
-                dim=-1,
-            )
-        gradients = F.normalize(self._project(parts), dim=-1)
-        share = features.gradient_weight / (1 + features.gradient_weight)
-        return torch.cat([embeddings * (1 - share) ** 0.5, gradients * share**0.5], dim=-1)
+            return directions
+        return directions[0], F.normalize(self._project(parts), dim=-1)
+
+    def _reduce(self, vectors: Tensor) -> Tensor:
+        if "pca_mean" not in self._tensors:
+            return vectors
+        return apply_pca(vectors, self._tensors["pca_mean"], self._tensors["pca_components"])
 
     def _project(self, parts: PatchGradients) -> Tensor:
         # the loss is a mean over tokens, so g is tiny; its scale cancels in the cosine but not in float32
@@ -272,6 +291,19 @@ class FungiExtractor:
         return sample[torch.randperm(len(sample), generator=generator)].to(self.backbone.device)
 
 
+def join_components(components: Sequence[Tensor], weight: float) -> Tensor:
+    """One vector of what :meth:`FungiExtractor.components` gives: (..., width) each -> (..., D).
+
+    Embedding and projected gradient are scaled so that the inner product of two such vectors is
+    ``(cos e + weight cos G) / (1 + weight)``; others are joined as they are.
+    """
+    if len(components) != 2:
+        return torch.cat(list(components), dim=-1)
+    embeddings, gradients = components
+    share = weight / (1 + weight)
+    return torch.cat([embeddings * (1 - share) ** 0.5, gradients * share**0.5], dim=-1)
+
+
 def largest_columns(values: Tensor, count: int) -> Tensor:
     """Columns of the ``count`` largest values of each row, largest first: (n, m) -> (n, count) int64.
 
@@ -310,10 +342,19 @@ def open_extractor(
     return extractor
 
 
+def _directions(parts: PatchGradients) -> tuple[Tensor, Tensor, Tensor]:
+    """e, g and a, each of length one: (B, T, width) each."""
+    return (
+        F.normalize(parts.embeddings, dim=-1),
+        F.normalize(parts.gradients, dim=-1, eps=1e-30),  # g is tiny
+        F.normalize(parts.activations, dim=-1),
+    )
+
+
 def _random_tensors(recipe: Recipe, backbone: Backbone) -> dict[str, Tensor]:
     """Head and projection, from the seed; nothing for plain embeddings."""
     features, objective = recipe.features, recipe.objective
-    if features.kind == "embeddings":
+    if not recipe.uses_gradients:
         return {}
     generator = torch.Generator().manual_seed(recipe.seed)
     width, bound = backbone.width, backbone.width**-0.5
@@ -321,6 +362,8 @@ def _random_tensors(recipe: Recipe, backbone: Backbone) -> dict[str, Tensor]:
         "head_weight": (torch.rand(objective.head_width, width, generator=generator) * 2 - 1) * bound,
         "head_bias": (torch.rand(objective.head_width, generator=generator) * 2 - 1) * bound,
     }
+    if features.kind == "embeddings":
+        return tensors
     weight, bias = backbone.projection
     inputs = weight.shape[1] + (bias is not None)
     rows = features.projection_width or width

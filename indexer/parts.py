@@ -29,6 +29,7 @@ from indexer.memory_bank import (
     soft_labels,
 )
 from indexer.progress import Task
+from indexer.recipe import Recipe
 from retrieval import ImageRecord
 from retrieval.errors import DataError
 from retrieval.files import atomic_write, sha256_file, storage_errors
@@ -60,7 +61,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class PreparedImage:
     """A job whose image and mask were read."""
 
     job: BankJob
@@ -134,13 +135,16 @@ class PartStore:
         """Rows of all parts."""
         return sum(record.patches for number, _ in self.parts() for record in self._story(number)[0])
 
-    def training_sample(self, rows: int, limit: int, seed: int) -> npt.NDArray[np.float32]:
-        """At most ``limit`` of the ``rows`` vectors, chosen from the seed, in row order: (n, D) float32."""
+    def training_sample(self, rows: int, limit: int, seed: int, *, width: int) -> npt.NDArray[np.float32]:
+        """The first ``width`` numbers of at most ``limit`` of the ``rows`` vectors: (n, width) float32.
+
+        They are chosen from the seed, and come in row order.
+        """
         chosen = np.sort(generator_for(seed, "training").permutation(rows)[:limit])
         picked, first = [], 0
         for part in self.read_all():
             here = chosen[(chosen >= first) & (chosen < first + len(part.patches))] - first
-            picked.append(part.vectors[here].astype(np.float32))
+            picked.append(part.vectors[here, :width].astype(np.float32))
             first += len(part.patches)
         return np.concatenate(picked)
 
@@ -181,10 +185,10 @@ def compute_part(
     limit = patches_per_image(recipe.bank, images=total, tokens=tokens)
     found = [_empty_part(extractor.similarity.width, len(dataset.classes))]
     skipped: dict[str, str] = {}
-    batch: list[_Prepared] = []
+    batch: list[PreparedImage] = []
     for position, job in enumerate(jobs):
         try:
-            batch.append(_prepare(extractor, dataset, job))
+            batch.append(prepare_job(extractor, dataset, job))
         except DataError as error:
             if not skip_bad:
                 raise
@@ -214,7 +218,11 @@ def _join(parts: Sequence[Part], skipped: dict[str, str]) -> Part:
     )
 
 
-def _prepare(extractor: FungiExtractor, dataset: Dataset, job: BankJob) -> _Prepared:
+def prepare_job(extractor: FungiExtractor, dataset: Dataset, job: BankJob) -> PreparedImage:
+    """Read a job's image and mask, augment them in later epochs, and count the labels of its patches.
+
+    Raises ImageError or MaskError.
+    """
     recipe = extractor.recipe
     image, columns = dataset.read(job.sample)
     if job.epoch:
@@ -226,20 +234,27 @@ def _prepare(extractor: FungiExtractor, dataset: Dataset, job: BankJob) -> _Prep
     if recipe.bank.protocol == "hummingbird":
         columns = np.maximum(columns, 0)
     counts = patch_labels(columns, geometry, extractor.patch_size, classes=len(dataset.classes))
-    return _Prepared(job, extractor.prepare(seen, geometry)[0], geometry, counts, image)
+    return PreparedImage(job, extractor.prepare(seen, geometry)[0], geometry, counts, image)
 
 
-def _select(extractor: FungiExtractor, item: _Prepared, vectors: npt.NDArray[np.float32], limit: int) -> Part:
+def kept_patches(recipe: Recipe, item: PreparedImage, limit: int) -> npt.NDArray[np.int64]:
+    """Which patches of an image the memory bank takes, ``limit`` at most: sorted indices (n,)."""
+    generator = generator_for(recipe.seed, "patches", item.job.sample.id, item.job.epoch)
+    return choose_patches(item.counts, limit, generator)
+
+
+def _select(
+    extractor: FungiExtractor, item: PreparedImage, vectors: npt.NDArray[np.float32], limit: int
+) -> Part:
     """The rows that one image gives, out of the vectors (T, D) of all its patches."""
-    generator = generator_for(extractor.recipe.seed, "patches", item.job.sample.id, item.job.epoch)
-    kept = choose_patches(item.counts, limit, generator)
+    kept = kept_patches(extractor.recipe, item, limit)
     rows, cols = np.divmod(kept, extractor.grid[1])
     patches = np.stack([np.full_like(kept, item.job.number), rows, cols], axis=1).astype(np.int32)
     stored, labels = vectors[kept].astype(np.float16), soft_labels(item.counts[kept])
     return Part(stored, labels, patches, [_record(item, len(kept))], {})
 
 
-def _record(item: _Prepared, patches: int) -> ImageRecord:
+def _record(item: PreparedImage, patches: int) -> ImageRecord:
     path = item.job.sample.image
     height, width = item.geometry.source
     return ImageRecord(
@@ -255,7 +270,7 @@ def _record(item: _Prepared, patches: int) -> ImageRecord:
     )
 
 
-def _write_thumb(item: _Prepared, folder: Path) -> None:
+def _write_thumb(item: PreparedImage, folder: Path) -> None:
     if item.job.epoch:
         return
     thumb = Image.fromarray(item.image)

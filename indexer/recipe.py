@@ -117,6 +117,17 @@ class BankSettings(_Section):
     )
 
 
+class RerankSettings(_Section):
+    """Ordering what the engine finds by the exact similarity (cos e + w cos G) / (1 + w)."""
+
+    candidates: int | None = Field(
+        None,
+        ge=1,
+        description="how many of the engine's neighbours (at least transfer.k) the exact FUNGI similarity "
+        "puts in order, for example 240; the index keeps what that takes in 8 bits; off when empty",
+    )
+
+
 class TransferSettings(_Section):
     """How the neighbours' labels become a patch's label."""
 
@@ -142,12 +153,25 @@ class Recipe(_Section):
     objective: ObjectiveSettings = ObjectiveSettings()
     bank: BankSettings = BankSettings()
     index: IndexSettings = IndexSettings()
+    rerank: RerankSettings = RerankSettings()
     transfer: TransferSettings = TransferSettings()
     runtime: RuntimeSettings = RuntimeSettings()
 
+    @property
+    def reranks(self) -> bool:
+        """Whether neighbours are ordered by the exact FUNGI similarity."""
+        return self.rerank.candidates is not None
+
+    @property
+    def uses_gradients(self) -> bool:
+        """Whether describing a patch takes its gradient."""
+        return self.features.kind == "fungi" or self.reranks
+
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides the stored rows (not engine, transfer, runtime)."""
-        data = self.model_dump(mode="json", exclude={"index", "transfer", "runtime"})
+        data = self.model_dump(mode="json", exclude={"index", "rerank", "transfer", "runtime"})
+        if self.reranks:  # said only then: older fingerprints know nothing of it
+            data["rerank"] = True
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 

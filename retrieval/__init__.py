@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from retrieval.manifest import Manifest, read_manifest, verify_folder, write_manifest
     from retrieval.neighbors import Filter, Neighbors
     from retrieval.settings import IndexSettings
-    from retrieval.similarity import Cosine, GradientProduct, Similarity
+    from retrieval.similarity import Cosine, GradientProduct, Reranked, Similarity
 
 __all__ = [
     "ClassInfo",
@@ -24,6 +24,7 @@ __all__ = [
     "Manifest",
     "Neighbors",
     "PatchIndex",
+    "Reranked",
     "Similarity",
     "create_index",
     "open_index",
@@ -47,6 +48,7 @@ __getattr__ = lazy_exports(
         "Manifest": "retrieval.manifest",
         "Neighbors": "retrieval.neighbors",
         "PatchIndex": "retrieval.index",
+        "Reranked": "retrieval.similarity",
         "Similarity": "retrieval.similarity",
         "create_index": "retrieval.index",
         "open_index": "retrieval.index",

@@ -63,6 +63,7 @@ class IndexBase(ABC):
         vectors: npt.NDArray[np.float32],
         labels: npt.NDArray[np.uint8],
         patches: npt.NDArray[np.int32],
+        weights: npt.NDArray[np.float32] | None,
     ) -> None:
         """Raise ConfigError for rows that do not fit the index or each other."""
         self._check_vectors(vectors)
@@ -72,6 +73,12 @@ class IndexBase(ABC):
                 f"{count} vectors need labels of shape {(count, len(self.classes))} and patches of shape "
                 f"{(count, 3)}, got {labels.shape} and {patches.shape}"
             )
+        if weights is None:
+            return
+        if weights.shape != (count,):
+            raise ConfigError(f"{count} vectors need weights of shape {(count,)}, got {weights.shape}")
+        if not ((weights > 0) & np.isfinite(weights)).all():
+            raise ConfigError("weights say how many patches a row stands for: give finite numbers above 0")
 
     def _check_queries(self, queries: npt.NDArray[np.float32], k: int) -> None:
         """Raise ConfigError for queries that do not fit the index, or for no neighbours at all."""

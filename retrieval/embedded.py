@@ -40,12 +40,14 @@ class EmbeddedIndex(IndexBase):
         vectors: npt.NDArray[np.float32],
         labels: npt.NDArray[np.uint8],
         patches: npt.NDArray[np.int32],
+        *,
+        weights: npt.NDArray[np.float32] | None = None,
     ) -> npt.NDArray[np.int64]:
         """Append rows; returns their ids (n,) int64. Raises ConfigError or StorageError, adding none."""
-        self._check_rows(vectors, labels, patches)
+        self._check_rows(vectors, labels, patches, weights)
         count = len(vectors)
         first = len(self._rows)
-        self._rows.append(labels, patches)
+        self._rows.append(labels, patches, weights)
         try:
             self._engine.add(vectors)
         except BaseException:
@@ -63,14 +65,20 @@ class EmbeddedIndex(IndexBase):
             here = self._manifest.dataset.get("name") in filter.datasets
             filter = replace(filter, images=filter.images if here else ())
         similarities, ids = self._find(queries, k, filter)
-        return Neighbors(ids, similarities, self._rows.labels(ids))
+        return Neighbors(ids, similarities, self._rows.labels(ids), self._rows.weights(ids))
 
     def stream(self, *, batch: int = 4096) -> Iterator[Rows]:
         """All live rows by rising id, ``batch`` or fewer at a time."""
         for start in range(0, len(self._rows), batch):
             ids = self._rows.live(start, start + batch)
             if ids.size:
-                yield Rows(ids, self._engine.vectors(ids), self._rows.labels(ids), self._rows.patches(ids))
+                yield Rows(
+                    ids,
+                    self._engine.vectors(ids),
+                    self._rows.labels(ids),
+                    self._rows.patches(ids),
+                    self._rows.weights(ids),
+                )
 
     def patches(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """Image number, grid row and grid column of rows: (...) int64 -> (..., 3) int32; -1 for the id -1."""
@@ -101,7 +109,8 @@ class EmbeddedIndex(IndexBase):
             "removed": self._rows.removed,
         }
         engine: dict[str, Any] = self._engine.parameters
-        self._manifest = commit(self.folder, replace(self._manifest, counts=counts, engine=engine), staged)
+        manifest = replace(self._manifest, counts=counts, engine=engine, labels=self._rows.layout)
+        self._manifest = commit(self.folder, manifest, staged)
         self._engine.committed()
         self._rows.committed()
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from retrieval.engine import Hits
 from retrieval.errors import ConfigError
 from retrieval.row_file import RowFile
-from retrieval.similarity import Cosine, Similarity
+from retrieval.similarity import Cosine, Direct, GradientProduct
 
 VECTORS = "vectors.npy"
 
@@ -30,7 +30,7 @@ class ExactEngine:
     of their ids.
     """
 
-    def __init__(self, vectors: RowFile, similarity: Similarity, dtype: str, device: str) -> None:
+    def __init__(self, vectors: RowFile, similarity: Direct, dtype: str, device: str) -> None:
         self._vectors = vectors
         self._similarity = similarity
         self._dtype = dtype
@@ -38,12 +38,12 @@ class ExactEngine:
         self._resident: Tensor | None = None
 
     @classmethod
-    def create(cls, folder: Path, similarity: Similarity, *, dtype: str, device: str = "cpu") -> ExactEngine:
+    def create(cls, folder: Path, similarity: Direct, *, dtype: str, device: str = "cpu") -> ExactEngine:
         """An empty engine; nothing is written before the first vectors."""
         return cls(RowFile(folder / VECTORS, (similarity.width,), dtype), similarity, dtype, device)
 
     @classmethod
-    def open(cls, folder: Path, similarity: Similarity, *, dtype: str, device: str = "cpu") -> ExactEngine:
+    def open(cls, folder: Path, similarity: Direct, *, dtype: str, device: str = "cpu") -> ExactEngine:
         """Open ``vectors.npy`` in ``folder``; raises IndexDamagedError when it does not fit."""
         if dtype not in ("float16", "float32"):
             raise ConfigError(f"the exact engine stores float16 or float32, not {dtype!r}")
@@ -71,7 +71,7 @@ class ExactEngine:
         for start in range(0, len(queries), _QUERY_CHUNK):
             rows = slice(start, start + _QUERY_CHUNK)
             block = torch.from_numpy(np.array(queries[rows], dtype=np.float32)).to(self._device)
-            best, where = _in_order(*self._nearest(block, k, mask))
+            best, where = in_order(*self._nearest(block, k, mask))
             found = best.shape[1]
             similarities[rows, :found] = best.cpu().numpy()
             ids[rows, :found] = where.cpu().numpy()
@@ -105,12 +105,7 @@ class ExactEngine:
             similarities = compare(queries, rows, self._similarity)  # (Q, n)
             if allowed is not None:
                 similarities.masked_fill_(~allowed[start : start + _BANK_CHUNK], -torch.inf)
-            top, columns = similarities.topk(min(k, len(rows)), dim=1, sorted=False)
-            best = torch.cat([best, top], dim=1)
-            where = torch.cat([where, columns + start], dim=1)
-            if best.shape[1] > k:
-                best, kept = best.topk(k, dim=1, sorted=False)
-                where = where.gather(1, kept)
+            best, where = merge_nearest(best, where, similarities, start=start, k=k)
         return best, where
 
     def _bank(self) -> Tensor:
@@ -122,26 +117,48 @@ class ExactEngine:
         return self._resident
 
 
-def compare(queries: Tensor, rows: Tensor, similarity: Similarity) -> Tensor:
+def compare(queries: Tensor, rows: Tensor, similarity: Direct) -> Tensor:
     """Similarity of every query to every row: (Q, D) and (n, D) float32 -> (Q, n) float32."""
     if isinstance(similarity, Cosine):
         return queries @ rows.T
-    gradient = similarity.embedding  # where g starts
-    activation = gradient + similarity.gradient  # where a starts
-    query_e, query_g, query_a = (
-        queries[:, :gradient],
-        queries[:, gradient:activation],
-        queries[:, activation:],
-    )
-    row_e, row_g, row_a = rows[:, :gradient], rows[:, gradient:activation], rows[:, activation:]
-    # The weights go onto the queries, which are few; the outer products' cosine is a product of cosines.
-    share = 1.0 / (1.0 + similarity.weight)
-    gradients = (query_g * (similarity.weight * share)) @ row_g.T
+    query_e, query_g, query_a = weighted_parts(queries, similarity)
+    row_e, row_g, row_a = parts_of(rows, similarity)
+    gradients = query_g @ row_g.T
     gradients.mul_(query_a @ row_a.T)
-    return gradients.addmm_(query_e * share, row_e.T)
+    return gradients.addmm_(query_e, row_e.T)
 
 
-def _in_order(similarities: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+def merge_nearest(
+    best: Tensor, where: Tensor, similarities: Tensor, *, start: int, k: int
+) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest of those found, (Q, K) each, and of the rows from ``start`` on, (Q, n); no order."""
+    top, columns = similarities.topk(min(k, similarities.shape[1]), dim=1, sorted=False)
+    best = torch.cat([best, top], dim=1)
+    where = torch.cat([where, columns + start], dim=1)
+    if best.shape[1] > k:
+        best, kept = best.topk(k, dim=1, sorted=False)
+        where = where.gather(1, kept)
+    return best, where
+
+
+def parts_of(vectors: Tensor, similarity: GradientProduct) -> tuple[Tensor, Tensor, Tensor]:
+    """The views e, g and a of vectors ``[e | g | a]`` (..., D)."""
+    widths = [similarity.embedding, similarity.gradient, similarity.activation]
+    e, g, a = torch.split(vectors, widths, dim=-1)
+    return e, g, a
+
+
+def weighted_parts(queries: Tensor, similarity: GradientProduct) -> tuple[Tensor, Tensor, Tensor]:
+    """e, g and a of queries (Q, D) with the weights in them: ``(e.e') + (g.g') * (a.a')`` is the similarity.
+
+    The weights go onto the queries, which are few; the outer products' cosine is a product of cosines.
+    """
+    share = 1.0 / (1.0 + similarity.weight)
+    e, g, a = parts_of(queries, similarity)
+    return e * share, g * (similarity.weight * share), a
+
+
+def in_order(similarities: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Sort rows of (Q, K) by falling similarity, equal ones by rising id."""
     ids, order = ids.sort(dim=1)
     similarities, rank = similarities.gather(1, order).sort(dim=1, descending=True, stable=True)

@@ -22,11 +22,17 @@ VECTORS = "vectors.faiss"
 #: Below this many rows a plain scan is fast enough, and exact.
 FLAT_ROWS = 100_000
 
-#: Rows that train the quantisers at most.
-TRAINING_ROWS = 65_536
-
 #: Training vectors that FAISS asks for per inverted list.
 _SAMPLE_PER_LIST = 39
+
+#: Rows that train the quantisers: at least so many of a bank, and never more.
+_FEWEST_TRAINED, _MOST_TRAINED = 65_536, 262_144
+
+#: Inverted lists for each square root of the rows.
+_LISTS_PER_ROOT = 4
+
+#: FAISS's names of the number types that vectors are stored in.
+_STORED = {"float16": "SQfp16", "int8": "SQ8", "none": None}
 
 #: Share of the inverted lists searched, and the fewest.
 _PROBED_SHARE, _FEWEST_PROBED = 1 / 24, 32
@@ -49,20 +55,33 @@ def load_faiss() -> Any:
         ) from error
 
 
-def choose_factory(rows: int, width: int, sample: int) -> str:
+def training_rows(rows: int) -> int:
+    """How many of a bank's ``rows`` train its quantisers: what its lists ask for, within bounds."""
+    wanted = math.ceil(_SAMPLE_PER_LIST * _LISTS_PER_ROOT * math.sqrt(rows))
+    return min(rows, max(_FEWEST_TRAINED, min(wanted, _MOST_TRAINED)))
+
+
+def choose_factory(rows: int, width: int, sample: int, *, refine: str = "float16") -> str:
     """The FAISS factory string for a bank of ``rows`` vectors of ``width`` numbers.
 
     A plain scan under 100,000 rows; above, about 4 sqrt(rows) inverted lists (fewer where
     ``sample`` training vectors cannot fill them), 4-bit product quantisation of pairs of numbers
-    and refinement with float16 vectors.
+    and refinement with vectors of ``refine`` (float16, int8 or none) numbers. Small banks of int8
+    are scanned as such.
     """
+    stored = _STORED[refine]
     if rows < FLAT_ROWS:
-        return "Flat"
-    lists = max(1, min(round(4 * math.sqrt(rows)), sample // _SAMPLE_PER_LIST))
+        return stored if stored == "SQ8" else "Flat"
+    lists = max(1, min(round(_LISTS_PER_ROOT * math.sqrt(rows)), sample // _SAMPLE_PER_LIST))
     parts = max(divisor for divisor in range(1, max(2, width // 2 + 1)) if width % divisor == 0)
     if parts * 8 < width:  # a width without good divisors: quantise single numbers instead
-        return f"IVF{lists},SQfp16"
-    return f"IVF{lists},PQ{parts}x4fs,Refine(SQfp16)"
+        return f"IVF{lists},{stored or 'SQfp16'}"
+    return f"IVF{lists},PQ{parts}x4fs" + (f",Refine({stored})" if stored else "")
+
+
+def default_k_factor(k: int) -> int:
+    """Candidates that refinement ranks for each of ``k`` neighbours, where the settings do not say."""
+    return max(8, k // 4)
 
 
 class FaissEngine:
@@ -70,15 +89,21 @@ class FaissEngine:
 
     An opened index is mapped from the file and read into memory before the first ``add``. The
     factory string, ``nprobe`` and ``k_factor`` come from the settings or from the bank's size.
+    Where FAISS was built for GPUs and ``device`` is one, types that have a GPU form are searched
+    there; stored is always the CPU's form.
     """
 
-    def __init__(self, path: Path, index: Any, parameters: dict[str, Any], *, mapped: bool) -> None:
+    def __init__(
+        self, path: Path, index: Any, parameters: dict[str, Any], *, mapped: bool, device: str = "cpu"
+    ) -> None:
         self._faiss = load_faiss()
         self._path = path
         self._index = index
         self._parameters = parameters
         self._mapped = mapped
         self._changed = not mapped
+        self._device = device
+        self._copy: Any = None  # on the GPU
 
     @classmethod
     def create(
@@ -94,10 +119,11 @@ class FaissEngine:
         faiss = load_faiss()
         width = _cosine_width(similarity)
         vectors = np.empty((0, width), dtype=np.float32) if sample is None else sample
-        factory = settings.factory or choose_factory(rows, width, len(vectors))
+        factory = settings.factory or choose_factory(rows, width, len(vectors), refine=settings.refine)
         index = _make(faiss, factory, width)
         if not index.is_trained:
-            _train(index, factory, vectors)
+            _train(faiss, index, factory, vectors)
+        _reserve(faiss, index, rows)
         lists = _lists(faiss, index)
         parameters = {
             "kind": "faiss",
@@ -109,7 +135,9 @@ class FaissEngine:
         return cls(folder / VECTORS, index, parameters, mapped=False)
 
     @classmethod
-    def open(cls, folder: Path, similarity: Similarity, parameters: dict[str, Any]) -> FaissEngine:
+    def open(
+        cls, folder: Path, similarity: Similarity, parameters: dict[str, Any], *, device: str = "cpu"
+    ) -> FaissEngine:
         """Open ``vectors.faiss`` in ``folder``; raises IndexDamagedError when it does not fit."""
         faiss = load_faiss()
         path = folder / VECTORS
@@ -118,7 +146,7 @@ class FaissEngine:
         if index.d != width:
             raise IndexDamagedError(f"{path} holds vectors of {index.d} numbers, expected {width}; {REPAIR}")
         known = {name: parameters[name] for name in ("kind", "factory", "nprobe", "k_factor")}
-        return cls(path, index, known, mapped=True)
+        return cls(path, index, known, mapped=True, device=device)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -135,6 +163,7 @@ class FaissEngine:
             self._mapped = False
         self._index.add(np.ascontiguousarray(vectors, dtype=np.float32))
         self._changed = True
+        self._copy = None
 
     def search(self, queries: npt.NDArray[np.float32], k: int, allowed: npt.NDArray[np.bool_] | None) -> Hits:
         """The ``k`` nearest rows of every query, (Q, k) each; approximate for types that are."""
@@ -143,7 +172,8 @@ class FaissEngine:
             return _nothing(len(queries), k)
         if allowed is not None and _unselective(self._faiss, self._index):
             return self._search_and_drop(queries, k, allowed)
-        similarities, ids = self._index.search(queries, k, params=self._search_parameters(k, allowed))
+        searched = self._index if allowed is not None else self._searched()
+        similarities, ids = searched.search(queries, k, params=self._search_parameters(k, allowed))
         return _tidy(similarities, ids)
 
     def vectors(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -155,6 +185,11 @@ class FaissEngine:
             index.make_direct_map()
         found: npt.NDArray[np.float32] = index.reconstruct_batch(np.ascontiguousarray(ids, dtype=np.int64))
         return found
+
+    def searching(self, *, nprobe: int | None, k_factor: int | None) -> FaissEngine:
+        """The same vectors, searched with another ``nprobe`` and ``k_factor`` (None: one list; by k)."""
+        parameters = {**self._parameters, "nprobe": nprobe, "k_factor": k_factor}
+        return FaissEngine(self._path, self._index, parameters, mapped=self._mapped)
 
     def stage(self) -> list[Path]:
         """Write the pending ``vectors.faiss`` when anything was added."""
@@ -180,7 +215,14 @@ class FaissEngine:
     def close(self) -> None:
         """Release the index."""
         self._index = self._faiss.IndexFlatIP(self._index.d)
+        self._copy = None
         self._changed = False
+
+    def _searched(self) -> Any:
+        """The index, or its copy on the GPU (which takes no selector)."""
+        if self._copy is None:
+            self._copy = _on_device(self._faiss, self._index, self._device)
+        return self._copy
 
     def _search_parameters(self, k: int, allowed: npt.NDArray[np.bool_] | None) -> Any:
         """FAISS search parameters for the layers of this index, outermost first.
@@ -197,7 +239,7 @@ class FaissEngine:
         def layer(index: Any) -> Any:
             index = faiss.downcast_index(index)
             if isinstance(index, faiss.IndexRefine):
-                factor = self._parameters["k_factor"] or max(8, k // 4)
+                factor = self._parameters["k_factor"] or default_k_factor(k)
                 return faiss.IndexRefineSearchParameters(
                     k_factor=float(factor), base_index_params=layer(index.base_index)
                 )
@@ -253,7 +295,12 @@ def _make(faiss: Any, factory: str, width: int) -> Any:
         ) from error
 
 
-def _train(index: Any, factory: str, sample: npt.NDArray[np.float32]) -> None:
+def _train(faiss: Any, index: Any, factory: str, sample: npt.NDArray[np.float32]) -> None:
+    inner = _innermost(faiss, index)
+    parts: list[Any] = [inner, getattr(inner, "pq", None)]
+    for part in parts:
+        if hasattr(part, "cp"):
+            part.cp.min_points_per_centroid = 1  # a small sample is no reason to warn on stderr
     try:
         if len(sample) == 0:
             raise RuntimeError("no training vectors were given")
@@ -263,6 +310,16 @@ def _train(index: Any, factory: str, sample: npt.NDArray[np.float32]) -> None:
             f"the FAISS type {factory!r} cannot be trained on {len(sample)} vectors ({_last_line(error)}); "
             "give a larger sample, or choose fewer lists or Flat in index.factory"
         ) from error
+
+
+def _reserve(faiss: Any, index: Any, rows: int) -> None:
+    """Take the memory of the refinement's vectors at once: growing would hold them twice at times."""
+    index = faiss.downcast_index(index)
+    if isinstance(index, faiss.IndexRefine):
+        index = faiss.downcast_index(index.refine_index)
+    if isinstance(index, faiss.IndexFlatCodes):
+        index.codes.resize(rows * index.code_size)
+        index.codes.resize(0)
 
 
 def _read(faiss: Any, path: Path, flags: int) -> Any:
@@ -291,6 +348,17 @@ def _lists(faiss: Any, index: Any) -> int:
 def _unselective(faiss: Any, index: Any) -> bool:
     """Whether the type refuses a selector: fast scans without lists do (FAISS 1.15)."""
     return isinstance(_innermost(faiss, index), faiss.IndexFastScan)
+
+
+def _on_device(faiss: Any, index: Any, device: str) -> Any:
+    """A copy of the index on a GPU; the index itself where device, FAISS or the type is the CPU's alone."""
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
+        return index
+    try:
+        return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), int(number or 0), index)
+    except RuntimeError:  # fast scans and refinement are the CPU's
+        return index
 
 
 def _nothing(queries: int, k: int) -> Hits:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,9 @@ from retrieval.qdrant.edge import KIND_EDGE, EdgeEngine
 from retrieval.qdrant.edge_index import EdgeIndex
 from retrieval.qdrant.locate import local_folder
 from retrieval.qdrant.server import KIND_SERVER, ServerIndex
+from retrieval.rerank import RerankEngine, check_candidates
 from retrieval.settings import IndexSettings
-from retrieval.similarity import Similarity
+from retrieval.similarity import Direct, Reranked, Similarity
 
 
 class PatchIndex(Protocol):
@@ -59,13 +61,17 @@ class PatchIndex(Protocol):
         vectors: npt.NDArray[np.float32],
         labels: npt.NDArray[np.uint8],
         patches: npt.NDArray[np.int32],
+        *,
+        weights: npt.NDArray[np.float32] | None = None,
     ) -> npt.NDArray[np.int64]:
         """Append rows; returns their ids (n,) int64.
 
         On a server, a patch that is there already is replaced, so that adding twice changes nothing.
         ``vectors`` (n, D) float32 as ``similarity`` says, ``labels`` (n, C) uint8 soft labels times
-        255, ``patches`` (n, 3) int32 image number, grid row, grid column. Raises ConfigError for
-        arrays that do not fit and StorageError; no row is added then.
+        255, ``patches`` (n, 3) int32 image number, grid row, grid column, ``weights`` (n,) float32 how
+        many patches each row stands for (1 without). With more than 32 classes an embedded index
+        keeps the 8 largest shares of a label (``retrieval.label_file``). Raises ConfigError for
+        arrays that do not fit, and on a server for weights; StorageError; no row is added then.
         """
 
     def describe(self, images: Sequence[ImageRecord]) -> None:
@@ -107,10 +113,10 @@ def create_index(
 ) -> PatchIndex:
     """A new, empty index in ``folder``, which may exist but may not hold an index.
 
-    ``rows`` is how many rows are expected, by which the FAISS type is chosen; ``sample`` (n, D)
-    float32 trains its quantisers, and may be left out for types that have none. ``settings``
-    default to those of a recipe. ``device`` is a torch device for the exact engine. There is no
-    index before the first ``flush``. Raises IndexExistsError, ConfigError, MissingExtraError and
+    ``rows`` is how many rows are expected, by which the FAISS type is chosen; ``sample`` (n,
+    ``searched_width``) float32 trains its quantisers, and may be left out for types that have none.
+    ``settings`` default to those of a recipe. ``device`` is a torch device, for searching. There is
+    no index before the first ``flush``. Raises IndexExistsError, ConfigError, MissingExtraError and
     StorageError.
     """
     folder = Path(folder)
@@ -121,36 +127,45 @@ def create_index(
         return ServerIndex.create(folder, manifest, settings.qdrant)
     store = RowStore.create(folder, len(manifest.classes))
     engine: VectorEngine
+    similarity = manifest.similarity
     if settings.engine == "qdrant":
-        edge = EdgeEngine.create(
-            folder, manifest.similarity, settings=settings.qdrant, rows=store, expected=rows
-        )
+        edge = EdgeEngine.create(folder, similarity, settings=settings.qdrant, rows=store, expected=rows)
         return EdgeIndex(folder, manifest, store, edge)
+    first: Direct = similarity.first if isinstance(similarity, Reranked) else similarity
+    if isinstance(similarity, Reranked):
+        settings = settings.model_copy(update={"refine": "none"})  # others order what is found
     if settings.engine == "exact":
-        engine = ExactEngine.create(folder, manifest.similarity, dtype=settings.dtype, device=device)
+        engine = ExactEngine.create(folder, first, dtype=settings.dtype, device=device)
     else:
-        engine = FaissEngine.create(folder, manifest.similarity, settings=settings, rows=rows, sample=sample)
+        engine = FaissEngine.create(folder, first, settings=settings, rows=rows, sample=sample)
+    if isinstance(similarity, Reranked):
+        engine = RerankEngine.create(folder, engine, similarity, device=device)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return EmbeddedIndex(folder, manifest, store, engine)
 
 
-def open_index(folder: str | Path, *, verify: bool = False, device: str = "cpu") -> PatchIndex:
+def open_index(
+    folder: str | Path, *, verify: bool = False, device: str = "cpu", candidates: int | None = None
+) -> PatchIndex:
     """Open the index in ``folder``, or at ``qdrant://HOST:PORT/COLLECTION``, after checking its manifest.
 
     Sizes of all files and checksums of those up to 256 MB are compared, with ``verify`` all
-    checksums. ``device`` is a torch device for the exact engine. Raises IndexFileError where there
-    is no folder, IndexDamagedError, IndexMismatchError for a newer format or an unknown engine,
-    MissingExtraError, and ServerError where a Qdrant server is away.
+    checksums. ``device`` is a torch device, for searching; ``candidates`` says how many rows to
+    re-rank, instead of the manifest. Raises IndexFileError where there is no folder,
+    IndexDamagedError, IndexMismatchError for a newer format or an unknown engine, ConfigError
+    for ``candidates`` of an index without re-ranking, MissingExtraError, and ServerError where a
+    Qdrant server is away.
     """
     folder = local_folder(folder)
     finish_commit(folder)
     manifest = read_manifest(folder)
+    check_candidates(candidates, manifest.similarity)
     verify_folder(folder, manifest, all_checksums=verify)
     if manifest.engine.get("kind") == KIND_SERVER:
         return ServerIndex.open(folder, manifest)
-    rows = RowStore.open(folder, len(manifest.classes))
-    engine = _open_engine(folder, manifest, rows, device)
+    rows = RowStore.open(folder, len(manifest.classes), manifest.labels)
+    engine = _open_engine(folder, manifest, rows, device, candidates)
     expected = manifest.counts.get("rows")
     if not len(rows) == len(engine) == expected:
         engine.close()
@@ -163,17 +178,33 @@ def open_index(folder: str | Path, *, verify: bool = False, device: str = "cpu")
     return EmbeddedIndex(folder, manifest, rows, engine)
 
 
-def _open_engine(folder: Path, manifest: Manifest, rows: RowStore, device: str) -> VectorEngine:
-    parameters = manifest.engine
+def _open_engine(
+    folder: Path, manifest: Manifest, rows: RowStore, device: str, candidates: int | None
+) -> VectorEngine:
+    similarity = manifest.similarity
+    if not isinstance(similarity, Reranked):
+        return _open_searching(folder, manifest.engine, similarity, rows, device)
+    if candidates is not None:
+        similarity = replace(similarity, candidates=candidates)
+    inner = _open_searching(folder, manifest.engine, similarity.first, rows, device)
+    try:
+        return RerankEngine.open(folder, inner, similarity, device=device)
+    except BaseException:
+        inner.close()
+        raise
+
+
+def _open_searching(
+    folder: Path, parameters: dict[str, Any], similarity: Direct, rows: RowStore, device: str
+) -> VectorEngine:
+    """The engine that searches, without re-ranking."""
     try:
         if parameters["kind"] == "exact":
-            return ExactEngine.open(
-                folder, manifest.similarity, dtype=str(parameters["dtype"]), device=device
-            )
+            return ExactEngine.open(folder, similarity, dtype=str(parameters["dtype"]), device=device)
         if parameters["kind"] == "faiss":
-            return FaissEngine.open(folder, manifest.similarity, parameters)
+            return FaissEngine.open(folder, similarity, parameters, device=device)
         if parameters["kind"] == KIND_EDGE:
-            return EdgeEngine.open(folder, manifest.similarity, parameters, rows=rows)
+            return EdgeEngine.open(folder, similarity, parameters, rows=rows)
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise IndexDamagedError(
             f"the manifest in {folder} describes its engine incompletely ({error}); build the index again"

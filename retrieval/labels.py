@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,32 +10,35 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.errors import REPAIR, IndexDamagedError
-from retrieval.files import atomic_write, pending_path
+from retrieval.files import atomic_write, pending_path, storage_errors
+from retrieval.label_file import LabelFile
 from retrieval.neighbors import Filter
 from retrieval.row_file import RowFile
 
-LABELS, PATCHES, REMOVED = "labels.npy", "patches.npy", "removed.npy"
-
-#: Dominant class of a row without any label.
-_NO_CLASS = -1
-
-_CHUNK = 1 << 16
+PATCHES, REMOVED, WEIGHTS = "patches.npy", "removed.npy", "weights.npy"
 
 
 class RowStore:
-    """Soft labels, patch positions and tombstones of the rows 0..N-1; a row's id is its position.
+    """Soft labels, patch positions, weights and tombstones of the rows 0..N-1; a row's id is its position.
 
-    ``labels.npy`` (N, C) uint8 holds soft labels times 255, ``patches.npy`` (N, 3) int32 holds
-    image number, grid row and grid column, ``removed.npy`` the ids of removed rows in rising
-    order, int64. The first two are memory-mapped and only ever grow.
+    ``labels.npy`` holds soft labels (``retrieval.label_file``), ``patches.npy`` (N, 3) int32 image
+    number, grid row and grid column, ``weights.npy`` (N,) float32 how many patches a row stands
+    for, ``removed.npy`` the ids of removed rows in rising order, int64. The first three are
+    memory-mapped and only ever grow; without ``weights.npy`` every row stands for one patch.
     """
 
     def __init__(
-        self, folder: Path, labels: RowFile, patches: RowFile, removed: npt.NDArray[np.int64]
+        self,
+        folder: Path,
+        labels: LabelFile,
+        patches: RowFile,
+        weights: RowFile | None,
+        removed: npt.NDArray[np.int64],
     ) -> None:
-        self._path = folder / REMOVED
+        self._folder = folder
         self._labels = labels
         self._patches = patches
+        self._weights = weights
         self._removed = removed
         self._removed_changed = False
         self._dominant = np.empty(0, dtype=np.int32)
@@ -42,23 +46,32 @@ class RowStore:
     @classmethod
     def create(cls, folder: Path, classes: int) -> RowStore:
         """An empty store for ``classes`` columns; nothing is written before the first rows."""
-        labels = RowFile(folder / LABELS, (classes,), np.uint8)
-        store = cls(folder, labels, RowFile(folder / PATCHES, (3,), np.int32), np.empty(0, dtype=np.int64))
+        with storage_errors(folder):  # what a killed build left must not be taken for these rows' weights
+            (folder / WEIGHTS).unlink(missing_ok=True)
+        patches = RowFile(folder / PATCHES, (3,), np.int32)
+        store = cls(folder, LabelFile.create(folder, classes), patches, None, np.empty(0, dtype=np.int64))
         store._removed_changed = True
         return store
 
     @classmethod
-    def open(cls, folder: Path, classes: int) -> RowStore:
-        """Open the files in ``folder``; raises IndexDamagedError when they do not fit each other."""
-        labels = RowFile.open(folder / LABELS, (classes,), np.uint8)
+    def open(cls, folder: Path, classes: int, layout: Mapping[str, Any]) -> RowStore:
+        """Open the files in ``folder``; raises IndexDamagedError when they do not fit each other.
+
+        ``layout`` is what the manifest says of the labels.
+        """
+        labels = LabelFile.open(folder, classes, layout)
         patches = RowFile.open(folder / PATCHES, (3,), np.int32)
+        weighted = (folder / WEIGHTS).exists()
+        weights = RowFile.open(folder / WEIGHTS, (), np.float32) if weighted else None
         removed = _read_removed(folder / REMOVED)
-        if len(labels) != len(patches) or (removed.size and not 0 <= removed[0] <= removed[-1] < len(labels)):
+        fits = len(labels) == len(patches) and (weights is None or len(weights) == len(patches))
+        if not fits or (removed.size and not 0 <= removed[0] <= removed[-1] < len(labels)):
             raise IndexDamagedError(
-                f"{folder} holds {len(labels)} labels, {len(patches)} patch positions and removed rows "
+                f"{folder} holds {len(labels)} labels, {len(patches)} patch positions, "
+                f"{'no' if weights is None else len(weights)} weights and removed rows "
                 f"that do not belong together; {REPAIR}"
             )
-        return cls(folder, labels, patches, removed)
+        return cls(folder, labels, patches, weights, removed)
 
     def __len__(self) -> int:
         """Rows ever added, removed ones included: the id of the next row."""
@@ -69,30 +82,44 @@ class RowStore:
         """Number of removed rows."""
         return len(self._removed)
 
-    def append(self, labels: npt.NDArray[Any], patches: npt.NDArray[Any]) -> None:
-        """Append labels (n, C) uint8 and patches (n, 3) int32; both or, after an error, neither."""
+    @property
+    def layout(self) -> dict[str, Any]:
+        """What the manifest says of the labels: their kind."""
+        return self._labels.layout
+
+    def append(
+        self,
+        labels: npt.NDArray[Any],
+        patches: npt.NDArray[Any],
+        weights: npt.NDArray[np.float32] | None = None,
+    ) -> None:
+        """Append labels (n, C) uint8, patches (n, 3) int32 and weights (n,); all or, after an error, none."""
         before = len(self)
         try:
             self._labels.append(labels)
             self._patches.append(patches)
+            self._append_weights(before, len(patches), weights)
         except BaseException:
             self.keep(before)
             raise
 
     def keep(self, rows: int) -> None:
         """Forget the rows after the first ``rows`` (undoes the last append)."""
-        self._labels.keep(rows)
-        self._patches.keep(rows)
+        for file in self._files():
+            file.keep(rows)
         self._dominant = self._dominant[:rows]
 
     def labels(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """Soft labels of rows: ids (...) -> (..., C) uint8, 0 for the id -1."""
-        stored = self._labels.array()
-        if len(stored) == 0:
-            return np.zeros((*ids.shape, stored.shape[1]), dtype=np.uint8)
-        found: npt.NDArray[np.uint8] = np.asarray(stored[np.maximum(ids, 0)])
-        found[ids < 0] = 0
-        return found
+        return self._labels.read(ids)
+
+    def weights(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32] | None:
+        """How many patches rows stand for: ids (...) -> (...) float32, 0 for the id -1; None: all for one."""
+        if self._weights is None:
+            return None
+        if len(self._weights) == 0:
+            return np.zeros(ids.shape, dtype=np.float32)
+        return np.where(ids < 0, np.float32(0), self._weights.array()[np.maximum(ids, 0)])
 
     def patches(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """Image number, grid row, grid column of rows: ids (...) -> (..., 3) int32, -1 for the id -1."""
@@ -139,39 +166,44 @@ class RowStore:
 
     def stage(self) -> list[Path]:
         """Complete the pending files; returns the paths they will replace."""
-        staged = [file.path for file in (self._labels, self._patches) if file.stage()]
+        staged = [file.path for file in self._files() if file.stage()]
         if self._removed_changed:
-            with atomic_write(pending_path(self._path)) as out:
+            path = self._folder / REMOVED
+            with atomic_write(pending_path(path)) as out:
                 np.save(out, self._removed, allow_pickle=False)
-            staged.append(self._path)
+            staged.append(path)
         return staged
 
     def committed(self) -> None:
         """Forget the pending files: they have been renamed."""
-        self._labels.committed()
-        self._patches.committed()
+        for file in self._files():
+            file.committed()
         self._removed_changed = False
 
     def close(self) -> None:
         """Release the files."""
-        self._labels.close()
-        self._patches.close()
+        for file in self._files():
+            file.close()
+
+    def _files(self) -> list[RowFile]:
+        files = [self._labels.file, self._patches]
+        return files if self._weights is None else [*files, self._weights]
+
+    def _append_weights(self, before: int, count: int, weights: npt.NDArray[np.float32] | None) -> None:
+        if weights is None:
+            weights = np.ones(count, dtype=np.float32)
+        if self._weights is None:
+            if (weights == 1).all():
+                return
+            file = RowFile(self._folder / WEIGHTS, (), np.float32)
+            file.append(np.ones(before, dtype=np.float32))
+            self._weights = file
+        self._weights.append(weights)
 
     def _dominant_classes(self) -> npt.NDArray[np.int32]:
-        known = len(self._dominant)
-        if known < len(self):
-            labels = self._labels.array()
-            starts = range(known, len(self), _CHUNK)
-            fresh = [dominant_columns(labels[start : start + _CHUNK]) for start in starts]
-            self._dominant = np.concatenate([self._dominant, *fresh])
+        if len(self._dominant) < len(self):
+            self._dominant = np.concatenate([self._dominant, self._labels.dominant(len(self._dominant))])
         return self._dominant
-
-
-def dominant_columns(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
-    """Column of the largest soft label, the first of equals: (n, C) uint8 -> (n,) int32; -1 without any."""
-    best: npt.NDArray[np.int32] = labels.argmax(axis=1).astype(np.int32)
-    best[~labels.any(axis=1)] = _NO_CLASS
-    return best
 
 
 def _read_removed(path: Path) -> npt.NDArray[np.int64]:

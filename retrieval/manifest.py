@@ -32,7 +32,10 @@ from retrieval.similarity import Similarity, similarity_from_json, similarity_to
 MANIFEST = "manifest.json"
 
 #: Version of the index folder that this code writes; it reads this one and every older one.
-FORMAT = 1
+FORMAT = 2
+
+#: How labels are stored where nothing is said: a byte for every class.
+DENSE = {"kind": "dense"}
 
 #: Start of the names of an engine's subfolders, of which only the manifest's (``engine["folder"]``) counts.
 GENERATION = "edge."
@@ -60,7 +63,8 @@ class Manifest:
     ``recipe`` is the resolved recipe that built it, ``fingerprints`` identifies the weights and
     the preprocessing, ``counts`` has ``rows`` and ``removed`` and whatever the builder counts,
     ``engine`` has the engine's ``kind`` and its resolved parameters (filled in by
-    ``create_index``), ``files`` the checksums by path relative to the folder, with ``/``
+    ``create_index``), ``labels`` how the labels are stored (``retrieval.label_file``; filled in
+    when the index is written), ``files`` the checksums by path relative to the folder, with ``/``
     (filled in when the manifest is written).
     """
 
@@ -70,6 +74,7 @@ class Manifest:
     fingerprints: dict[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
+    labels: dict[str, Any] = field(default_factory=lambda: dict(DENSE))
     dataset: dict[str, Any] = field(default_factory=dict)
     packages: dict[str, str] = field(default_factory=dict)
     files: dict[str, FileEntry] = field(default_factory=dict)
@@ -83,6 +88,7 @@ class Manifest:
             "created": self.created,
             "counts": self.counts,
             "engine": self.engine,
+            "labels": self.labels,
             "similarity": similarity_to_json(self.similarity),
             "classes": self.classes.to_json(),
             "dataset": self.dataset,
@@ -105,6 +111,7 @@ class Manifest:
             fingerprints=dict(data["fingerprints"]),
             counts={name: int(count) for name, count in data["counts"].items()},
             engine=dict(data["engine"]),
+            labels=dict(data.get("labels", DENSE)),  # format 1 had no other kind
             dataset=dict(data["dataset"]),
             packages=dict(data["packages"]),
             files={
@@ -161,7 +168,7 @@ def commit(folder: Path, manifest: Manifest, staged: Iterable[Path]) -> Manifest
             path.relative_to(folder).as_posix(): FileEntry(source.stat().st_size, sha256_file(source))
             for path, source in current.items()
         }
-        complete = replace(manifest, files=files)
+        complete = replace(manifest, files=files, format=FORMAT)
         with atomic_write(pending_path(folder / MANIFEST)) as file:
             file.write(_encode(complete))
         _rename_all(folder, paths)

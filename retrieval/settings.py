@@ -21,6 +21,11 @@ class IndexSettings(BaseModel):
     factory: str | None = Field(
         default=None, description="FAISS factory string; chosen by the bank's size when empty"
     )
+    refine: Literal["float16", "int8", "none"] = Field(
+        default="float16",
+        description="how FAISS's default type stores the vectors that rank the candidates; int8 goes well "
+        "with features.pca, none where rerank.candidates ranks them",
+    )
     nprobe: int | None = Field(
         default=None, ge=1, description="inverted lists searched per query; chosen by size when empty"
     )

@@ -34,13 +34,50 @@ class GradientProduct:
         return self.embedding + self.gradient + self.activation
 
 
-Similarity = Cosine | GradientProduct
+#: What an engine computes by itself.
+Direct = Cosine | GradientProduct
+
+
+@dataclass(frozen=True)
+class Reranked:
+    """Neighbours found by one similarity and put in the order of another.
+
+    The ``candidates`` rows nearest by ``first`` are ordered by ``then``, and the best of them are the
+    neighbours. A vector begins with the numbers of ``first`` and ends with those of ``then``; where
+    ``separate`` is False they overlap: ``first`` is the embedding, with which ``then`` begins.
+    """
+
+    first: Cosine
+    then: GradientProduct
+    candidates: int
+    separate: bool = True
+
+    @property
+    def width(self) -> int:
+        """Numbers per row and query."""
+        return self.then.width + (self.first.width if self.separate else 0)
+
+
+Similarity = Direct | Reranked
+
+
+def searched_width(similarity: Similarity) -> int:
+    """Numbers of a vector, from the left, by which an engine searches."""
+    return similarity.first.width if isinstance(similarity, Reranked) else similarity.width
 
 
 def similarity_to_json(similarity: Similarity) -> dict[str, Any]:
     """Plain data for the manifest."""
     if isinstance(similarity, Cosine):
         return {"kind": "cosine", "width": similarity.width}
+    if isinstance(similarity, Reranked):
+        return {
+            "kind": "reranked",
+            "first": similarity_to_json(similarity.first),
+            "then": similarity_to_json(similarity.then),
+            "candidates": similarity.candidates,
+            "separate": similarity.separate,
+        }
     return {
         "kind": "gradient_product",
         "embedding": similarity.embedding,
@@ -51,9 +88,22 @@ def similarity_to_json(similarity: Similarity) -> dict[str, Any]:
 
 
 def similarity_from_json(data: dict[str, Any]) -> Similarity:
-    """The inverse of :func:`similarity_to_json`."""
-    if data["kind"] == "cosine":
-        return Cosine(int(data["width"]))
-    return GradientProduct(
-        int(data["embedding"]), int(data["gradient"]), int(data["activation"]), float(data["weight"])
-    )
+    """The inverse of :func:`similarity_to_json`; raises KeyError or ValueError for another shape."""
+    kind = data["kind"]
+    if kind == "cosine":
+        return _cosine(data)
+    if kind == "gradient_product":
+        return _gradient_product(data)
+    if kind == "reranked":
+        first, then = _cosine(data["first"]), _gradient_product(data["then"])
+        return Reranked(first, then, int(data["candidates"]), bool(data["separate"]))
+    raise ValueError(f"unknown similarity {kind!r}")
+
+
+def _cosine(data: dict[str, Any]) -> Cosine:
+    return Cosine(int(data["width"]))
+
+
+def _gradient_product(data: dict[str, Any]) -> GradientProduct:
+    embedding, gradient, activation = (int(data[part]) for part in ("embedding", "gradient", "activation"))
+    return GradientProduct(embedding, gradient, activation, float(data["weight"]))

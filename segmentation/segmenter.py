@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -118,7 +118,7 @@ class Segmentation:
             (np.arange(size) + 0.5) / patch - 0.5
             for size, patch in zip(self.geometry.size, self.patch_size, strict=True)
         )
-        return classes_at(_without_padding(self.shares, self.geometry, self.patch_size), rows, cols)[0]
+        return classes_at(without_padding(self.shares, self.geometry, self.patch_size), rows, cols)[0]
 
 
 class Segmenter:
@@ -167,21 +167,26 @@ class Segmenter:
         runtime: RuntimeSettings | None = None,
         k: int | None = None,
         temperature: float | None = None,
+        candidates: int | None = None,
         filter: Filter | None = None,
     ) -> Segmenter:
         """A segmenter on an index, with the backbone that made its vectors.
 
         ``path`` is a folder, or ``qdrant://HOST:PORT/COLLECTION``. ``runtime`` (device, precision,
-        batch size), ``k`` and ``temperature`` replace the recipe's; ``filter`` as the constructor.
-        Raises IndexFileError and its kinds where the index is missing, damaged or made by other
-        weights, WeightsError where the weights cannot be had, and ConfigError as the constructor.
+        batch size), ``k``, ``temperature`` and ``candidates`` (rows to re-rank) replace the recipe's;
+        ``filter`` as the constructor. Raises IndexFileError and its kinds where the index is missing,
+        damaged or made by other weights, WeightsError where the weights cannot be had, and ConfigError
+        as the constructor, and for ``candidates`` of an index that is not re-ranked.
         """
         folder = local_folder(path)
         finish_commit(folder)
         device = _device(read_manifest(folder), folder, runtime)
-        index = open_index(folder, device=str(device))
+        index = open_index(folder, device=str(device), candidates=candidates)
         try:
-            extractor = open_extractor(folder, index.manifest, runtime=runtime)
+            manifest = index.manifest
+            if candidates is not None:
+                manifest = replace(manifest, recipe={**manifest.recipe, "rerank": {"candidates": candidates}})
+            extractor = open_extractor(folder, manifest, runtime=runtime)
             records = read_images(folder)
             return cls(index, extractor, records, k=k, temperature=temperature, filter=filter)
         except BaseException:
@@ -268,7 +273,7 @@ class Segmenter:
         shares = blend_labels(neighbors.labels, weights).reshape(*self.extractor.grid, -1)  # (h, w, C)
         patch_size = self.extractor.patch_size
         rows, cols = geometry.grid_coordinates(patch_size)
-        columns, confidence = classes_at(_without_padding(shares, geometry, patch_size), rows, cols)
+        columns, confidence = classes_at(without_padding(shares, geometry, patch_size), rows, cols)
         return Segmentation(
             mask=mask_of_columns(columns, self.classes),
             confidence=confidence,
@@ -292,7 +297,7 @@ class _Batch:
     seconds: float
 
 
-def _without_padding(
+def without_padding(
     shares: npt.NDArray[np.float32], geometry: Geometry, patch_size: tuple[int, int]
 ) -> npt.NDArray[np.float32]:
     """The patches (h, w, C) that see some of the photo; interpolation must not mix in the others."""

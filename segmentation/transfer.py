@@ -16,9 +16,11 @@ CHUNK = 16_000_000
 def transfer_weights(neighbors: Neighbors, *, temperature: float) -> npt.NDArray[np.float32]:
     """How much each neighbour's label counts: softmax(similarity / temperature) over the neighbours.
 
-    Returns (Q, K) float32; each row sums to 1. A missing neighbour (id -1) weighs 0, and a query
-    without any neighbour has a row of zeros. Raises ConfigError for a temperature that is not
-    positive. Source: Balazevic et al., NeurIPS 2023, section 3 (cross-attention over the memory).
+    A row that stands for w patches counts as if it were there w times: its term of the softmax is
+    ``w exp(similarity / temperature)``. Returns (Q, K) float32; each row sums to 1. A missing
+    neighbour (id -1) weighs 0, and a query without any neighbour has a row of zeros. Raises
+    ConfigError for a temperature that is not positive. Source: Balazevic et al., NeurIPS 2023,
+    section 3 (cross-attention over the memory); the weights are ours.
     """
     if not temperature > 0:
         raise ConfigError(f"the temperature is {temperature}, but it has to be above 0 (0.02 is usual)")
@@ -26,6 +28,8 @@ def transfer_weights(neighbors: Neighbors, *, temperature: float) -> npt.NDArray
     if neighbors.k == 0:
         return np.zeros(neighbors.ids.shape, dtype=np.float32)
     scaled = np.where(valid, neighbors.similarities.astype(np.float64), -np.inf) / temperature
+    if neighbors.weights is not None:
+        scaled += np.log(neighbors.weights, where=valid, out=np.zeros_like(scaled))
     peak = scaled.max(axis=1, keepdims=True)
     shares = np.exp(scaled - np.where(np.isfinite(peak), peak, 0.0))
     total = shares.sum(axis=1, keepdims=True)

@@ -29,7 +29,7 @@ from retrieval.qdrant.edge_requests import filter_condition, shard_config
 from retrieval.qdrant.payload import CLASS, IMAGE, edge_payloads
 from retrieval.qdrant.settings import QdrantSettings
 from retrieval.qdrant.sizing import bytes_per_row
-from retrieval.similarity import Cosine, Similarity
+from retrieval.similarity import Cosine, Reranked, Similarity
 
 KIND_EDGE = "qdrant_edge"
 
@@ -330,6 +330,11 @@ def cosine_width(similarity: Similarity) -> int:
     """The vectors' width; raises ConfigError for a similarity that is no inner product."""
     if isinstance(similarity, Cosine):
         return similarity.width
+    if isinstance(similarity, Reranked):
+        raise ConfigError(
+            "Qdrant cannot re-rank by the exact gradient similarity (rerank.candidates); "
+            "set index.engine to faiss or exact, or leave rerank.candidates empty"
+        )
     raise ConfigError(
         "Qdrant cannot search the exact gradient similarity (features.projection=none); "
         "set index.engine=exact, or features.projection to factored or dense"

@@ -35,7 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.errors import ConfigError
-from retrieval.labels import dominant_columns
+from retrieval.label_file import dominant_columns
 from retrieval.manifest import Manifest
 from retrieval.similarity import similarity_to_json
 

@@ -43,6 +43,12 @@ KIND_SERVER = "qdrant_server"
 #: Files in the collection that tell which shards of a parallel build are done, and their lists of images.
 SHARDS, IMAGE_PARTS = "shards/", "images/"
 
+#: What a user who brings weighted rows is told.
+NO_WEIGHTS = (
+    "a Qdrant server keeps no row weights, so it cannot hold a compacted index; "
+    "choose the engine exact, faiss or embedded qdrant (without a URL) for this one"
+)
+
 #: Bytes of a point in an upload besides its vector and label, generously.
 _POINT_BYTES = 400
 
@@ -122,13 +128,18 @@ class ServerIndex(IndexBase):
         vectors: npt.NDArray[np.float32],
         labels: npt.NDArray[np.uint8],
         patches: npt.NDArray[np.int32],
+        *,
+        weights: npt.NDArray[np.float32] | None = None,
     ) -> npt.NDArray[np.int64]:
         """Upload rows, replacing those that are there already; returns their ids (n,) int64.
 
         Images that were not described are identified by their number. What was uploaded before an
-        error stays; adding the same rows again completes it.
+        error stays; adding the same rows again completes it. Raises ConfigError for weights other
+        than 1, which the payload has no place for.
         """
-        self._check_rows(vectors, labels, patches)
+        self._check_rows(vectors, labels, patches, weights)
+        if weights is not None and (weights != 1).any():
+            raise ConfigError(NO_WEIGHTS)
         count = len(vectors)
         ids = pack_ids(patches)
         step = self._points_per_request()

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from retrieval.errors import MyceliaError, StorageError
 from retrieval.files import storage_errors
-from segmentation.cli import demo, evaluate, index, maintain, search, segment
+from segmentation.cli import compact, demo, evaluate, index, maintain, search, segment, tune
 from segmentation.cli.console import one_line, say, show
 
 EXIT_ERROR = 1
@@ -86,10 +86,12 @@ def _root(
 
 index.app.command("convert")(maintain.convert)
 index.app.command("remove")(maintain.remove)
+index.app.command("compact")(compact.compact)
 app.add_typer(index.app, name="index")
 app.command("segment")(segment.segment)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
+app.command("tune")(tune.tune)
 app.command("demo")(demo.demo)
 
 

@@ -13,9 +13,11 @@ from retrieval.errors import ConfigError, IndexExistsError
 from retrieval.images import read_images
 from retrieval.manifest import has_manifest
 from retrieval.qdrant.locate import local_folder
+from segmentation.cli.console import say
 
 if TYPE_CHECKING:
     from indexer.datasets import Dataset
+    from indexer.recipe import Recipe
 
 IndexPath = Annotated[
     Path, typer.Argument(metavar="INDEX", help="Folder of the index, or qdrant://HOST:PORT/COLLECTION.")
@@ -24,6 +26,10 @@ DataPath = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of the da
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Settings of the recipe to change, for example transfer.k=50."),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="Recipe: a YAML file, or the name of one that comes with Mycelia."),
 ]
 Split = Annotated[
     str | None, typer.Option("--split", help="Split of the data set, for example train or val.")
@@ -53,6 +59,18 @@ def read_dataset(data: Path, *, split: str | None, format: str, subset: Path | N
     from indexer.datasets import load_dataset
 
     return load_dataset(data, split=split, format=format, subset=subset)
+
+
+def read_recipe(config: Path | None, overrides: Sequence[str]) -> tuple[Path, Recipe]:
+    """The recipe that ``--config`` and ``key=value`` ask for, and its file; without one, the default here."""
+    from indexer.recipe import load_recipe
+
+    if config is None:
+        from indexer import default_recipe_path
+
+        config = default_recipe_path()
+        say(f"recipe: {config} (choose another with --config)")
+    return config, load_recipe(config, overrides)
 
 
 def check_overrides(overrides: Sequence[str], *, sections: Sequence[str]) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from segmentation.evaluator import EvaluationReport
 
 #: Sections of the recipe that may differ from what built the index.
-FREE_SECTIONS = ("transfer", "runtime")
+FREE_SECTIONS = ("transfer", "rerank", "runtime")
 
 
 class Protocol(str, Enum):
@@ -70,10 +70,16 @@ def evaluate(
     \b
     Settings (KEY=VALUE) that may differ from those of the build:
       transfer.k  transfer.temperature  runtime.device  runtime.precision  runtime.batch_size
+      rerank.candidates  (a number, where the index was built with one)
     """
     changes = list(overrides or ())
     check_overrides(changes, sections=FREE_SECTIONS)
-    recipe = override_recipe(_built_with(index), changes)
+    built = _built_with(index)
+    recipe = override_recipe(built, changes)
+    if built.reranks and not recipe.reranks:
+        raise ConfigError(
+            "rerank.candidates cannot be emptied for an index that was built with it; give a number"
+        )
     dataset = read_dataset(data, split=split, format=format, subset=subset)
 
     from segmentation.evaluator import evaluate as run
@@ -84,9 +90,13 @@ def evaluate(
         check_report_folder(report)
     if json_file is not None:
         check_json_file(json_file)
-    transfer = recipe.transfer
+    transfer, candidates = recipe.transfer, recipe.rerank.candidates
     with Segmenter.open(
-        index, runtime=recipe.runtime, k=transfer.k, temperature=transfer.temperature
+        index,
+        runtime=recipe.runtime,
+        k=transfer.k,
+        temperature=transfer.temperature,
+        candidates=candidates,
     ) as segmenter:
         result = run(segmenter, dataset, protocol=protocol.value, skip_bad=skip_bad, progress=True)
         # What was computed is shown first: it must not be lost to a disk that is full.

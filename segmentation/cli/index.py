@@ -9,6 +9,7 @@ import typer
 
 from segmentation.cli.arguments import (
     CollectionName,
+    Config,
     DataPath,
     Format,
     IndexPath,
@@ -19,12 +20,12 @@ from segmentation.cli.arguments import (
     Url,
     engine_overrides,
     read_dataset,
+    read_recipe,
     refuse_existing_index,
 )
 from segmentation.cli.console import count_of, folder_bytes, format_bytes, say, say_skipped, show, show_json
 
 if TYPE_CHECKING:
-    from indexer.recipe import Recipe
     from retrieval.manifest import Manifest
 
 app = typer.Typer(help="Build an index from labelled images, and look into one.", no_args_is_help=True)
@@ -36,12 +37,7 @@ def build(
     overrides: Overrides = None,
     *,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new index.")],
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config", "-c", help="Recipe: a YAML file, or the name of one that comes with Mycelia."
-        ),
-    ] = None,
+    config: Config = None,
     split: Split = None,
     format: Format = "auto",
     subset: Subset = None,
@@ -70,11 +66,11 @@ def build(
 
     \b
     Settings (KEY=VALUE) are those of a recipe, section by section:
-      backbone.*  image.*  features.*  objective.*  bank.*  index.*  transfer.*  runtime.*  seed
+      backbone.*  image.*  features.*  objective.*  bank.*  index.*  rerank.*  transfer.*  runtime.*  seed
       `mycelia index info INDEX --json` prints all of them for an index.
     """
     refuse_existing_index(out)
-    recipe = _recipe(config, [*(overrides or ()), *engine_overrides(engine, url, collection)])
+    _, recipe = read_recipe(config, [*(overrides or ()), *engine_overrides(engine, url, collection)])
     dataset = read_dataset(data, split=split, format=format, subset=subset)
     classes = count_of(len(dataset.classes), "class", "classes")
     say(f"{dataset.name}: {count_of(len(dataset), 'image')}, {classes}")
@@ -91,17 +87,6 @@ def build(
         f"{size} on disk, {report.seconds:.0f} s"
     )
     say(f"next: mycelia segment {report.path} PHOTO --out masks --overlay")
-
-
-def _recipe(config: Path | None, overrides: list[str]) -> Recipe:
-    from indexer.recipe import load_recipe
-
-    if config is None:
-        from indexer import default_recipe_path
-
-        config = default_recipe_path()
-        say(f"recipe: {config} (choose another with --config)")
-    return load_recipe(config, overrides)
 
 
 @app.command()
@@ -152,15 +137,18 @@ def _facts(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
     features, backbone, dataset = recipe.get("features", {}), recipe.get("backbone", {}), manifest.dataset
     names = manifest.classes.names
     rows = manifest.counts.get("rows", 0) - manifest.counts.get("removed", 0)
+    merged = manifest.counts.get("patches")
+    origin = "" if merged is None else f", merged from {merged:,}"
     facts = [
         ("index", f"{folder} (format {manifest.format}, built {manifest.created})"),
-        ("rows", f"{rows:,} patches, {manifest.similarity.width} numbers each"),
+        ("rows", f"{rows:,} patches{origin}, {manifest.similarity.width} numbers each"),
         ("classes", f"{len(names)}: {', '.join(names)}"),
         ("data set", _join(dataset.get("root"), dataset.get("format"), dataset.get("split"))),
         ("engine", _describe_engine(manifest.engine)),
         ("backbone", _join(backbone.get("model"), backbone.get("weights"), f"block {backbone.get('block')}")),
         ("image size", " x ".join(str(side) for side in recipe.get("image", {}).get("size", ()))),
         ("features", _describe_features(features)),
+        ("re-ranking", _describe_reranking(manifest)),
         ("on disk", format_bytes(sum(entry.bytes for entry in manifest.files.values()))),
     ]
     return [(name, value) for name, value in facts if value]
@@ -181,6 +169,15 @@ def _describe_features(features: dict[str, Any]) -> str:
     return (
         f"fungi, projection {features.get('projection')}, gradient weight {features.get('gradient_weight')}"
     )
+
+
+def _describe_reranking(manifest: Manifest) -> str:
+    from retrieval.similarity import Reranked
+
+    similarity = manifest.similarity
+    if not isinstance(similarity, Reranked):
+        return ""
+    return f"{similarity.candidates} candidates by exact FUNGI, gradient weight {similarity.then.weight}"
 
 
 def _join(*parts: object) -> str:

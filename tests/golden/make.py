@@ -16,9 +16,15 @@ import numpy as np
 
 from retrieval import ClassInfo, ClassMap, Cosine, ImageRecord, IndexSettings, Manifest, create_index
 from retrieval.manifest import FORMAT
+from retrieval.similarity import GradientProduct, Reranked, Similarity
 
 ROWS, WIDTH, IMAGES = 24, 8, 3
-CLASSES = ClassMap((ClassInfo(0, "sky", (70, 130, 180)), ClassInfo(7, "road", (128, 64, 128))), ignore=(255,))
+SKY, ROAD = ClassInfo(0, "sky", (70, 130, 180)), ClassInfo(7, "road", (128, 64, 128))
+CLASSES = ClassMap((SKY, ROAD), ignore=(255,))
+#: So many that labels are stored sparse; the columns between sky and road stay empty.
+MANY = ClassMap((SKY, *(ClassInfo(n, f"class {n}", (n, n, n)) for n in range(8, 46)), ROAD), ignore=(255,))
+#: The embedding in front of gradient and activation, all of vectors of WIDTH numbers.
+RERANKED = Reranked(Cosine(3), GradientProduct(3, 2, 3, 0.5), candidates=9, separate=False)
 
 
 def unit_vectors(rows: int, *, phase: float) -> np.ndarray:
@@ -28,21 +34,29 @@ def unit_vectors(rows: int, *, phase: float) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def write(folder: Path, engine: str) -> None:
+def write(
+    folder: Path,
+    engine: str,
+    classes: ClassMap,
+    *,
+    weights: np.ndarray | None = None,
+    similarity: Similarity = Cosine(WIDTH),  # noqa: B008
+) -> None:
     """One golden index and, beside it, the neighbours that it must give."""
     shares = np.linspace(0, 255, ROWS).round().astype(np.uint8)
-    labels = np.stack([shares, 255 - shares], axis=1)
+    labels = np.zeros((ROWS, len(classes)), dtype=np.uint8)
+    labels[:, 0], labels[:, -1] = shares, 255 - shares
     patches = np.stack([np.arange(ROWS) % IMAGES, np.arange(ROWS) // 6, np.arange(ROWS) % 6], axis=1)
     records = [
         ImageRecord(n, f"image-{n}", f"image-{n}.png", "0" * 64, 48, 72, ROWS // IMAGES)
         for n in range(IMAGES)
     ]
     manifest = Manifest(
-        classes=CLASSES, similarity=Cosine(WIDTH), recipe={"seed": 0}, fingerprints={"weights": "none"}
+        classes=classes, similarity=similarity, recipe={"seed": 0}, fingerprints={"weights": "none"}
     )
     settings = IndexSettings(engine=engine)
     with create_index(folder, manifest, rows=ROWS, settings=settings) as index:
-        index.add(unit_vectors(ROWS, phase=0.0), labels, patches.astype(np.int32))
+        index.add(unit_vectors(ROWS, phase=0.0), labels, patches.astype(np.int32), weights=weights)
         index.remove(1)
         index.flush(images=records)
         found = index.search(unit_vectors(4, phase=0.3), 5)
@@ -50,10 +64,15 @@ def write(folder: Path, engine: str) -> None:
         "ids": found.ids.tolist(),
         "similarities": found.similarities.tolist(),
         "labels": found.labels.tolist(),
+        "weights": None if found.weights is None else found.weights.tolist(),
     }
     folder.with_suffix(".json").write_text(json.dumps(expected) + "\n")
 
 
 if __name__ == "__main__":
+    base = Path(sys.argv[1]) / f"format-{FORMAT}"
     for name in ("exact", "faiss"):
-        write(Path(sys.argv[1]) / f"format-{FORMAT}-{name}", name)
+        write(base.with_name(f"{base.name}-{name}"), name, CLASSES)
+    counts = np.arange(1, ROWS + 1, dtype=np.float32)
+    write(base.with_name(f"{base.name}-sparse-weighted"), "exact", MANY, weights=counts)
+    write(base.with_name(f"{base.name}-reranked"), "exact", CLASSES, similarity=RERANKED)

@@ -82,6 +82,8 @@ def test_build_stores_what_the_recipe_says(
         ("features.projection=none", "index.engine=exact"),
         ("features.pca=8", "features.whiten=half"),
         ("image.fit=pad", "objective.kind=kl"),
+        ("features.kind=embeddings", "rerank.candidates=9"),
+        ("features.pca=8", "rerank.candidates=9", "index.engine=faiss", "index.factory=IVF2,Flat"),
     ],
 )
 def test_every_kind_of_vector_can_be_stored(
@@ -183,9 +185,9 @@ def test_only_faiss_is_given_a_training_sample(
     sampled: list[int] = []
     whole = PartStore.training_sample
 
-    def sample(self: PartStore, rows: int, limit: int, seed: int) -> np.ndarray[Any, Any]:
+    def sample(self: PartStore, rows: int, limit: int, seed: int, *, width: int) -> np.ndarray[Any, Any]:
         sampled.append(rows)
-        return whole(self, rows, limit, seed)
+        return whole(self, rows, limit, seed, width=width)
 
     monkeypatch.setattr(PartStore, "training_sample", sample)
     for engine in ("exact", "faiss"):
@@ -235,6 +237,11 @@ def test_no_labelled_pixel(labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp
             ("features.projection=none", "index.engine=exact", "features.pca=4"),
             r"features\.pca needs a projected",
         ),
+        (
+            ("features.projection=none", "index.engine=exact", "rerank.candidates=9"),
+            r"features\.projection=none orders all",
+        ),
+        (("rerank.candidates=9", "index.engine=qdrant"), r"rerank\.candidates needs index\.engine=faiss or"),
         (("image.size=[50,64]",), r"nearest is image\.size=\[48,64\]"),
         (("backbone.model=vit_none",), "is no timm model"),
     ],

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from safetensors.torch import load
 from torch import Tensor
 
-from indexer.fungi import FEATURES_FILE, FungiExtractor, open_extractor
+from indexer.fungi import FEATURES_FILE, FungiExtractor, join_components, open_extractor
 from indexer.recipe import Recipe, RuntimeSettings
-from retrieval import ClassInfo, ClassMap, Cosine, GradientProduct, Manifest
+from retrieval import ClassInfo, ClassMap, Cosine, GradientProduct, Manifest, Reranked
 from retrieval.errors import ConfigError, DatasetError, IndexDamagedError, IndexMismatchError
 
 Extractor = Callable[..., FungiExtractor]
@@ -140,6 +140,45 @@ def test_exact_vectors_carry_the_cosine_of_the_true_gradients(
     torch.testing.assert_close((g @ g.T) * (a @ a.T), flat @ flat.T, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("weight", [0.25, 3.0])
+def test_components_join_to_the_vectors_of_any_weight(
+    weight: float, tiny_extractor: Extractor, random_images: Tensor
+) -> None:
+    components = tiny_extractor().components(random_images)  # made with the default weight, 1
+    other = tiny_extractor(f"features.gradient_weight={weight}").extract(random_images)
+    torch.testing.assert_close(join_components(components, weight), other)
+    e, g = (part.flatten(0, 1) for part in components)
+    mixed = (e @ e.T + weight * (g @ g.T)) / (1 + weight)
+    torch.testing.assert_close(other.flatten(0, 1) @ other.flatten(0, 1).T, mixed)
+
+
+RERANKED = {
+    "embeddings": ("features.kind=embeddings",),
+    "embeddings, pca": ("features.kind=embeddings", "features.pca=10"),
+    "factored": (),
+    "dense, pca": ("features.projection=dense", "features.pca=10"),
+}
+
+
+@pytest.mark.parametrize("kind", RERANKED)
+def test_reranked_vectors_are_those_searched_and_those_of_the_exact_similarity(
+    kind: str, tiny_extractor: Extractor, random_images: Tensor
+) -> None:
+    """The same numbers, bit by bit, as an index of either kind would hold; no embedding twice."""
+    extractor = tiny_extractor(*RERANKED[kind], "rerank.candidates=7", "features.gradient_weight=0.5")
+    exact = tiny_extractor("features.projection=none", "index.engine=exact", "features.gradient_weight=0.5")
+    searched = tiny_extractor(*RERANKED[kind], "features.gradient_weight=0.5")
+    vectors, expected = extractor.extract(random_images), exact.extract(random_images)
+    similarity, first = extractor.similarity, searched.similarity
+    assert isinstance(similarity, Reranked)
+    assert (similarity.first, similarity.then, similarity.candidates) == (first, exact.similarity, 7)
+    assert similarity.separate == (kind != "embeddings")
+    assert vectors.shape[-1] == similarity.width
+    torch.testing.assert_close(vectors[..., -193:], expected)
+    torch.testing.assert_close(vectors[..., : first.width], searched.extract(random_images))
+    assert extractor.passes_to_fit == 1 + ("pca" in kind)
+
+
 def test_embeddings_are_the_backbones(tiny_extractor: Extractor, random_images: Tensor) -> None:
     extractor = tiny_extractor("features.kind=embeddings")
     expected = F.normalize(extractor.backbone.embed(random_images)[:, 1:], dim=-1)
@@ -157,6 +196,7 @@ KINDS = {
     "inner block": ("backbone.block=3",),
     "embeddings": ("features.kind=embeddings",),
     "pca": ("features.pca=10", "features.whiten=half"),
+    "re-ranked": ("features.kind=embeddings", "rerank.candidates=7"),
 }
 
 
@@ -173,7 +213,7 @@ def test_a_batch_gives_what_its_images_give(
     torch.testing.assert_close(shuffled, together[[2, 0, 3, 1]], rtol=1e-3, atol=2e-4)
 
 
-@pytest.mark.parametrize("kind", ["factored", "pca", "dense"])
+@pytest.mark.parametrize("kind", ["factored", "pca", "dense", "re-ranked"])
 def test_saved_features_give_the_same_vectors(
     kind: str, tiny_extractor: Extractor, random_images: Tensor, tmp_path: Path
 ) -> None:

@@ -180,6 +180,15 @@ def test_fingerprint_sees_what_decides_the_rows(override: str) -> None:
     assert load_recipe(None, [override]).fingerprint() != Recipe().fingerprint()
 
 
+def test_fingerprint_says_whether_rows_can_be_reranked_but_not_how_many_are() -> None:
+    off, some, more = (load_recipe(None, [f"rerank.candidates={n}"]) for n in ("null", 60, 240))
+    # what this recipe had before there was re-ranking: an index that was begun then can be finished
+    before = "bdbc21faf6c77c2744860a15abaac084eeba6a591d614f672a25d84c584938ea"
+    assert off.fingerprint() == Recipe().fingerprint() == before
+    assert off.fingerprint() != some.fingerprint() == more.fingerprint()
+    assert (off.reranks, some.reranks) == (False, True)
+
+
 def test_recipe_from_dict_names_its_source() -> None:
     with pytest.raises(ConfigError, match=r"manifest\.json: seed = 'x' does not fit"):
         recipe_from_dict({"seed": "x"}, where="manifest.json")

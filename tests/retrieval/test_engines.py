@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import retrieval
-from retrieval import GradientProduct, IndexSettings, Manifest, create_index
+from retrieval import GradientProduct, IndexSettings, Manifest, create_index, faiss_index
 from retrieval.errors import ConfigError, MissingExtraError
-from retrieval.faiss_index import choose_factory
+from retrieval.faiss_index import choose_factory, training_rows
 
 
 @pytest.mark.parametrize(
@@ -91,6 +91,84 @@ def test_resolved_parameters_are_kept(tmp_path: Path, manifest: Callable[..., Ma
         index.remove(0)
         index.flush()
     assert retrieval.read_manifest(tmp_path / "a").engine == expected
+
+
+class _Gpu:
+    """Stands for FAISS on a GPU: copies are counted; a type named in ``refused`` has no such form."""
+
+    def __init__(self, faiss: Any, *, refused: str = "") -> None:
+        self._faiss, self._refused, self.copies = faiss, refused, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._faiss, name)
+
+    def get_num_gpus(self) -> int:
+        return 1
+
+    def StandardGpuResources(self) -> object:  # noqa: N802
+        return object()
+
+    def index_cpu_to_gpu(self, resources: object, device: int, index: Any) -> Any:
+        if self._refused and self._refused in type(index).__name__:
+            raise RuntimeError("not implemented on GPU")
+        self.copies += 1
+        return self._faiss.clone_index(index)
+
+
+@pytest.mark.parametrize(
+    ("device", "refused", "copies"), [("cpu", "", 0), ("cuda:0", "", 2), ("cuda", "Flat", 0)]
+)
+def test_faiss_searches_a_copy_on_the_gpu_and_stores_the_cpus_form(
+    tmp_path: Path,
+    manifest: Callable[..., Manifest],
+    bank: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    refused: str,
+    copies: int,
+) -> None:
+    gpu = _Gpu(pytest.importorskip("faiss"), refused=refused)
+    monkeypatch.setattr(faiss_index, "load_faiss", lambda: gpu)
+    settings = IndexSettings(engine="faiss", factory="Flat")
+    with create_index(tmp_path / "a", manifest(), rows=300, settings=settings) as index:
+        index.add(bank.vectors[:200], bank.labels[:200], bank.patches[:200])
+        index.flush()
+    with retrieval.open_index(tmp_path / "a", device=device) as index:
+        index.search(bank.vectors, 1)
+        index.search(bank.vectors, 1)
+        index.add(bank.vectors[200:], bank.labels[200:], bank.patches[200:])
+        found = index.search(bank.vectors, 1)  # the copy has to know the new rows
+        index.flush()
+    assert gpu.copies == copies
+    np.testing.assert_array_equal(found.ids[:, 0], np.arange(300))
+    with retrieval.open_index(tmp_path / "a") as index:
+        assert len(index) == 300
+
+
+def test_int8_refinement_is_chosen_by_the_recipe(
+    tmp_path: Path, manifest: Callable[..., Manifest], bank: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("faiss")
+    assert choose_factory(50_000, 64, 0) == "Flat"
+    assert choose_factory(50_000, 64, 0, refine="int8") == "SQ8"
+    assert choose_factory(1_000_000, 64, 160_000, refine="int8") == "IVF4000,PQ32x4fs,Refine(SQ8)"
+    monkeypatch.setattr(faiss_index, "FLAT_ROWS", 100)
+    settings = IndexSettings(engine="faiss", refine="int8")
+    with create_index(tmp_path / "a", manifest(), rows=300, sample=bank.vectors, settings=settings) as index:
+        index.add(bank.vectors, bank.labels, bank.patches)
+        index.flush()
+        assert index.manifest.engine["factory"].endswith("Refine(SQ8)")
+        found = index.search(bank.vectors, 1)
+    itself = found.ids[:, 0] == np.arange(300)
+    assert itself.mean() > 0.9
+    np.testing.assert_allclose(found.similarities[itself], 1, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("rows", "trained"), [(500, 500), (100_000, 65_536), (1_000_000, 156_000), (10_240_000, 262_144)]
+)
+def test_the_training_sample_grows_with_the_bank_within_bounds(rows: int, trained: int) -> None:
+    assert training_rows(rows) == trained
 
 
 def test_exact_engine_stores_half_precision(

@@ -22,7 +22,9 @@ def queries() -> np.ndarray:
 
 
 def test_there_is_a_golden_index_of_each_engine() -> None:
-    assert {"format-1-exact", "format-1-faiss"} <= {folder.name for folder in FOLDERS}
+    found = {folder.name for folder in FOLDERS}
+    assert {"format-1-exact", "format-1-faiss"} <= found
+    assert {"format-2-exact", "format-2-faiss", "format-2-sparse-weighted", "format-2-reranked"} <= found
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -34,10 +36,16 @@ def test_a_golden_index_opens_and_finds_what_it_found_when_it_was_written(
     with open_index(copy, verify=True) as index:
         found = index.search(queries(), 5)
         assert len(index) == 16  # 24 rows, one image of three removed
-        assert index.classes.names == ("sky", "road")
-        assert index.classes.ids.tolist() == [0, 7]
+        assert (index.classes.names[0], index.classes.names[-1]) == ("sky", "road")
+        assert index.classes.ids[[0, -1]].tolist() == [0, 7]
+        assert len(index.classes) == (40 if "sparse" in folder.name else 2)
+        assert index.manifest.labels["kind"] == ("sparse" if "sparse" in folder.name else "dense")
     np.testing.assert_array_equal(found.ids, expected["ids"])
     np.testing.assert_allclose(found.similarities, expected["similarities"], atol=1e-4)
     np.testing.assert_array_equal(found.labels, expected["labels"])
+    if expected.get("weights") is None:
+        assert found.weights is None
+    else:
+        np.testing.assert_array_equal(found.weights, expected["weights"])
     records = read_images(copy)
     assert [record.id for record in records] == ["image-0", "image-1", "image-2"]

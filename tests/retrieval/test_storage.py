@@ -37,6 +37,7 @@ from retrieval.errors import (
     StorageError,
 )
 from retrieval.files import PARTIAL, PENDING, atomic_write, storage_errors
+from retrieval.manifest import FORMAT
 
 Build = Callable[..., PatchIndex]
 
@@ -236,9 +237,9 @@ def edit_manifest(folder: Path, **changes: Any) -> None:
 
 def test_newer_format_is_refused(folder: Path) -> None:
     data = json.loads((folder / "manifest.json").read_bytes())
-    data["format"] = 2
+    data["format"] = FORMAT + 1
     (folder / "manifest.json").write_text(json.dumps(data))
-    with pytest.raises(IndexMismatchError, match=r"format 2.*update Mycelia"):
+    with pytest.raises(IndexMismatchError, match=rf"format {FORMAT + 1}.*update Mycelia"):
         open_index(folder)
 
 

@@ -37,6 +37,7 @@ COMMANDS = {
     ("segment",): ["--out", "--overlay", "--confidence", "--overwrite", "--skip-bad", "--json"],
     ("search",): ["--at", "--k", "--json", "--picture"],
     ("evaluate",): ["--split", "--format", "--subset", "--protocol", "--json", "--report", "--skip-bad"],
+    ("tune",): ["--out", "--config", "--split", "--group", "--images", "--blocks", "--json", "--overwrite"],
     ("demo",): ["--out"],
 }
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -82,3 +84,31 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_temperature_must_be_positive() -> None:
     with pytest.raises(ConfigError, match="temperature is 0"):
         transfer_weights(random_neighbors(), temperature=0)
+
+
+def test_a_row_that_stands_for_several_patches_counts_as_if_it_were_there_so_often() -> None:
+    found = random_neighbors(3, 4, 5)
+    counts = np.array([[1, 3, 2, 1], [4, 1, 1, 1], [1, 1, 1, 2]])
+    weighted = replace(found, weights=counts.astype(np.float32))
+    got = transfer_labels(weighted, temperature=0.1)
+    for query in range(3):
+        often = np.repeat(np.arange(4), counts[query])
+        spread = Neighbors(
+            *(part[query : query + 1, often] for part in (found.ids, found.similarities, found.labels))
+        )
+        np.testing.assert_allclose(got[query], transfer_labels(spread, temperature=0.1)[0], atol=1e-6)
+
+
+def test_weights_of_one_change_nothing_and_missing_neighbours_still_weigh_nothing() -> None:
+    found = random_neighbors(2, 3, 4)
+    ones = replace(found, weights=np.ones((2, 3), np.float32))
+    np.testing.assert_array_equal(
+        transfer_weights(ones, temperature=0.05), transfer_weights(found, temperature=0.05)
+    )
+    missing = Neighbors(
+        np.array([[7, -1], [-1, -1]]),
+        np.array([[0.5, -np.inf], [-np.inf, -np.inf]], dtype=np.float32),
+        np.zeros((2, 2, 3), np.uint8),
+        np.array([[9, 0], [0, 0]], dtype=np.float32),
+    )
+    np.testing.assert_array_equal(transfer_weights(missing, temperature=0.05), [[1, 0], [0, 0]])

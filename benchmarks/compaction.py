@@ -1,0 +1,322 @@
+"""How small a memory may get: random choice, balanced sampling and distillation, scored as in ``evaluate``.
+
+    mycelia index build DATA --split train --out all.index --config camvid.yaml --engine exact \\
+        bank.max_patches=null
+    python -m benchmarks.compaction all.index DATA --split train --folds 3 --images 12 \\
+        [--how weight_rarity=0 label_scale=0,budget_rarity=0]
+    python -m benchmarks.compaction all.index DATA --split val [--out benchmarks/results --name compaction]
+
+INDEX is an exact index of all patches of the train images. ``--split train`` never looks at another image:
+one of ``--folds`` groups of train images is left out of the memory at a time, and segmented; a group is made
+of stretches, images whose ids begin with the same ``--letters`` letters. Choose there, confirm with
+``--split val``. ``balanced`` takes the same number of patches of every image, rare classes first, as
+``bank.max_patches`` does; ``default`` is that with ``--per-image``. This one and ``all`` use FAISS, chosen by
+size as in the recipes, the others exact search. Features of the images to segment are computed once, and
+neighbours once for all ``--k``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from benchmarks.bank import allocated_bytes, spaced, use_threads
+from benchmarks.report import write_table
+from indexer.datasets import Dataset, load_dataset
+from indexer.images import Geometry
+from indexer.memory_bank import choose_patches, generator_for
+from indexer.progress import track
+from indexer.recipe import Recipe
+from retrieval import (
+    ImageRecord,
+    IndexSettings,
+    Neighbors,
+    create_index,
+    open_index,
+    read_images,
+    read_manifest,
+)
+from retrieval.compact import compact_index
+from retrieval.convert import convert_index
+from retrieval.distill import Distillation
+from retrieval.neighbors import Filter
+from segmentation import Segmenter, evaluate
+from segmentation.metrics import Confusion, mean_iou
+from segmentation.segmenter import Extractor
+
+EXACT, FAISS = IndexSettings(engine="exact"), IndexSettings(engine="faiss")
+
+#: Files of an index that grow with its rows.
+ROW_FILES = ("vectors.npy", "vectors.faiss", "labels.npy", "patches.npy", "weights.npy")
+
+Rows = npt.NDArray[np.int64]
+
+
+class Remembering:
+    """An extractor that computes an image's features once."""
+
+    def __init__(self, inner: Extractor) -> None:
+        self._inner = inner
+        self._known: dict[str, torch.Tensor] = {}
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe in force."""
+        return self._inner.recipe
+
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """(height, width) of a patch in input pixels."""
+        return self._inner.patch_size
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w) patches of an image."""
+        return self._inner.grid
+
+    def prepare(self, image: npt.NDArray[np.uint8]) -> tuple[torch.Tensor, Geometry]:
+        """An image as the model sees it, and the way back."""
+        return self._inner.prepare(image)
+
+    def extract(self, images: torch.Tensor) -> torch.Tensor:
+        """Vectors (B, T, D) of images (B, 3, H, W), from memory where they are there."""
+        found = []
+        for image in images:
+            key = hashlib.sha256(image.numpy().tobytes()).hexdigest()
+            if key not in self._known:
+                self._known[key] = self._inner.extract(image[None])[0]
+            found.append(self._known[key])
+        return torch.stack(found)
+
+
+class Recalled:
+    """An index that is asked once for the most neighbours wanted; the same queries get fewer of them."""
+
+    def __init__(self, inner: Any, k: int) -> None:
+        self._inner, self._k = inner, k
+        self._known: dict[str, Neighbors] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+    def search(self, queries: npt.NDArray[np.float32], k: int, *, filter: Filter | None = None) -> Neighbors:
+        """The first ``k`` of the neighbours found."""
+        key = hashlib.sha256(queries.tobytes()).hexdigest()
+        if key not in self._known:
+            self._known[key] = self._inner.search(queries, self._k, filter=filter)
+        all = self._known[key]
+        weights = None if all.weights is None else all.weights[:, :k]
+        return Neighbors(all.ids[:, :k], all.similarities[:, :k], all.labels[:, :k], weights)
+
+
+def main() -> None:
+    """Make the memories, score them, print, and write the table."""
+    args = parse()
+    use_threads(args.threads)
+    dataset = load_dataset(args.data, split=args.split)
+    with Segmenter.open(args.index) as segmenter:
+        extractor = Remembering(segmenter.extractor)
+    totals: dict[tuple[str, str, int], Confusion] = {}
+    sizes: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for asked, left_out in folds(dataset, args):
+        for keep, method, folder in memories(args, left_out):
+            sizes.setdefault((keep, method), []).append(size_of(folder))
+            for k, confusion in score(folder, extractor, asked, args.k):
+                key = keep, method, k
+                totals[key] = totals[key] + confusion if key in totals else confusion
+            if folder != args.index:
+                shutil.rmtree(folder)
+            show = ", ".join(f"k {k}: {100 * mean_iou(totals[keep, method, k]):.2f}" for k in args.k)
+            print(f"{keep}, {method}: {show}", flush=True)
+    table = [line(keep, method, sizes[keep, method], totals, args.k) for keep, method in sizes]
+    groups = f" of each of {args.folds} groups left out" if args.split == "train" else ""
+    note = (
+        f"Scored on {args.split}, {args.images or 'all'} images{groups}; T as in the recipe. keep is the "
+        f"share of all patches of the memory images; default is a bank of {args.per_image} patches an image. "
+        "Rows are means over groups; bytes are those of vectors, labels, positions and weights on disk "
+        "(FAISS keeps float32, or codes beside float16, the others float16)."
+    )
+    write_table(args.name, table, folder=args.out, notes=[note])
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("index", type=Path, help="an exact index of all patches of the train images")
+    parser.add_argument("data", type=Path, help="labelled images")
+    parser.add_argument("--split", default="val", help="val, or train to leave groups out")
+    parser.add_argument(
+        "--images", type=int, help="images to segment (of each group), evenly spaced; all without"
+    )
+    parser.add_argument(
+        "--keep", type=float, nargs="*", default=[0.1, 0.0344], help="shares of the rows to keep"
+    )
+    parser.add_argument(
+        "--per-image", type=int, default=300, help="patches of an image in the default bank; 0: leave out"
+    )
+    parser.add_argument("--methods", nargs="*", default=["all", "random", "balanced", "distilled"])
+    parser.add_argument("--how", nargs="*", default=[], help="also distil with key=value[,key=value] changed")
+    parser.add_argument("--k", type=int, nargs="+", default=[30, 10])
+    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--letters", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--work", type=Path, default=Path("out/compaction"), help="folder for the memories")
+    parser.add_argument("--out", type=Path, help="write the tracked table to this folder")
+    parser.add_argument("--name", default="compaction", help="name of the tracked table")
+    return parser.parse_args()
+
+
+def folds(dataset: Dataset, args: argparse.Namespace) -> Iterator[tuple[Dataset, set[str]]]:
+    """Images to segment, and the ids of those that the memory must do without."""
+    if args.split != "train":
+        yield spaced(dataset, args.images or len(dataset)), set()
+        return
+    names = list(dict.fromkeys(sample.id[: args.letters] for sample in dataset.samples))
+    for fold in range(args.folds):
+        mine = set(names[fold :: args.folds])
+        inside = [sample for sample in dataset.samples if sample.id[: args.letters] in mine]
+        group = replace(dataset, samples=tuple(inside))
+        yield spaced(group, args.images or len(group)), {sample.id for sample in inside}
+
+
+def memories(args: argparse.Namespace, left_out: set[str]) -> Iterator[tuple[str, str, Path]]:
+    """(keep, method, folder) of each memory; a folder is made when its turn comes."""
+    source = args.index
+    records = [record for record in read_images(args.index) if record.id not in left_out]
+    allowed = rows_of(args.index, records)
+    args.work.mkdir(parents=True, exist_ok=True)
+    if left_out:
+        source = subset(args.index, allowed, args.work / "source", EXACT)
+    if "all" in args.methods:
+        yield "1", "all", convert(source, args.work / "all")
+    if args.per_image:
+        chosen = balanced(args.index, records, args.per_image)
+        exact = subset(args.index, chosen, args.work / "exact", EXACT)
+        yield "default", "balanced", convert(exact, args.work / "default")
+        if "distilled" in args.methods:
+            folder, keep = args.work / "small", args.keep[0]
+            compact_index(exact, folder, keep=keep, settings=EXACT)
+            yield f"{keep:g} of default", "distilled", folder
+        shutil.rmtree(exact)
+    for keep in args.keep:
+        total = round(keep * len(allowed))
+        if "random" in args.methods:
+            chosen = np.sort(np.random.default_rng(0).permutation(allowed)[:total])
+            yield f"{keep:g}", "random", subset(args.index, chosen, args.work / "random", EXACT)
+        if "balanced" in args.methods:
+            chosen = balanced(args.index, records, max(1, round(total / len(records))))
+            yield f"{keep:g}", "balanced", subset(args.index, chosen, args.work / "balanced", EXACT)
+        hows = [("distilled", Distillation())] if "distilled" in args.methods else []
+        for name, how in [*hows, *((f"distilled {text}", parse_how(text)) for text in args.how)]:
+            folder = args.work / "distilled"
+            with track(name, 2 * len(allowed)) as task:
+                compact_index(source, folder, keep=keep, settings=EXACT, how=how, advance=task.advance)
+            yield f"{keep:g}", name, folder
+    if left_out:
+        shutil.rmtree(source)
+
+
+def parse_how(text: str) -> Distillation:
+    """Settings from ``key=value,key=value``."""
+    return Distillation(**{key: float(value) for key, value in (pair.split("=") for pair in text.split(","))})
+
+
+def rows_of(index: Path, records: Sequence[ImageRecord]) -> Rows:
+    """Ids of the rows of some images, (n,) int64."""
+    images = np.load(index / "patches.npy", mmap_mode="r")[:, 0]
+    return np.flatnonzero(np.isin(images, [record.number for record in records])).astype(np.int64)
+
+
+def balanced(index: Path, records: Sequence[ImageRecord], limit: int) -> Rows:
+    """``limit`` rows of each image, rare classes first, as a build with ``bank.max_patches`` would choose."""
+    images, labels = (
+        np.load(index / "patches.npy", mmap_mode="r")[:, 0],
+        np.load(index / "labels.npy", mmap_mode="r"),
+    )
+    chosen = []
+    for record in records:
+        rows = np.flatnonzero(images == record.number)
+        kept = choose_patches(labels[rows].astype(np.int64), limit, generator_for(0, "patches", record.id, 0))
+        chosen.append(rows[kept])
+    return np.concatenate(chosen).astype(np.int64)
+
+
+def subset(index: Path, rows: Rows, folder: Path, settings: IndexSettings) -> Path:
+    """A new index of some rows, made afresh."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    manifest = replace(read_manifest(index), engine={}, files={})
+    arrays = [np.load(index / f"{name}.npy", mmap_mode="r") for name in ("vectors", "labels", "patches")]
+    with create_index(folder, manifest, rows=len(rows), settings=settings) as target:
+        for start in range(0, len(rows), 8192):
+            vectors, labels, patches = (array[rows[start : start + 8192]] for array in arrays)
+            target.add(vectors.astype(np.float32), labels, patches)
+        target.flush(images=read_images(index))
+    return folder
+
+
+def convert(source: Path, folder: Path) -> Path:
+    """The same rows in the engine of the recipes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with track("faiss", read_manifest(source).counts["rows"]) as task:
+        convert_index(source, folder, settings=FAISS, advance=task.advance)
+    return folder
+
+
+def score(
+    folder: Path, extractor: Extractor, asked: Dataset, ks: Sequence[int]
+) -> Iterator[tuple[int, Confusion]]:
+    """The confusion matrix of one memory for each k."""
+    with open_index(folder) as opened:
+        index: Any = Recalled(opened, max(ks))
+        for k in ks:
+            yield (
+                k,
+                evaluate(
+                    Segmenter(index, extractor, read_images(folder), k=k), asked, progress=True
+                ).confusion,
+            )
+
+
+def size_of(folder: Path) -> tuple[int, int]:
+    """Rows of an index and the bytes that they take on disk."""
+    files = [folder / name for name in ROW_FILES if (folder / name).exists()]
+    return read_manifest(folder).counts["rows"], sum(allocated_bytes(path) for path in files)
+
+
+def line(
+    keep: str,
+    method: str,
+    sizes: list[tuple[int, int]],
+    totals: dict[tuple[str, str, int], Confusion],
+    ks: Sequence[int],
+) -> dict[str, object]:
+    """One line of the table."""
+    rows, size = (round(float(np.mean(part))) for part in zip(*sizes, strict=True))
+    scores = {f"mIoU k {k}": f"{100 * mean_iou(totals[keep, method, k]):.2f}" for k in ks}
+    return {
+        "keep": keep,
+        "method": method,
+        "rows": rows,
+        "bytes a patch": round(size / rows),
+        "MB": round(size / 1e6, 1),
+        **scores,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""How time and bytes grow with the bank, from 10,000 patches up to all that an index holds.
+
+    mycelia index build DATA --split train --out bank.index --config camvid.yaml --engine exact \\
+        bank.max_patches=null bank.epochs=4 features.projection_width=384
+    python -m benchmarks.scaling bank.index DATA [--largest 10240000] [--out benchmarks/results]
+
+Real patch features, the bank enlarged by augmentation epochs; sizes beyond that (the column "made_up") are
+reached by points between neighbouring patches. For each size a compact index (192 half-whitened components
+in 8 bits) is built and asked with the patches of other images, all in fresh processes. The exponent is
+that of a power of the number of patches, fitted through the figures of the sizes that are searched alike
+(FAISS's inverted lists begin at 100,000 patches).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.bank import (
+    Bank,
+    K,
+    Queries,
+    build,
+    describe,
+    folder_bytes,
+    half_whitened,
+    in_fresh_process,
+    nearest,
+    peak_mib,
+    recall,
+    spaced,
+    use_threads,
+)
+from benchmarks.plots import growth
+from benchmarks.report import write_table
+from indexer.datasets import load_dataset
+from retrieval import IndexSettings, open_index
+from retrieval.faiss_index import FLAT_ROWS
+
+SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_240_000)
+SETTINGS = IndexSettings(engine="faiss", refine="int8")
+#: Queries whose true neighbours are found by comparing with every row.
+TRUTH_QUERIES = 500
+#: Components kept.
+WIDTH = 192
+SERIES = (
+    ("build_s", "seconds to build"),
+    ("ms_per_query", "ms a query"),
+    ("index_mib", "MiB on disk"),
+    ("build_peak_mib", "MiB peak, building"),
+)
+
+
+def build_one(source: Path, rows: int, folder: Path, threads: int) -> dict[str, float]:
+    """Seconds and peak MiB of building a compact index."""
+    use_threads(threads)
+    bank = Bank.open(source)
+    start = time.perf_counter()
+    build(bank.take(rows), folder, SETTINGS, half_whitened(bank, WIDTH), rows=rows)
+    return {"build_s": round(time.perf_counter() - start, 1), "build_peak_mib": round(peak_mib())}
+
+
+def ask_one(folder: Path, queries: Queries, threads: int) -> tuple[dict[str, float], Any]:
+    """Seconds to open, median ms a query, peak MiB; and the neighbours of the first queries."""
+    use_threads(threads)
+    start = time.perf_counter()
+    with open_index(folder) as index:
+        opened = time.perf_counter() - start
+        first = index.search(np.concatenate(queries)[:TRUTH_QUERIES], K).ids
+        seconds = []
+        for vectors in queries:
+            start = time.perf_counter()
+            index.search(vectors, K)
+            seconds.append((time.perf_counter() - start) / len(vectors))
+    return {
+        "open_s": round(opened, 3),
+        "ms_per_query": round(1000 * statistics.median(seconds), 3),
+        "query_peak_mib": round(peak_mib()),
+    }, first
+
+
+def exponents(rows: list[dict[str, Any]]) -> str:
+    """The fitted power of each figure, as a sentence."""
+    large = [row for row in rows if row["rows"] >= FLAT_ROWS]
+    if len(large) < 2:
+        return "Too few sizes for an exponent."
+    sizes = np.log([row["rows"] for row in large])
+    fitted = [
+        f"{label}: {np.polyfit(sizes, np.log([max(row[key], 1e-9) for row in large]), 1)[0]:.2f}"
+        for key, label in SERIES
+    ]
+    return "Fitted exponents from 100,000 patches on: " + "; ".join(fitted) + "."
+
+
+def main() -> None:
+    """Measure, print, and write table, picture and JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("index", type=Path, help="an exact index, the source of the rows")
+    parser.add_argument("data", type=Path, help="images to ask with")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--images", type=int, default=8, help="images to ask with, evenly spaced")
+    parser.add_argument("--largest", type=int, default=SIZES[-1], help="leave out larger sizes")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cache", type=Path, help="keep the queries' vectors here")
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    parser.add_argument("--out", type=Path, help="write the tracked table and the picture to this folder")
+    arguments = parser.parse_args()
+    dataset = spaced(load_dataset(arguments.data, split=arguments.split), arguments.images)
+    queries = describe(arguments.index, dataset, cache=arguments.cache)
+    use_threads(arguments.threads)
+    bank = Bank.open(arguments.index)
+    transform = half_whitened(bank, WIDTH)
+    reduced = [transform(vectors) for vectors in queries]
+    table: list[dict[str, Any]] = []
+    for size in (size for size in SIZES if size <= arguments.largest):
+        truth = nearest(bank.take(size), np.concatenate(queries)[:TRUTH_QUERIES], transform, rows=size)
+        with tempfile.TemporaryDirectory(dir=arguments.index.parent) as work:
+            folder = Path(work) / "stored.index"
+            built = in_fresh_process(build_one, arguments.index, size, folder, arguments.threads)
+            asked, found = in_fresh_process(ask_one, folder, reduced, arguments.threads)
+            total = folder_bytes(folder)
+        table.append(
+            {
+                "rows": size,
+                "made_up": max(0, size - len(bank)),
+                **built,
+                **asked,
+                "recall_at_30": round(recall(found, truth), 4),
+                "index_mib": round(total / 2**20, 1),
+                "bytes_per_patch": round(total / size),
+            }
+        )
+    note = (
+        f"{WIDTH} numbers a row, recall within those. Peaks are of whole processes: libraries (about 400 "
+        "MiB) and the pages of the source that were read count."
+    )
+    write_table("scaling", table, folder=arguments.out, notes=[note, exponents(table)])
+    if arguments.out:
+        growth(table, SERIES, arguments.out / "scaling.svg")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(table, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

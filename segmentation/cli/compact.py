@@ -1,0 +1,55 @@
+"""``mycelia index compact``: a smaller index of the same memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retrieval.qdrant.locate import local_folder
+from segmentation.cli.arguments import IndexPath, check_overrides, engine_overrides, refuse_existing_index
+from segmentation.cli.console import count_of, show
+
+
+def compact(
+    index: IndexPath,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Settings of the new engine, for example index.nprobe=64."),
+    ] = None,
+    *,
+    keep: Annotated[float, typer.Option("--keep", help="Share of the rows to keep, for example 0.1.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new index.")],
+    to: Annotated[
+        str | None, typer.Option("--to", help="The new index's engine: exact, faiss or qdrant; as it was.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same index.")] = 0,
+) -> None:
+    """Merge the patches of an index into fewer that stand for them.
+
+    Patches that look alike and have like labels become one, which counts in a vote as often as they would;
+    mixed patches of class borders and rare classes keep their say. The old index is not changed.
+
+    \b
+    Examples:
+      mycelia index compact my.index --keep 0.1 --out small.index
+      mycelia index compact my.index --keep 0.05 --out small.index --to faiss
+    """
+    refuse_existing_index(out)
+    check_overrides(overrides or (), sections=["index"])
+
+    from indexer.progress import track
+    from indexer.recipe import override_recipe, recipe_from_dict
+    from retrieval.compact import compact_index
+    from retrieval.manifest import read_manifest
+
+    folder = local_folder(index)
+    manifest = read_manifest(folder)
+    recipe = recipe_from_dict(manifest.recipe, where=str(index))
+    anew = [] if to is None else ["index={}", *engine_overrides(to, None, None)]
+    chosen = override_recipe(recipe, [*anew, *(overrides or ())]).index
+    rows = manifest.counts.get("rows", 0) - manifest.counts.get("removed", 0)
+    with track("compacting", max(1, 2 * rows)) as task:
+        report = compact_index(folder, out, keep=keep, settings=chosen, seed=seed, advance=task.advance)
+    show(f"{out}: {count_of(report.prototypes, 'row')} that stand for {count_of(report.rows, 'row')}")

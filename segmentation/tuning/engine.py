@@ -1,0 +1,173 @@
+"""Whether the recipe's index loses anything against exact search, and what it needs not to."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from indexer.datasets import Dataset
+from indexer.fungi import join_components
+from indexer.memory_bank import generator_for
+from indexer.progress import track
+from indexer.recipe import Recipe
+from retrieval.faiss_index import FaissEngine, default_k_factor, training_rows
+from retrieval.neighbors import NO_NEIGHBOR, Neighbors
+from retrieval.settings import IndexSettings
+from retrieval.similarity import Cosine
+from segmentation.tuning.rows import Bank, Parts, Query
+from segmentation.tuning.scoring import miou_of, score_grid
+
+#: mIoU (0..1) below that of exact search that counts as nothing.
+TOLERANCE = 0.001
+#: Rows added to the index at a time.
+_ROWS = 16_384
+
+
+@dataclass(frozen=True)
+class EngineTrial:
+    """One setting of the index, and what it gives."""
+
+    factory: str
+    nprobe: int | None
+    k_factor: int | None
+    miou: float
+    """Pooled over the left-out images, in 0..1."""
+    loss: float
+    """mIoU of exact search minus this."""
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """The ``index`` section to use, and the trials behind it, in their order."""
+
+    settings: IndexSettings
+    trials: tuple[EngineTrial, ...]
+    reason: str
+
+
+def choose_engine(
+    recipe: Recipe,
+    bank: Bank,
+    queries: Sequence[Query],
+    dataset: Dataset,
+    codes: npt.NDArray[np.int64],
+    *,
+    exact_miou: float,
+    patch_size: tuple[int, int],
+) -> EngineChoice:
+    """The smallest FAISS setting that loses nothing to exact search with the recipe's features, k and T.
+
+    ``bank`` and ``queries`` are those of the recipe's block; the rows of a query's group (``codes``,
+    a group for each image) are left out of its search. ``exact_miou`` is what exact search gives for them.
+    """
+    index = recipe.index
+    if index.engine != "faiss":
+        kind = "exact search needs no setting" if index.engine == "exact" else "Qdrant was not examined"
+        return EngineChoice(index, (), kind)
+    engine = _build(recipe, bank)
+    factory = str(engine.parameters["factory"])
+    if factory == "Flat":
+        return EngineChoice(index, (), f"FAISS scans {len(bank):,} rows of this bank exactly (Flat)")
+    trials = []
+    refined = "Refine" in factory or "RFlat" in factory
+    k_factor = (index.k_factor or default_k_factor(recipe.transfer.k)) if refined else None
+
+    def attempt(nprobe: int | None, k_factor: int | None) -> bool:
+        searching = engine.searching(nprobe=nprobe, k_factor=k_factor)
+        miou = _score(searching, recipe, bank, queries, dataset, codes, patch_size)
+        trials.append(EngineTrial(factory, nprobe, k_factor, miou, exact_miou - miou))
+        return exact_miou - miou <= TOLERANCE
+
+    chosen = _smallest(attempt, engine.parameters["nprobe"], k_factor)
+    if chosen is None:
+        exact = index.model_copy(update={"factory": "Flat", "nprobe": None, "k_factor": None})
+        return EngineChoice(exact, tuple(trials), f"every setting of {factory} lost more than the tolerance")
+    nprobe, k_factor = chosen
+    found = index.model_copy(update={"nprobe": nprobe, "k_factor": k_factor})
+    return EngineChoice(found, tuple(trials), f"the smallest of {factory} that loses nothing")
+
+
+def _smallest(
+    attempt: Callable[[int | None, int | None], bool], nprobe: int | None, k_factor: int | None
+) -> tuple[int | None, int | None] | None:
+    """The smallest ``nprobe`` that loses nothing with refinement doubled, then the smallest ``k_factor``.
+
+    Both start from the defaults given; None for what the type does not have. None where all lose.
+    """
+    probes = [None] if nprobe is None else [max(1, nprobe * n // 4) for n in (1, 2, 4, 8, 16)]
+    factors = [None] if k_factor is None else [max(1, k_factor * n // 4) for n in (1, 2, 4, 8)]
+    for probed in probes:
+        if attempt(probed, factors[-1]):
+            smaller = next((factor for factor in factors[:-1] if attempt(probed, factor)), factors[-1])
+            return probed, smaller
+    return None
+
+
+def _build(recipe: Recipe, bank: Bank) -> FaissEngine:
+    """The engine that a build would make of these rows; nothing is written."""
+    chosen = np.sort(
+        generator_for(recipe.seed, "training").permutation(len(bank))[: training_rows(len(bank))]
+    )
+    width = _vectors(recipe, bank.parts, np.arange(1)).shape[1]
+    with tempfile.TemporaryDirectory() as folder:
+        engine = FaissEngine.create(
+            Path(folder),
+            Cosine(width),
+            settings=recipe.index,
+            rows=len(bank),
+            sample=_vectors(recipe, bank.parts, chosen),
+        )
+    if engine.parameters["factory"] == "Flat":
+        return engine
+    for start in range(0, len(bank), _ROWS):
+        engine.add(_vectors(recipe, bank.parts, np.arange(start, min(start + _ROWS, len(bank)))))
+    return engine
+
+
+def _vectors(recipe: Recipe, parts: Parts, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """The vectors of some rows as an index gets them: float16, widened again."""
+    picked = [part[torch.from_numpy(rows)].float() for part in parts]
+    if recipe.features.kind == "embeddings":
+        picked = picked[:1]
+    joined: npt.NDArray[np.float32] = (
+        join_components(picked, recipe.features.gradient_weight).half().float().numpy()
+    )
+    return joined
+
+
+def _score(
+    engine: FaissEngine,
+    recipe: Recipe,
+    bank: Bank,
+    queries: Sequence[Query],
+    dataset: Dataset,
+    codes: npt.NDArray[np.int64],
+    patch_size: tuple[int, int],
+) -> float:
+    """The pooled mIoU of the left-out images with this engine."""
+    transfer = recipe.transfer
+    total = np.zeros((len(dataset.classes), 2), dtype=np.int64)
+    parameters = engine.parameters
+    label = f"index: nprobe {parameters['nprobe']}, k_factor {parameters['k_factor']}"
+    with track(label, len(queries)) as task:
+        for query in queries:
+            vectors = _vectors(recipe, query.parts, np.arange(len(query.parts[0])))
+            allowed = codes[bank.images] != codes[query.image]
+            similarities, ids = engine.search(vectors, min(transfer.k, len(bank)), allowed)
+            labels = bank.labels[ids]
+            labels[ids == NO_NEIGHBOR] = 0
+            total += score_grid(
+                Neighbors(ids, similarities, labels),
+                dataset.read_mask(query.sample),
+                query.geometry,
+                patch_size,
+                [(transfer.k, transfer.temperature)],
+            )[0]
+            task.advance()
+    return float(miou_of(total))

@@ -1,0 +1,84 @@
+"""The tuned recipe as a file: what was chosen, how, and what is expected of it; no path of this machine."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from indexer.recipe import Recipe
+from retrieval.files import atomic_write
+from segmentation.tuning.expectation import Expectation
+from segmentation.tuning.tuner import TuningReport
+
+_WIDTH = 110
+
+
+def write_recipe(path: Path, report: TuningReport, *, base: str, data: str, rule: str | None) -> None:
+    """Write the report's recipe as YAML, with its story in comments; ``load_recipe`` reads it back.
+
+    ``base`` names the recipe that was tuned, ``data`` the data set and split, ``rule`` the groups.
+    Raises StorageError.
+    """
+    lines = [*_story(report, base=base, data=data, rule=rule), *expectation_lines(report)]
+    comment = "".join(
+        textwrap.fill(line, _WIDTH, initial_indent="# ", subsequent_indent="#   ") + "\n" for line in lines
+    )
+    text = yaml.safe_dump(_plain(report.recipe), sort_keys=False, default_flow_style=None)
+    with atomic_write(path) as file:
+        file.write((comment + text).encode())
+
+
+def expectation_lines(report: TuningReport) -> list[str]:
+    """What to expect, in sentences."""
+    near, new, (low, high) = report.near, report.new, report.interval
+    if new is None:
+        return [
+            f"Expected mIoU on new images: {_range(near)} (95 % of sets of {near.units} images), if they "
+            "resemble the memory's as these resemble one another; images of a sequence or of a patient that "
+            "the memory lacks may well score less: --group says how much.",
+        ]
+    return [
+        f"Expected mIoU on new images like the memory's, whose neighbours are in it: {_range(near)}.",
+        f"Expected mIoU on images of groups that the memory lacks: {_range(new)}.",
+        f"So between {100 * low:.1f} and {100 * high:.1f}, by how near new images come to the memory "
+        f"(95 % intervals for sets of {new.units} groups).",
+    ]
+
+
+def _story(report: TuningReport, *, base: str, data: str, rule: str | None) -> list[str]:
+    left = f"one of {report.images} images"
+    if rule is not None:
+        left = f"one of {report.groups} groups of images (--group {rule})"
+    lines = [
+        f"Made by `mycelia tune` from {base} and the labels of {data} alone: {left} at a time was left out "
+        f"of the memory bank, {report.queries} images were segmented with the rest, and the best of "
+        f"{len(report.rows)} settings by mIoU was taken.",
+        f"Index: {report.engine.reason}.",
+    ]
+    return lines
+
+
+def _range(found: Expectation) -> str:
+    return f"{100 * found.miou:.1f}, {100 * found.low:.1f} to {100 * found.high:.1f}"
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    """What differs from the defaults, and whatever tuning decides."""
+    data = recipe.model_dump(mode="json", exclude_defaults=True)
+    full = recipe.model_dump(mode="json")
+    for section, keys in {
+        "backbone": ("model", "weights", "block"),
+        "image": ("size",),
+        "features": ("kind", "gradient_weight"),
+        "bank": ("max_patches",),
+        "index": ("engine",),
+        "transfer": ("k", "temperature"),
+    }.items():
+        data[section] = {**{key: full[section][key] for key in keys}, **data.get(section, {})}
+    if recipe.features.kind == "embeddings":
+        data["features"].pop("gradient_weight")
+    data.pop("runtime", None)  # where the tuning ran, not what it found
+    return data

@@ -1,0 +1,116 @@
+"""Patches held in memory: the bank's rows, all patches of the images to segment, and their similarity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from indexer.datasets import Dataset, Sample
+from indexer.fungi import FungiExtractor
+from indexer.images import Geometry
+from indexer.memory_bank import patches_per_image, soft_labels
+from indexer.parts import PreparedImage, jobs_of, kept_patches, prepare_job
+from indexer.progress import track
+from retrieval.errors import DatasetError
+
+#: Unit vectors of n patches, (n, width) each: embedding; then projected gradient, or gradient and activation.
+Parts = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Bank:
+    """The memory bank of one block."""
+
+    parts: Parts
+    """float16."""
+    labels: npt.NDArray[np.uint8]
+    """(N, C) soft labels times 255."""
+    images: npt.NDArray[np.int64]
+    """(N,) position of each row's image."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class Query:
+    """An image to segment, as the model sees it."""
+
+    image: int
+    sample: Sample
+    parts: Parts
+    """float16, one row a patch."""
+    geometry: Geometry
+
+
+def channels(query: Parts, bank: Parts) -> tuple[Tensor, Tensor | None]:
+    """Cosines of float32 patches (Q, .) and rows (n, .): of embeddings and of gradients, (Q, n) each.
+
+    The second is None without gradients. Of gradient and activation it is the product of their cosines,
+    that of their outer products.
+    """
+    cosines = [ours @ theirs.T for ours, theirs in zip(query, bank, strict=True)]
+    if len(cosines) == 3:
+        cosines[1:] = [cosines[1].mul_(cosines[2])]
+    return cosines[0], cosines[1] if len(cosines) == 2 else None
+
+
+def mix(embedding: Tensor, gradient: Tensor | None, weight: float) -> Tensor:
+    """``(cos e + w cos G) / (1 + w)``, a new tensor; weight 0 means embeddings alone."""
+    if weight == 0 or gradient is None:
+        return embedding.clone()
+    return torch.add(embedding, gradient, alpha=weight).div_(1 + weight)
+
+
+def collect(extractor: FungiExtractor, dataset: Dataset, queries: Sequence[int]) -> tuple[Bank, list[Query]]:
+    """Describe every image of the data set once: the recipe's bank, and all patches of ``queries``.
+
+    Raises ImageError or MaskError for a bad image or mask, DatasetError where no patch is labelled.
+    """
+    recipe, tokens = extractor.recipe, extractor.backbone.tokens
+    limit = patches_per_image(recipe.bank, images=len(dataset), tokens=tokens)
+    jobs = jobs_of(dataset.samples, recipe.bank.epochs)
+    store, wanted, found = _Store(limit * len(jobs)), set(queries), []
+    with track(f"block {extractor.backbone.block}: features", len(jobs)) as task:
+        for start in range(0, len(jobs), recipe.runtime.batch_size):
+            batch = jobs[start : start + recipe.runtime.batch_size]
+            items = [prepare_job(extractor, dataset, job) for job in batch]
+            described = extractor.components(torch.stack([item.tensor for item in items]))
+            for number, item in enumerate(items):
+                parts = tuple(part[number].half().cpu() for part in described)
+                image = item.job.number % len(dataset)
+                store.add(parts, item, kept_patches(recipe, item, limit), image)
+                if item.job.epoch == 0 and image in wanted:
+                    found.append(Query(image, item.job.sample, parts, item.geometry))
+                task.advance()
+    return store.bank(dataset), found
+
+
+class _Store:
+    """The bank under construction, in arrays made once for all of its rows."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._rows = limit, 0
+        self._parts: list[Tensor] = []
+        self._labels: list[npt.NDArray[np.uint8]] = []
+        self._images: list[npt.NDArray[np.int64]] = []
+
+    def add(self, parts: Parts, item: PreparedImage, kept: npt.NDArray[np.int64], image: int) -> None:
+        if not self._parts:
+            self._parts = [part.new_empty(self._limit, part.shape[1]) for part in parts]
+        for stored, part in zip(self._parts, parts, strict=True):
+            stored[self._rows : self._rows + len(kept)] = part[torch.from_numpy(kept)]
+        self._labels.append(soft_labels(item.counts[kept]))
+        self._images.append(np.full(len(kept), image, dtype=np.int64))
+        self._rows += len(kept)
+
+    def bank(self, dataset: Dataset) -> Bank:
+        if self._rows == 0:
+            raise DatasetError(f"{dataset.name}: no labelled patch was found in any image")
+        parts = tuple(part[: self._rows] for part in self._parts)
+        return Bank(parts, np.concatenate(self._labels), np.concatenate(self._images))

@@ -1,0 +1,90 @@
+"""From the neighbours of an image's patches to its hits and unions per class, for many k and T."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.images import Geometry
+from retrieval.neighbors import Neighbors
+from segmentation.metrics import confusion_matrix
+from segmentation.segmenter import without_padding
+from segmentation.transfer import transfer_labels
+from segmentation.upsample import classes_at
+
+#: Pixels of an image that are scored at most; of a larger one every n-th row and column is.
+PIXELS = 250_000
+
+#: Pixels per class that were found, and that are in truth or prediction: (..., C, 2) int64.
+Tally = npt.NDArray[np.int64]
+
+
+def score_grid(
+    found: Neighbors,
+    truth: npt.NDArray[np.int32],
+    geometry: Geometry,
+    patch_size: tuple[int, int],
+    settings: Iterable[tuple[int, float]],
+) -> Tally:
+    """The tally of one image for each (k, temperature), from its neighbours: (settings, C, 2) int64.
+
+    ``found`` has the neighbours of all patches, row-major, at least as many as the largest k or all
+    there are; ``truth`` (H, W) int32 class columns, -1 unlabelled, at the photo's own size.
+    """
+    tallies = [
+        tally_of(confusion_of(nearest(found, k), truth, geometry, patch_size, temperature=temperature))
+        for k, temperature in settings
+    ]
+    return np.stack(tallies)
+
+
+def confusion_of(
+    found: Neighbors,
+    truth: npt.NDArray[np.int32],
+    geometry: Geometry,
+    patch_size: tuple[int, int],
+    *,
+    temperature: float,
+) -> npt.NDArray[np.int64]:
+    """The confusion matrix (C, C) of one image whose patches have these neighbours."""
+    grid = [size // patch for size, patch in zip(geometry.size, patch_size, strict=True)]
+    classes = found.labels.shape[2]
+    shares = transfer_labels(found, temperature=temperature).reshape(*grid, classes)
+    step = max(1, int(np.ceil((truth.size / PIXELS) ** 0.5)))
+    rows, cols = (places[step // 2 :: step] for places in geometry.grid_coordinates(patch_size))
+    predicted, _ = classes_at(without_padding(shares, geometry, patch_size), rows, cols)
+    return confusion_matrix(truth[step // 2 :: step, step // 2 :: step], predicted, classes)
+
+
+def nearest(found: Neighbors, k: int) -> Neighbors:
+    """The first ``k`` of the neighbours."""
+    return Neighbors(found.ids[:, :k], found.similarities[:, :k], found.labels[:, :k])
+
+
+def tally_of(confusion: npt.NDArray[np.int64]) -> Tally:
+    """Hits and union of each class: (C, C) -> (C, 2)."""
+    hits = np.diagonal(confusion)
+    return np.stack([hits, confusion.sum(axis=0) + confusion.sum(axis=1) - hits], axis=1)
+
+
+def miou_of(tally: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Mean IoU in 0..1 over the classes that occur: (..., C, 2) -> (...); NaN where none does."""
+    present = tally[..., 1] > 0
+    iou = np.divide(tally[..., 0], tally[..., 1], out=np.zeros(present.shape), where=present)
+    count = present.sum(axis=-1)
+    result = np.full(count.shape, np.nan)
+    np.divide(iou.sum(axis=-1), count, out=result, where=count > 0)
+    return result
+
+
+def add_up(tallies: Sequence[Tally], units: npt.NDArray[np.int64]) -> Tally:
+    """Tallies of images (settings, C, 2) added up over the units (groups) that they are in.
+
+    ``units`` (images,) int64 in 0..U-1 -> (settings, U, C, 2).
+    """
+    total = np.zeros((len(tallies[0]), int(units.max()) + 1, *tallies[0].shape[1:]), dtype=np.int64)
+    for tally, unit in zip(tallies, units, strict=True):
+        total[:, unit] += tally
+    return total
