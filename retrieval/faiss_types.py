@@ -31,6 +31,9 @@ _STORED = {"float16": "SQfp16", "int8": "SQ8", "none": None}
 #: Share of the vectors' energy that the reduced vectors keep which find the candidates, in steps of width.
 _ENERGY, _WIDTH_STEP = 0.9, 16
 
+#: Vectors up to this width have a 4-bit code for each number, wider ones for each pair.
+_NARROW = 256
+
 #: Our own prefix of a factory string, and the refinement that may end it.
 _REDUCED = re.compile(r"SVD(\d+),(.+?)(?:,Refine\((\w+)\))?")
 
@@ -61,20 +64,21 @@ def training_rows(rows: int) -> int:
 def choose_factory(
     rows: int, width: int, sample: int, *, refine: str = "float16", reduced: int | None = None
 ) -> str:
-    """The factory string of a bank of ``rows`` vectors of ``width`` numbers; see :func:`make_index`.
+    """The factory string of a bank of ``rows`` vectors of ``width`` numbers (:func:`make_index`).
 
-    A plain scan under 100,000 rows; above, about 4 sqrt(rows) inverted lists (fewer where
-    ``sample`` training vectors cannot fill them), 4-bit product quantisation of pairs of numbers
-    and refinement with vectors of ``refine`` (float16, int8 or none) numbers. ``reduced`` is the
-    width in which candidates are found, where that is less. Small banks of int8 are scanned as such.
+    A plain scan under 100,000 rows; above, about 4 sqrt(rows) inverted lists (fewer where ``sample``
+    training vectors cannot fill them), 4-bit product quantisation of each number (of pairs in wide
+    vectors) and refinement with vectors of ``refine`` (float16, int8 or none) numbers. ``reduced`` is
+    the width in which candidates are found, where that is less. Small banks of int8 are scanned as such.
     """
     stored = _STORED[refine]
     if rows < FLAT_ROWS:
         return stored if stored == "SQ8" else "Flat"
     lists = max(1, min(round(_LISTS_PER_ROOT * math.sqrt(rows)), sample // _SAMPLE_PER_LIST))
     if reduced is not None and stored is not None:
-        return f"SVD{reduced},IVF{lists},PQ{reduced // 2}x4fs,Refine({stored})"
-    parts = max(divisor for divisor in range(1, max(2, width // 2 + 1)) if width % divisor == 0)
+        return f"SVD{reduced},IVF{lists},PQ{reduced}x4fs,Refine({stored})"
+    most = width if width <= _NARROW else width // 2
+    parts = max(divisor for divisor in range(1, max(2, most + 1)) if width % divisor == 0)
     if parts * 8 < width:  # a width without good divisors: quantise single numbers instead
         return f"IVF{lists},{stored or 'SQfp16'}"
     return f"IVF{lists},PQ{parts}x4fs" + (f",Refine({stored})" if stored else "")
@@ -104,7 +108,8 @@ def make_index(faiss: Any, factory: str, width: int, sample: npt.NDArray[np.floa
 
     ``factory`` is a factory string of FAISS, or ``SVD<n>,<type>[,Refine(<type>)]``: the type in front
     holds the first n singular coordinates of the sample, not centred, so that inner products
-    stay what they are but for what is cut; the refinement holds whole vectors. Raises ConfigError for
+    stay what they are but for what is cut, and rotated at random, so that all codes have as much to
+    tell; the refinement holds whole vectors. Raises ConfigError for
     a string that FAISS does not know, or that ``sample`` (n, D) float32 cannot train.
     """
     reduced = _REDUCED.fullmatch(factory)
@@ -119,7 +124,8 @@ def make_index(faiss: Any, factory: str, width: int, sample: npt.NDArray[np.floa
             f"{factory!r} reduces vectors of {width} numbers to {kept} by {len(sample)} training vectors; "
             "correct index.factory, or leave it empty to have it chosen"
         )
-    axes = np.ascontiguousarray(_directions(sample)[1][:kept], dtype=np.float32)
+    rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((kept, kept)))[0]
+    axes = np.ascontiguousarray(rotation @ _directions(sample)[1][:kept], dtype=np.float32)
     base = _parse(faiss, reduced[2], kept)
     if not base.is_trained:
         _train(faiss, base, factory, sample @ axes.T)

@@ -11,9 +11,18 @@ import numpy as np
 import pytest
 
 import retrieval
-from retrieval import GradientProduct, IndexSettings, Manifest, create_index, faiss_index, faiss_types
+from retrieval import (
+    Cosine,
+    Filter,
+    GradientProduct,
+    IndexSettings,
+    Manifest,
+    create_index,
+    faiss_index,
+    faiss_types,
+)
 from retrieval.errors import ConfigError, MissingExtraError
-from retrieval.faiss_types import choose_factory, training_rows
+from retrieval.faiss_types import choose_factory, reduced_width, training_rows
 
 
 @pytest.mark.parametrize(
@@ -24,7 +33,8 @@ from retrieval.faiss_types import choose_factory, training_rows
         (1_000_000, 384, 200_000, "IVF4000,PQ192x4fs,Refine(SQfp16)"),
         (1_000_000, 384, 39_000, "IVF1000,PQ192x4fs,Refine(SQfp16)"),
         (1_000_000, 384, 0, "IVF1,PQ192x4fs,Refine(SQfp16)"),
-        (100_000, 63, 60_000, "IVF1265,PQ21x4fs,Refine(SQfp16)"),
+        (100_000, 63, 60_000, "IVF1265,PQ63x4fs,Refine(SQfp16)"),
+        (100_000, 257, 60_000, "IVF1265,SQfp16"),
         (100_000, 769, 60_000, "IVF1265,SQfp16"),
         (100_000, 1, 60_000, "IVF1265,PQ1x4fs,Refine(SQfp16)"),
     ],
@@ -151,7 +161,7 @@ def test_int8_refinement_is_chosen_by_the_recipe(
     pytest.importorskip("faiss")
     assert choose_factory(50_000, 64, 0) == "Flat"
     assert choose_factory(50_000, 64, 0, refine="int8") == "SQ8"
-    assert choose_factory(1_000_000, 64, 160_000, refine="int8") == "IVF4000,PQ32x4fs,Refine(SQ8)"
+    assert choose_factory(1_000_000, 64, 160_000, refine="int8") == "IVF4000,PQ64x4fs,Refine(SQ8)"
     monkeypatch.setattr(faiss_types, "FLAT_ROWS", 100)
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 100)
     settings = IndexSettings(engine="faiss", refine="int8")
@@ -159,10 +169,55 @@ def test_int8_refinement_is_chosen_by_the_recipe(
         index.add(bank.vectors, bank.labels, bank.patches)
         index.flush()
         assert index.manifest.engine["factory"].endswith("Refine(SQ8)")
-        found = index.search(bank.vectors, 1)
+        found = index.search(bank.vectors, 10)
     itself = found.ids[:, 0] == np.arange(300)
     assert itself.mean() > 0.9
-    np.testing.assert_allclose(found.similarities[itself], 1, atol=0.05)
+    np.testing.assert_allclose(found.similarities[itself, 0], 1, atol=0.05)
+
+
+def test_candidates_are_found_in_the_directions_that_matter(
+    tmp_path: Path, manifest: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("faiss")
+    for module in (faiss_types, faiss_index):
+        monkeypatch.setattr(module, "FLAT_ROWS", 100)
+    rng = np.random.default_rng(0)
+    shaped = rng.standard_normal((3000, 64)) * 0.8 ** np.arange(64)  # most of it in few directions
+    turned = shaped @ np.linalg.qr(rng.standard_normal((64, 64)))[0]
+    vectors = (turned / np.linalg.norm(turned, axis=1, keepdims=True)).astype(np.float32)
+    labels, patches = np.full((3000, 4), 60, np.uint8), np.zeros((3000, 3), np.int32)
+    patches[:, 0] = np.arange(3000) % 10
+    folder, settings = tmp_path / "a", IndexSettings(engine="faiss")
+    with create_index(folder, manifest(Cosine(64)), rows=3000, sample=vectors, settings=settings) as index:
+        index.add(vectors, labels, patches)
+        index.flush()
+    truth = np.argsort(-(vectors[:200] @ vectors.T), axis=1)[:, :10]
+    with retrieval.open_index(folder) as index:
+        assert index.manifest.engine["factory"] == "SVD16,IVF76,PQ16x4fs,Refine(SQfp16)"
+        found = index.search(vectors[:200], 10)
+        near = index.search(vectors[:200], 10, filter=Filter(images=[3]))
+        kept = next(index.stream(batch=3000)).vectors
+    hits = [len(np.intersect1d(a, b)) for a, b in zip(found.ids, truth, strict=True)]
+    assert np.mean(hits) > 9.5
+    np.testing.assert_allclose(found.similarities[:, 0], 1, atol=1e-3)  # of whole vectors, not of what is cut
+    np.testing.assert_allclose(kept, vectors, atol=1e-3)
+    assert (near.ids % 10 == 3).all()
+
+
+def test_vectors_whose_directions_all_matter_are_not_reduced() -> None:
+    rng = np.random.default_rng(0)
+    assert reduced_width(rng.standard_normal((4000, 64)).astype(np.float32)) is None
+    assert reduced_width(np.empty((0, 64), np.float32)) is None
+
+
+@pytest.mark.parametrize("factory", ["SVD32,Flat", "SVD0,Flat", "SVD8,Nonsense"])
+def test_impossible_reductions_are_refused(
+    tmp_path: Path, manifest: Callable[..., Manifest], bank: Any, factory: str
+) -> None:
+    pytest.importorskip("faiss")
+    settings = IndexSettings(engine="faiss", factory=factory)
+    with pytest.raises(ConfigError, match=r"correct index\.factory"):
+        create_index(tmp_path / "a", manifest(), rows=300, sample=bank.vectors, settings=settings)
 
 
 @pytest.mark.parametrize(
