@@ -31,7 +31,7 @@ from retrieval.similarity import Cosine, Similarity
 VECTORS = "vectors.faiss"
 
 #: Share of the inverted lists searched, and the fewest.
-_PROBED_SHARE, _FEWEST_PROBED = 1 / 24, 32
+_PROBED_SHARE, _FEWEST_PROBED = 1 / 48, 32
 
 
 class FaissEngine:
