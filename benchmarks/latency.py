@@ -1,13 +1,13 @@
 """What one image costs, end to end and by stage, beside the bare forward pass of the same ViT.
 
     mycelia index build DATA --split train --out cam.index --config camvid.yaml
-    python -m benchmarks.latency cam.index DATA --split val [--images 16] [--threads 2] [--json FILE] [--out FOLDER]
+    python -m benchmarks.latency cam.index DATA --split val [--images 16] [--json FILE] [--out FOLDER]
 
-Images go one at a time through ``Segmenter.segment`` and ``render.write_mask`` and, in turn, through the plain
-timm model (all blocks, ``forward_features`` under inference mode), so that a machine whose speed drifts is
-fair to both. The medians over images count, each stage without the stages within it; "the rest" is what no stage
-has. Milliseconds are those of the clock, and those of the processor in all threads: on a machine that others
-use too, the second with ``--threads 1`` are the ones to compare.
+Images go one at a time through ``Segmenter.segment`` and ``render.write_mask`` and, in turn, through the
+plain timm model (all blocks, ``forward_features`` under inference mode), so that a machine whose speed
+drifts is fair to both. The medians over images count, each stage without the stages within it; "the rest"
+is what no stage has. Milliseconds are those of the clock, and those of the processor in all threads: on a
+machine that others use too, the second with ``--threads 1`` are the ones to compare.
 """
 
 from __future__ import annotations
@@ -27,14 +27,18 @@ from unittest.mock import patch
 
 import torch
 
-from benchmarks.engines import set_faiss_threads, spaced
+from benchmarks.bank import spaced, use_threads
+from benchmarks.plots import bars
 from benchmarks.report import Row, write_table
 from indexer.datasets import Sample, load_dataset
 from indexer.fungi import FungiExtractor
 from indexer.images import read_image
 from indexer.progress import track
+from retrieval import IndexSettings, read_manifest
+from retrieval.convert import convert_index
 from retrieval.embedded import EmbeddedIndex
 from retrieval.errors import ConfigError
+from retrieval.manifest import has_manifest
 from segmentation import Segmenter, render, segmenter
 from segmentation.segmenter import Segmentation
 
@@ -146,26 +150,17 @@ def table(watch: Stopwatch, names: list[str]) -> list[Row]:
     ]
 
 
-def draw(rows: list[Row], path: Path) -> None:
-    """The stages as a bar beside the bare model's, in processor milliseconds."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 2.6), layout="constrained")
-    axes = figure.add_subplot()
-    start = 0.0
-    for row in rows:
-        width = float(str(row["processor ms"]))
-        if row["stage"] == BARE:
-            axes.barh("bare\nforward", width, color="#9aa0a6")
-        elif row["stage"] != TOTAL:
-            axes.barh(
-                "end to\nend", width, left=start, label=f"{row['stage']} {width:.0f}", edgecolor="white"
-            )
-            start += width
-    axes.set_xlabel("milliseconds of processor time, one image")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize="x-small", ncols=1, frameon=False, loc="upper left", bbox_to_anchor=(1, 1.1))
-    figure.savefig(path, metadata={"Date": None})
+def searched(index: Path, cache: Path) -> Path:
+    """The index, or for an exact one the same rows with FAISS in ``cache``, converted at the first time."""
+    manifest = read_manifest(index)
+    if manifest.engine["kind"] != "exact":
+        return index
+    folder = cache / f"{index.stem}-latency.index"
+    if not has_manifest(folder):
+        cache.mkdir(parents=True, exist_ok=True)
+        with track("convert to FAISS", manifest.counts["rows"]) as task:
+            convert_index(index, folder, settings=IndexSettings(), advance=task.advance)
+    return folder
 
 
 def _plus(one: Spent, other: Spent) -> Spent:
@@ -188,24 +183,26 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="threads of torch and FAISS")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--out", type=Path, help="write the tracked table and picture to this folder")
+    parser.add_argument("--cache", type=Path, default=Path("out/latency"), help="folder for conversions")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    set_faiss_threads(arguments.threads)
+    use_threads(arguments.threads)
     samples = spaced(load_dataset(arguments.data, split=arguments.split), arguments.images + 2).samples
-    with Segmenter.open(arguments.index) as subject:
-        size, engine, rows = subject.recipe.image.size, subject.index.manifest.engine, len(subject.index)
-        width = subject.index.similarity.width
+    with Segmenter.open(searched(arguments.index, arguments.cache)) as subject:
+        size, engine = subject.recipe.image.size, subject.index.manifest.engine
+        note = f"{len(subject.index)} rows of {subject.index.similarity.width} numbers"
         names = list(dict.fromkeys(name for _, _, name in stages(subject)))
         watch = measure(subject, samples)
     result = table(watch, [name for name in names if watch.spent[name]])
     details = ", ".join(f"{key} {value}" for key, value in engine.items() if value is not None)
     notes = [
-        f"{rows} rows of {width} numbers ({details}); {len(samples) - 2} images at {size[0]}x{size[1]}; "
+        f"{note} ({details}); {len(watch.spent[BARE])} images at {size[0]}x{size[1]}; "
         f"{arguments.threads} thread(s). Medians; a stage does not contain the stages that it calls."
     ]
     write_table("latency", result, folder=arguments.out, notes=notes)
     if arguments.out:
-        draw(result, arguments.out / "latency.svg")
+        milliseconds = [float(str(row["processor ms"])) for row in result]
+        label = "milliseconds of processor time, one image"
+        bars([str(row["stage"]) for row in result], milliseconds, label, arguments.out / "latency.svg")
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
 
