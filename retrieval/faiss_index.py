@@ -30,13 +30,8 @@ from retrieval.similarity import Cosine, Similarity
 
 VECTORS = "vectors.faiss"
 
-<<<<<<< HEAD
 #: Share of the inverted lists searched, and the fewest: patches unlike the bank's have neighbours in many.
 _PROBED_SHARE, _FEWEST_PROBED = 1 / 48, 96
-=======
-#: Share of the inverted lists searched, and the fewest.
-_PROBED_SHARE, _FEWEST_PROBED = 1 / 48, 32
->>>>>>> f63d32a4ed3b2c55d2cc4c2ead091865eb3900ab
 
 
 class FaissEngine:
