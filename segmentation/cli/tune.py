@@ -87,7 +87,7 @@ def tune(
       mycelia tune scans --group "^(patient[0-9]+)" --blocks 8,9,10,11 --images 30 --out tuned.yaml
 
     \b
-    Time: on two cores, for a ViT-S, 400 images and 100,000 patches, 10 to 15 minutes a block, half of it
+    Time: on two cores, for a ViT-S, 400 images and 100,000 patches, roughly 10 to 15 minutes a block: half
     for the features, half for comparing 60 --images with the bank. FAISS's settings take some minutes more.
     Memory: one block's bank, 2 bytes a number (0.25 GB for 100,000 patches of a ViT-S), at most twice.
     """
