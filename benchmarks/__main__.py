@@ -39,7 +39,7 @@ def quick() -> Size:
             ["search", "{bank}", "{data}", "--rows", "100000", "--images", "8", "--batches", "4"],
             ["memory", "{bank}", "{data}", "--rows", "100000"],
             ["latency", "{bank}", "{data}", "--images", "4"],
-            ["scaling", "{bank}", "{data}", "--images", "8", "--largest", "100000"],
+            ["scaling", "{bank}", "{data}", "--images", "8", "--sizes", "10000", "30000", "100000"],
             ["quality", "{bank}", "{data}", "--images", "8", "--only", "float16", "default", "PCA"],
         ],
     )

@@ -2,7 +2,7 @@
 
     mycelia index build DATA --split train --out bank.index --config camvid.yaml --engine exact \\
         bank.max_patches=null bank.epochs=4 features.projection_width=384
-    python -m benchmarks.scaling bank.index DATA [--largest 10240000] [--out benchmarks/results]
+    python -m benchmarks.scaling bank.index DATA [--sizes 10000 1000000] [--out benchmarks/results]
 
 Real patch features, the bank enlarged by augmentation epochs; sizes beyond that (the column "made_up") are
 reached by points between neighbouring patches. For each size a compact index (192 half-whitened components
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="images to ask with")
     parser.add_argument("--split", default="val")
     parser.add_argument("--images", type=int, default=8, help="images to ask with, evenly spaced")
-    parser.add_argument("--largest", type=int, default=SIZES[-1], help="leave out larger sizes")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="banks of so many patches")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cache", type=Path, help="keep the queries' vectors here")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
@@ -121,7 +121,7 @@ def main() -> None:
     transform = half_whitened(bank, WIDTH)
     reduced = [transform(vectors) for vectors in queries]
     table: list[dict[str, Any]] = []
-    for size in (size for size in SIZES if size <= arguments.largest):
+    for size in arguments.sizes:
         truth = nearest(bank.take(size), np.concatenate(queries)[:TRUTH_QUERIES], transform, rows=size)
         with tempfile.TemporaryDirectory(dir=arguments.index.parent) as work:
             folder = Path(work) / "stored.index"
