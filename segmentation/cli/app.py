@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -97,4 +98,7 @@ app.command("demo")(demo.demo)
 
 def main() -> None:
     """Run the command with this process's arguments; status 0 done, 1 our error, 2 usage, 130 stopped."""
+    # Threads of torch and of FAISS that wait by spinning take the processor from each other and from others'
+    # work. OpenMP reads this once, when torch is loaded, which is later than here.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()

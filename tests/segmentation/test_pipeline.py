@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Generator, Iterator
 
@@ -147,3 +150,27 @@ def test_behind_stops_at_an_error_of_the_work() -> None:
             given.append(result)
     assert given == [0, 1]
     assert len(done) < 20 and seen[-1] == -1
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_the_command_has_idle_threads_sleep_before_torch_is_loaded(given: str | None, kept: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    if given is not None:
+        environment["OMP_WAIT_POLICY"] = given
+    script = """
+import os, sys
+from segmentation.cli import app, main
+assert "torch" not in sys.modules
+try:
+    main()
+finally:
+    print(os.environ["OMP_WAIT_POLICY"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, "--version"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split()[-1] == kept
