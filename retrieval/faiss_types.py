@@ -29,7 +29,7 @@ _LISTS_PER_ROOT = 4
 _STORED = {"float16": "SQfp16", "int8": "SQ8", "none": None}
 
 #: Share of the vectors' energy that the reduced vectors keep which find the candidates, in steps of width.
-_ENERGY, _WIDTH_STEP = 0.9, 16
+_ENERGY, _WIDTH_STEP = 0.92, 16
 
 #: Vectors up to this width have a 4-bit code for each number, wider ones for each pair.
 _NARROW = 256
@@ -100,7 +100,7 @@ def reduced_width(sample: npt.NDArray[np.float32]) -> int | None:
 
 def default_k_factor(k: int) -> int:
     """Candidates that refinement ranks for each of ``k`` neighbours, where the settings do not say."""
-    return max(8, k // 4)
+    return max(10, k // 3)
 
 
 def make_index(faiss: Any, factory: str, width: int, sample: npt.NDArray[np.float32]) -> Any:
