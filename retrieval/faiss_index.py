@@ -31,7 +31,7 @@ from retrieval.similarity import Cosine, Similarity
 VECTORS = "vectors.faiss"
 
 #: Share of the inverted lists searched, and the fewest: patches unlike the bank's have neighbours in many.
-_PROBED_SHARE, _FEWEST_PROBED = 1 / 48, 96
+_PROBED_SHARE, _FEWEST_PROBED = 1 / 64, 64
 
 
 class FaissEngine:
