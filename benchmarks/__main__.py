@@ -10,6 +10,7 @@ and val. What was built is kept in ``--work`` and used again.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import subprocess
 import sys
 import time
@@ -80,7 +81,8 @@ def main() -> None:
     if not arguments.data.is_dir():
         sys.exit(f"{arguments.data}: no data set to measure on; give --data FOLDER (make bench DATA=FOLDER)")
     size = quick() if arguments.size == "quick" else full()
-    work = arguments.work / arguments.size
+    place = hashlib.sha256(str(arguments.data.resolve()).encode()).hexdigest()[:8]  # a bank for each data set
+    work = arguments.work / f"{arguments.size}-{place}"
     work.mkdir(parents=True, exist_ok=True)
     places = {"data": str(arguments.data), "work": str(work)}
     places |= {name: str(work / f"{name}.index") for name in size.banks}

@@ -24,8 +24,8 @@ from retrieval.errors import ConfigError
 from retrieval.exact import VECTORS, merge_nearest
 from retrieval.faiss_types import load_faiss, training_rows
 from retrieval.label_file import LABELS
-from retrieval.labels import PATCHES
-from retrieval.manifest import Manifest
+from retrieval.labels import PATCHES, WEIGHTS
+from retrieval.manifest import DENSE, Manifest
 from retrieval.neighbors import Neighbors
 from retrieval.similarity import Cosine
 from segmentation import Segmenter
@@ -62,8 +62,11 @@ class Bank:
     def open(cls, folder: Path) -> Bank:
         """The rows of an exact index, memory-mapped; raises ConfigError for another engine."""
         manifest = read_manifest(folder)
-        if manifest.engine["kind"] != "exact" or manifest.counts.get("removed"):
-            raise ConfigError(f"{folder} is no whole exact index; build it with --engine exact")
+        whole = manifest.engine["kind"] == "exact" and not manifest.counts.get("removed")
+        if not whole or manifest.labels != DENSE or WEIGHTS in manifest.files:
+            raise ConfigError(
+                f"{folder} is no plain exact index; build it with --engine exact, of at most 32 classes"
+            )
         vectors, labels, patches = (
             np.load(folder / name, mmap_mode="r") for name in (VECTORS, LABELS, PATCHES)
         )

@@ -47,8 +47,8 @@ def build_peak(source: Path, rows: int, form: Form, folder: Path, threads: int) 
     """Peak MiB and seconds of building one form; pages of the source that were touched count."""
     use_threads(threads)
     bank = Bank.open(source).take(rows)
-    transform = None if form.pca is None else half_whitened(bank, form.pca)
     before, start = peak_mib(), time.perf_counter()
+    transform = None if form.pca is None else half_whitened(bank, form.pca)
     build(bank, folder, form.settings, transform)
     return {"build_s": round(time.perf_counter() - start, 1), "build_peak_mib": round(peak_mib() - before)}
 

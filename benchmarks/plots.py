@@ -56,18 +56,6 @@ def bars(names: Sequence[str], values: Sequence[float], label: str, path: Path) 
         _save(figure, path)
 
 
-def speeds(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Recall against milliseconds a query; a line for each engine with several settings."""
-    with plt.rc_context(_REPEATABLE):
-        figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-        for row in rows:
-            axes.plot(row["ms_per_query"], row["recall_at_30"], "o", label=row["engine"])
-        axes.set(xscale="log", xlabel="ms a query", ylabel="recall@30")
-        _tidy(axes)
-        figure.legend(loc="outside right center", frameon=False)
-        _save(figure, path)
-
-
 def _tidy(axes: Axes) -> None:
     axes.grid(True, which="major", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

@@ -193,7 +193,7 @@ def compare(
             start = time.perf_counter()
             found = search(queries)
             if turn:  # the first turn loads what is loaded once
-                seconds[position].append(time.perf_counter() - start)
+                seconds[position].append((time.perf_counter() - start) / len(queries))
             recalls[position].append(recall(found, wanted))
     return [
         {
@@ -201,7 +201,7 @@ def compare(
             "rows": len(bank),
             "width": bank.width,
             "recall_at_30": round(statistics.mean(recalls[position]), 4),
-            "ms_per_query": round(1000 * statistics.median(seconds[position]) / BATCH, 3),
+            "ms_per_query": round(1000 * statistics.median(seconds[position]), 3),
             "bytes_per_row": round(contender.bytes_per_row),
             "build_seconds": round(contender.build_seconds, 1),
         }
@@ -235,6 +235,8 @@ def main() -> None:
     dataset = spaced(load_dataset(arguments.data, split=arguments.split), arguments.images)
     patches = np.concatenate(describe(arguments.index, dataset, cache=arguments.cache))
     chosen = np.random.default_rng(0).permutation(len(patches))[: BATCH * (arguments.batches + 1)]
+    if len(chosen) < 2 * BATCH:
+        parser.error(f"{len(chosen)} patches are too few for two batches of {BATCH}; raise --images")
     batches = [patches[part] for part in np.array_split(chosen, len(chosen) // BATCH)]
     truth = [nearest(bank, queries) for queries in batches]
     with tempfile.TemporaryDirectory() as work:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,7 @@ class FungiExtractor:
         self.recipe = recipe
         self.backbone = backbone
         self._support_latents: Tensor | None = None  # made when first needed
+        self._alone = threading.Lock()  # the cut keeps what passes it in the model, which all threads share
         self._set(tensors)
         self._mean = torch.tensor(backbone.mean).view(3, 1, 1)
         self._std = torch.tensor(backbone.std).view(3, 1, 1)
@@ -160,8 +162,8 @@ class FungiExtractor:
     def patch_gradients(self, images: Tensor) -> PatchGradients:
         """Embeddings, gradients and activations of images (B, 3, H, W); the loss is the recipe's."""
         backbone, prefix = self.backbone, self.backbone.prefix_tokens
-        cut = backbone.cut(images)
-        with torch.enable_grad():
+        with self._alone, torch.enable_grad():
+            cut = backbone.cut(images)
             projected = backbone.projected(cut).requires_grad_(True)
             embeddings = backbone.tail(cut.residual, projected)  # (B, N, E)
             (gradients,) = torch.autograd.grad(self._loss(embeddings), projected)
@@ -220,7 +222,8 @@ class FungiExtractor:
         self._support_latents = None
 
     def _embed(self, images: Tensor) -> Tensor:
-        return self.backbone.embed(images)[:, self.backbone.prefix_tokens :]
+        with self._alone:
+            return self.backbone.embed(images)[:, self.backbone.prefix_tokens :]
 
     def _vectors(self, images: Tensor) -> Tensor:
         return join_components(self.components(images), self.recipe.features.gradient_weight)

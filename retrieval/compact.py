@@ -36,7 +36,7 @@ from retrieval.qdrant.locate import local_folder
 from retrieval.qdrant.server import NO_WEIGHTS
 from retrieval.row_file import RowFile
 from retrieval.settings import IndexSettings
-from retrieval.similarity import Cosine
+from retrieval.similarity import Cosine, Reranked
 
 #: Rows of a cell, about, and at most: merging takes time with their square, and cells of one class are few.
 CELL_ROWS, MAX_CELL_ROWS = 2048, 8192
@@ -116,6 +116,8 @@ def compact_index(
         raise ConfigError(NO_WEIGHTS)
     folder = local_folder(source)
     with open_index(folder) as index:
+        if isinstance(index.similarity, Reranked):
+            raise ConfigError("a re-ranked index cannot be compacted; build it with rerank.candidates=null")
         if not isinstance(index.similarity, Cosine):
             raise ConfigError(
                 "an index of the exact gradient similarity (features.projection=none) cannot be compacted, "

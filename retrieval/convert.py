@@ -115,7 +115,7 @@ def _copy_rows(
 
 def _sample(index: PatchIndex, rows: int) -> npt.NDArray[np.float32]:
     """What is searched of evenly spaced vectors, as many as train an index of ``rows``: (n, d) float32."""
-    step, width = max(1, math.ceil(rows / training_rows(rows))), searched_width(index.similarity)
+    step, width = max(1, math.ceil(rows / max(1, training_rows(rows)))), searched_width(index.similarity)
     chosen, seen = [np.empty((0, width), np.float32)], 0
     for block in index.stream():
         chosen.append(block.vectors[-seen % step :: step, :width])

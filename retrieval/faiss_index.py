@@ -15,6 +15,7 @@ from retrieval.faiss_types import (
     FLAT_ROWS,
     choose_factory,
     default_k_factor,
+    innermost,
     inverted_lists,
     last_line,
     load_faiss,
@@ -132,8 +133,11 @@ class FaissEngine:
         index = self._faiss.downcast_index(self._index)
         if isinstance(index, self._faiss.IndexRefine):
             index = self._faiss.downcast_index(index.refine_index)
-        if isinstance(index, self._faiss.IndexIVF):
-            index.make_direct_map()
+        inner = innermost(self._faiss, index)
+        if isinstance(inner, self._faiss.IndexIVF):
+            inner.make_direct_map()
+        if isinstance(inner, self._faiss.IndexIVFPQFastScan):
+            inner.fine_quantizer = inner.pq  # FAISS 1.15 leaves it null when it reads a file, and dies of it
         found: npt.NDArray[np.float32] = index.reconstruct_batch(np.ascontiguousarray(ids, dtype=np.int64))
         return found
 

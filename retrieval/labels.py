@@ -39,6 +39,7 @@ class RowStore:
         self._labels = labels
         self._patches = patches
         self._weights = weights
+        self._weighted_from: int | None = None  # rows before those that made the weights' file necessary
         self._removed = removed
         self._removed_changed = False
         self._dominant = np.empty(0, dtype=np.int32)
@@ -105,6 +106,9 @@ class RowStore:
 
     def keep(self, rows: int) -> None:
         """Forget the rows after the first ``rows`` (undoes the last append)."""
+        if self._weights is not None and self._weighted_from is not None and rows <= self._weighted_from:
+            self._weights.close()  # the rows that made it necessary are gone
+            self._weights = self._weighted_from = None
         for file in self._files():
             file.keep(rows)
         self._dominant = self._dominant[:rows]
@@ -179,6 +183,7 @@ class RowStore:
         for file in self._files():
             file.committed()
         self._removed_changed = False
+        self._weighted_from = None
 
     def close(self) -> None:
         """Release the files."""
@@ -195,9 +200,9 @@ class RowStore:
         if self._weights is None:
             if (weights == 1).all():
                 return
-            file = RowFile(self._folder / WEIGHTS, (), np.float32)
-            file.append(np.ones(before, dtype=np.float32))
-            self._weights = file
+            self._weights = RowFile(self._folder / WEIGHTS, (), np.float32)
+            self._weighted_from = before
+            self._weights.append(np.ones(before, dtype=np.float32))
         self._weights.append(weights)
 
     def _dominant_classes(self) -> npt.NDArray[np.int32]:

@@ -85,7 +85,7 @@ class RerankEngine:
         return best[:, :k].numpy(), where[:, :k].numpy()
 
     def vectors(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """The vectors of rows, as exact as both parts have them: (n,) int64 -> (n, D) float32."""
+        """The vectors of rows: (n,) int64 -> (n, D) float32; e, g and a from their 8-bit copies."""
         stored = torch.from_numpy(self._rows.array()[ids]).float()
         parts = parts_of(stored, self._similarity.then)
         last = torch.cat([torch.nn.functional.normalize(part, dim=-1) for part in parts], dim=-1).numpy()

@@ -24,7 +24,7 @@ class IndexSettings(BaseModel):
     refine: Literal["float16", "int8", "none"] = Field(
         default="float16",
         description="how FAISS's default type stores the vectors that rank the candidates; int8 goes well "
-        "with features.pca, none where rerank.candidates ranks them",
+        "with features.pca; none, and always so with rerank.candidates: others rank them",
     )
     nprobe: int | None = Field(
         default=None, ge=1, description="inverted lists searched per query; chosen by size when empty"

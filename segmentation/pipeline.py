@@ -44,7 +44,7 @@ def ahead(items: Generator[T, None, None]) -> Generator[T, None, None]:
 
 
 def behind(
-    items: Generator[T, None, None], work: Callable[[T], R], *, waiting: int = 8
+    items: Generator[T, None, None], work: Callable[[T], R], *, waiting: int = 2
 ) -> Generator[R, None, None]:
     """``work(item)`` of each item, done in a thread while the next item is made in the caller's.
 

@@ -69,7 +69,7 @@ def bank_fingerprint(manifest: Manifest) -> str:
 
     Two builds may fill one collection exactly when this agrees.
     """
-    aside = ("index", "transfer", "runtime")
+    aside = ("index", "rerank", "transfer", "runtime")  # a server has no re-ranking
     data = {
         "recipe": {name: value for name, value in manifest.recipe.items() if name not in aside},
         "fingerprints": manifest.fingerprints,

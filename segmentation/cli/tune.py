@@ -112,14 +112,16 @@ def tune(
     show_report(report)
     for line in expectation_lines(report):
         show(line)
+    source = dataset.name + (f" ({dataset.split})" if dataset.split else "")
+    write_recipe(out, report, base=base.name, data=source, rule=group)  # first: it took long to find
+    show(str(out))
     if json_file is not None:
         write_json(json_file, report.to_json())
         say(f"results: {json_file}")
-    source = dataset.name + (f" ({dataset.split})" if dataset.split else "")
-    write_recipe(out, report, base=base.name, data=source, rule=group)
     chosen = f" --split {split}" if split else ""
+    chosen += f" --format {format}" if format != "auto" else ""
+    chosen += f" --subset {subset}" if subset else ""
     say(f"next: mycelia index build {data}{chosen} --config {out} --out tuned.index")
-    show(str(out))
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:

@@ -198,6 +198,8 @@ def tune(
     dataset.check_files()
     blocks, block = _blocks(recipe)
     settings = (candidates or Candidates()).settings(recipe, blocks=blocks, block=block)
+    for kind in {"fungi" if setting.weight else "embeddings" for setting in settings}:
+        check_engine(override_recipe(recipe, [f"features.kind={kind}"]))
     own = Setting(block, _weight(recipe), recipe.transfer.k, recipe.transfer.temperature)
     tallies, best, kept = [], -1.0, None
     for number in dict.fromkeys(setting.block for setting in settings):
@@ -207,6 +209,7 @@ def tune(
         top = float(np.nanmax(miou_of(tally[0].sum(axis=1)), initial=-1.0))
         if kept is None or top > best:  # at most two banks are in memory at a time
             best, kept = top, described
+        del described
     assert kept is not None
     joined = [np.concatenate([tally[rule] for tally in tallies]) for rule in range(len(work.rules))]
     return _report(work, settings, joined, kept, own, start, grouped=group is not None)
@@ -227,6 +230,10 @@ def _check(recipe: Recipe) -> None:
         raise ConfigError(
             "tuning compares gradient weights, and a PCA would have to be fitted for each; "
             "set features.pca=null, and add it to the tuned recipe if you need it"
+        )
+    if recipe.reranks:
+        raise ConfigError(
+            "tuning does not re-rank; set rerank.candidates=null, and add it to the tuned recipe if you want"
         )
     check_engine(recipe)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -177,6 +178,18 @@ def test_reranked_vectors_are_those_searched_and_those_of_the_exact_similarity(
     torch.testing.assert_close(vectors[..., -193:], expected)
     torch.testing.assert_close(vectors[..., : first.width], searched.extract(random_images))
     assert extractor.passes_to_fit == 1 + ("pca" in kind)
+
+
+@pytest.mark.parametrize("kind", ["fungi", "embeddings"])
+def test_an_extractor_serves_several_threads(
+    kind: str, tiny_extractor: Extractor, random_images: Tensor
+) -> None:
+    extractor = tiny_extractor(f"features.kind={kind}")
+    batches = [random_images.roll(shift, dims=3) for shift in range(24)]
+    expected = [extractor.extract(batch) for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for found, wanted in zip(pool.map(extractor.extract, batches), expected, strict=True):
+            torch.testing.assert_close(found, wanted)
 
 
 def test_embeddings_are_the_backbones(tiny_extractor: Extractor, random_images: Tensor) -> None:

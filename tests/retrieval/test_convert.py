@@ -56,14 +56,36 @@ def test_round_trip_through_every_engine(tmp_path: Path, source: Path, bank: Any
     assert (route[-1] / "features.safetensors").read_bytes() == b"tensors"
 
 
-@pytest.mark.parametrize("factory", ["IVF4,PQ8x4fs,Refine(SQfp16)", "IVF4,SQ8", "HNSW16", "Flat"])
-def test_faiss_gives_its_vectors_back(tmp_path: Path, source: Path, bank: Any, factory: str) -> None:
+@pytest.mark.parametrize(
+    ("factory", "fit"),
+    [
+        ("IVF4,PQ8x4fs,Refine(SQfp16)", 0.99),
+        ("IVF4,PQ32x4fs", 0.9),
+        ("SVD31,IVF4,SQ8", 0.9),
+        ("PCA31,IVF4,Flat", 0.9),
+        ("IVF4,SQ8", 0.99),
+        ("HNSW16", 0.99),
+        ("Flat", 0.99),
+    ],
+)
+def test_faiss_gives_its_vectors_back(
+    tmp_path: Path, source: Path, bank: Any, factory: str, fit: float
+) -> None:
     pytest.importorskip("faiss")
     convert_index(source, tmp_path / "faiss", settings=IndexSettings(engine="faiss", factory=factory))
     kept = bank.patches[:, 0] != 4
     with open_index(tmp_path / "faiss") as index:
         vectors = np.concatenate([block.vectors for block in index.stream(batch=100)])
-    assert (vectors * bank.vectors[kept]).sum(axis=1).min() > 0.99
+    assert (vectors * bank.vectors[kept]).sum(axis=1).min() > fit
+
+
+def test_an_index_without_rows_is_converted(tmp_path: Path, source: Path) -> None:
+    pytest.importorskip("faiss")
+    with open_index(source) as index:
+        for image in range(10):
+            index.remove(image)
+        index.flush()
+    assert convert_index(source, tmp_path / "faiss", settings=IndexSettings(engine="faiss")) == 0
 
 
 def test_existing_target_is_left_alone(tmp_path: Path, source: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from retrieval import IndexSettings, Manifest, PatchIndex, create_index, open_index
 from retrieval.convert import convert_index
-from retrieval.errors import ConfigError, IndexDamagedError
+from retrieval.errors import ConfigError, IndexDamagedError, StorageError
+from retrieval.exact import ExactEngine
 from retrieval.labels import WEIGHTS
 from retrieval.manifest import FORMAT, read_manifest, write_manifest
 from retrieval.qdrant.settings import MEMORY, QdrantSettings
@@ -96,6 +97,23 @@ def test_weights_that_do_not_belong_to_the_rows_are_refused(
     write_manifest(tmp_path / "a", read_manifest(tmp_path / "a"))
     with pytest.raises(IndexDamagedError, match="299 weights"):
         open_index(tmp_path / "a")
+
+
+def test_rows_that_were_not_added_leave_no_weights(
+    tmp_path: Path, bank: Any, manifest: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: ExactEngine, vectors: object) -> None:
+        raise StorageError("the disk is full")
+
+    rows = bank.vectors[:9], bank.labels[:9], bank.patches[:9]
+    with create_index(tmp_path / "a", manifest(), rows=9, settings=IndexSettings(engine="exact")) as index:
+        index.add(*rows)
+        with monkeypatch.context() as patched, pytest.raises(StorageError):
+            patched.setattr(ExactEngine, "add", fail)
+            index.add(*rows, weights=np.full(9, 2, np.float32))
+        index.flush()
+        assert index.search(bank.queries, 3).weights is None
+    assert not list((tmp_path / "a").glob("weights*"))
 
 
 def test_a_server_takes_no_weights(tmp_path: Path, bank: Any, manifest: Callable[..., Manifest]) -> None:
