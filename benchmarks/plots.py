@@ -11,6 +11,7 @@ import matplotlib
 matplotlib.use("svg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 #: Same table, same bytes: no date, no random ids in the file.
 _REPEATABLE: dict[Any, Any] = {"svg.hashsalt": "mycelia", "svg.fonttype": "none"}
@@ -26,6 +27,9 @@ def frontier(rows: Sequence[dict[str, Any]], path: Path) -> None:
             for number, row in enumerate(rows):
                 axes.plot(row[key], row["miou"], "o", color=f"C{number}", label=row["form"])
             axes.set(xscale="log", xlabel=label)
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
             _tidy(axes)
         panels[0].set_ylabel("mIoU, percent")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
