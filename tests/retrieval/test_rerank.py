@@ -338,14 +338,14 @@ def test_large_banks_need_no_refinement_of_their_own(
     tmp_path: Path, manifest: Callable[..., Manifest]
 ) -> None:
     pytest.importorskip("faiss")
-    assert choose_factory(200_000, 24, 5000, refine="none") == "IVF128,PQ12x4fs"
+    assert choose_factory(200_000, 24, 5000, refine="none") == "IVF128,PQ24x4fs"
     described = manifest(similarity_of(60, separate=False))
     sample = triples(5000, 6)[:, :24].astype(np.float32)
     index = create_index(tmp_path / "x", described, rows=200_000, sample=sample, settings=IndexSettings())
     with index:
         rows = whole(BANK, separate=False)
         index.add(rows, LABELS, PATCHES)
-        assert index._engine.parameters["factory"] == "IVF128,PQ12x4fs"  # type: ignore[attr-defined]
+        assert index._engine.parameters["factory"] == "IVF128,PQ24x4fs"  # type: ignore[attr-defined]
         found = index.search(rows, 1)
     assert (found.ids[:, 0] == np.arange(N)).mean() > 0.99
 

@@ -105,7 +105,7 @@ def test_quantised_search_finds_the_neighbours(tmp_path: Path, manifest: Callabl
         assert index.manifest.engine == {
             "kind": "faiss",
             "factory": "IVF64,PQ32x4fs,Refine(SQfp16)",
-            "nprobe": 32,
+            "nprobe": 64,
             "k_factor": None,
         }
     threshold = -np.sort(-(queries @ vectors.T), axis=1)[:, 29:30]
