@@ -150,7 +150,7 @@ def open_index(
 ) -> PatchIndex:
     """Open the index in ``folder``, or at ``qdrant://HOST:PORT/COLLECTION``, after checking its manifest.
 
-    Sizes of all files and checksums of those up to 256 MB are compared, with ``verify`` all
+    Sizes of all files and checksums of those up to 64 MB are compared, with ``verify`` all
     checksums. ``device`` is a torch device, for searching; ``candidates`` says how many rows to
     re-rank, instead of the manifest. Raises IndexFileError where there is no folder,
     IndexDamagedError, IndexMismatchError for a newer format or an unknown engine, ConfigError

@@ -41,7 +41,7 @@ DENSE = {"kind": "dense"}
 GENERATION = "edge."
 
 #: Files up to this many bytes have their checksums compared whenever an index is opened.
-QUICK_BYTES = 256 * 2**20
+QUICK_BYTES = 64 * 2**20
 
 
 def _now() -> str:
