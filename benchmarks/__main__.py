@@ -57,7 +57,7 @@ def full() -> Size:
         },
         runs=[
             ["extraction"],
-            ["engines", "{all}", "{data}", "--work", "{work}/engines"],
+            ["engines", "{all}", "{data}"],
             ["search", "{million}", "{data}"],
             ["memory", "{million}", "{data}"],
             ["latency", "{million}", "{data}"],
@@ -94,9 +94,8 @@ def main() -> None:
             if f"{{{bank}}}" in options:
                 prepare(arguments.data, Path(places[bank]), settings)
         run = [sys.executable, "-m", f"benchmarks.{name}", *(option.format(**places) for option in options)]
-        if name != "engines":
-            run += ["--json", str(work / f"{name}.json")]
-        if name not in ("extraction", "engines"):
+        run += ["--json", str(work / f"{name}.json")]
+        if name != "extraction":
             run += ["--cache", str(work)]
         if arguments.out:
             run += ["--out", str(arguments.out)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import multiprocessing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -98,6 +99,13 @@ class Bank:
                     vectors = (1 - share) * vectors + share * np.roll(vectors, -1, axis=0)
                     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
                 yield vectors, np.asarray(self.labels[part]), np.asarray(self.patches[part])
+                self.forget_pages()
+
+    def forget_pages(self) -> None:
+        """Give the pages of the mapped vectors back: what was read would count as memory of the reader."""
+        mapped = getattr(self.vectors, "_mmap", None)
+        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def build(
@@ -115,18 +123,28 @@ def build(
     transform, rows = transform or unchanged, rows or len(bank)
     width = transform(np.asarray(bank.vectors[:1], dtype=np.float32)).shape[1]
     manifest = replace(bank.manifest, similarity=Cosine(width), counts={"images": 0}, engine={}, files={})
-    step = max(1, len(bank) // training_rows(rows))
     trained = settings.engine == "faiss"
     with create_index(
         folder,
         manifest,
         rows=rows,
-        sample=transform(np.asarray(bank.vectors[::step], dtype=np.float32)) if trained else None,
+        sample=_training_sample(bank, transform, training_rows(rows)) if trained else None,
         settings=settings,
     ) as index:
         for vectors, labels, patches in bank.blocks(rows):
             index.add(transform(vectors), labels, patches)
         index.flush(images=[])
+
+
+def _training_sample(bank: Bank, transform: Transform, rows: int) -> Vectors:
+    """About ``rows`` transformed vectors of the bank, evenly spaced."""
+    step = max(1, len(bank) // rows)
+    sample = [
+        transform(np.asarray(bank.vectors[start : start + step * _BLOCK : step], dtype=np.float32))
+        for start in range(0, len(bank), step * _BLOCK)
+    ]
+    bank.forget_pages()
+    return np.concatenate(sample)
 
 
 def half_whitened(bank: Bank, width: int) -> Transform:

@@ -2,18 +2,17 @@
 
     mycelia index build DATA --split train --out cam.index --config camvid.yaml --engine exact \\
         bank.max_patches=null
-    python -m benchmarks.engines cam.index DATA --split val --work out/engines [--images 20] [--only edge-f16]
+    python -m benchmarks.engines cam.index DATA --split val --cache out/engines [--images 20] [--only edge-f16]
 
 INDEX is an exact index, which is the truth: its rows are streamed into every other engine. Queries are
 the patches of DATA's images, in batches of one image; times are medians over images, of searches
 alone. Recall@30 is the share of the exact engine's thirty neighbours found. mIoU is that of DATA's
-first images, everything else being equal. Converted indexes stay in the work folder and are used
+first images, everything else being equal. Converted indexes stay in the cache folder and are used
 again, with the build time of the first run.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import time
@@ -23,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.bank import K, Queries, allocated_bytes, describe, recall, spaced, use_threads
+from benchmarks.command import index_parser
 from benchmarks.report import write_table
 from indexer.datasets import Dataset, load_dataset
 from indexer.progress import track
@@ -50,20 +50,10 @@ VECTOR_FILES = ("vectors.npy", "vectors.faiss", "edge.", "rerank.npy")
 
 def main() -> None:
     """Measure, print, and write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("index", type=Path, help="an exact index, the source and the truth")
-    parser.add_argument("data", type=Path, help="labelled images to ask with")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--images", type=int, default=20, help="images to ask with, evenly spaced")
-    parser.add_argument(
-        "--work", type=Path, default=Path("out/engines"), help="folder for the converted indexes"
-    )
+    parser = index_parser(__doc__, images=20)
+    parser.set_defaults(cache=Path("out/engines"))
     parser.add_argument("--only", nargs="*", choices=list(ENGINES), help="these engines instead of all")
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch, FAISS and Edge")
     parser.add_argument("--no-miou", action="store_true", help="leave out the segmentation of the images")
-    parser.add_argument("--out", type=Path, help="write the tracked table to this folder")
     arguments = parser.parse_args()
     use_threads(arguments.threads)
     dataset = spaced(load_dataset(arguments.data, split=arguments.split), arguments.images)
@@ -75,7 +65,7 @@ def main() -> None:
         rows = len(index)
     table = []
     for name in arguments.only or ENGINES:
-        folder, seconds = prepare(arguments.index, name, arguments.work, threads=arguments.threads)
+        folder, seconds = prepare(arguments.index, name, arguments.cache, threads=arguments.threads)
         table.append(measure(name, folder, queries, truth, seconds))
         if not arguments.no_miou:
             table[-1]["mIoU"] = miou(folder, dataset)
@@ -85,7 +75,7 @@ def main() -> None:
         f"{arguments.threads} threads. Bytes a patch are those of the vectors and what searches them; "
         "labels and positions come on top."
     ]
-    write_table("engines", table, folder=arguments.out, notes=notes)
+    write_table("engines", table, folder=arguments.out, json_file=arguments.json, notes=notes)
 
 
 def prepare(source: Path, name: str, work: Path, *, threads: int) -> tuple[Path, float]:

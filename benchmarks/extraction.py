@@ -9,7 +9,6 @@ medians count. Peak memory is that of a fresh process for each kind that extract
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import statistics
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.command import plain_parser
 from benchmarks.report import write_table
 from indexer.fungi import FungiExtractor
 from indexer.recipe import load_recipe
@@ -64,12 +64,8 @@ def peak_memory(kind: str) -> float:
 
 def main() -> None:
     """Measure, print, and write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = plain_parser(__doc__)
     parser.add_argument("--images", type=int, default=24, help="turns that count")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--out", type=Path, help="write the tracked table to this folder")
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     speed = measure_speed(arguments.images)

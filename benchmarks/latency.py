@@ -12,8 +12,6 @@ machine that others use too, the second with ``--threads 1`` are the ones to com
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from collections import defaultdict
@@ -28,6 +26,7 @@ from unittest.mock import patch
 import torch
 
 from benchmarks.bank import spaced, use_threads
+from benchmarks.command import index_parser
 from benchmarks.plots import bars
 from benchmarks.report import Row, write_table
 from indexer.datasets import Sample, load_dataset
@@ -173,17 +172,8 @@ def _medians(spent: list[Spent]) -> Spent:
 
 def main() -> None:
     """Measure, print, and write the table and the picture."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("index", type=Path, help="an index in a folder, of any embedded engine")
-    parser.add_argument("data", type=Path, help="images to segment")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--images", type=int, default=16, help="images, evenly spaced; two more warm up")
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch and FAISS")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--out", type=Path, help="write the tracked table and picture to this folder")
-    parser.add_argument("--cache", type=Path, default=Path("out/latency"), help="folder for conversions")
+    parser = index_parser(__doc__, images=16)
+    parser.set_defaults(cache=Path("out/latency"))
     arguments = parser.parse_args()
     use_threads(arguments.threads)
     samples = spaced(load_dataset(arguments.data, split=arguments.split), arguments.images + 2).samples
@@ -198,13 +188,11 @@ def main() -> None:
         f"{note} ({details}); {len(watch.spent[BARE])} images at {size[0]}x{size[1]}; "
         f"{arguments.threads} thread(s). Medians; a stage does not contain the stages that it calls."
     ]
-    write_table("latency", result, folder=arguments.out, notes=notes)
+    write_table("latency", result, folder=arguments.out, json_file=arguments.json, notes=notes)
     if arguments.out:
         milliseconds = [float(str(row["processor ms"])) for row in result]
         label = "milliseconds of processor time, one image"
         bars([str(row["stage"]) for row in result], milliseconds, label, arguments.out / "latency.svg")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ all vectors and labels as float32 in memory. Linux only.
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -34,6 +32,7 @@ from benchmarks.bank import (
     spaced,
     use_threads,
 )
+from benchmarks.command import index_parser
 from benchmarks.quality import FORMS, Form
 from benchmarks.report import write_table
 from indexer.datasets import load_dataset
@@ -80,17 +79,7 @@ def float32_peak(source: Path, rows: int, queries: Vectors, threads: int) -> dic
 
 def main() -> None:
     """Measure, print, and write table and JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("index", type=Path, help="an exact index, whose rows every form stores")
-    parser.add_argument("data", type=Path, help="images to ask with")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cache", type=Path, help="keep the queries' vectors here")
-    parser.add_argument("--json", type=Path, help="write the rows to this file")
-    parser.add_argument("--out", type=Path, help="write the tracked table to this folder")
+    parser = index_parser(__doc__, images=None, rows=1_000_000)
     arguments = parser.parse_args()
     dataset = spaced(load_dataset(arguments.data, split=arguments.split), 1)
     queries = describe(arguments.index, dataset, cache=arguments.cache)[0]
@@ -117,9 +106,7 @@ def main() -> None:
     notes = [
         f"{rows} rows of {width} numbers; one image of {len(queries)} queries; {arguments.threads} threads."
     ]
-    write_table("memory", table, folder=arguments.out, notes=notes)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(table, indent=1) + "\n")
+    write_table("memory", table, folder=arguments.out, json_file=arguments.json, notes=notes)
 
 
 if __name__ == "__main__":

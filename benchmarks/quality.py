@@ -11,8 +11,6 @@ Bytes a patch are all of an index's files; what it keeps once (support bank, pro
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
 import statistics
 import tempfile
@@ -36,6 +34,7 @@ from benchmarks.bank import (
     unchanged,
     use_threads,
 )
+from benchmarks.command import index_parser
 from benchmarks.plots import frontier
 from benchmarks.report import write_table
 from indexer.datasets import Dataset, load_dataset
@@ -103,19 +102,9 @@ def measure(
 
 def main() -> None:
     """Measure, print, and write table, picture and JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("index", type=Path, help="an exact index, whose rows every form stores")
-    parser.add_argument("data", type=Path, help="labelled images to segment")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--images", type=int, default=101, help="images to segment, evenly spaced")
+    parser = index_parser(__doc__, images=101)
     parser.add_argument("--rows", type=int, help="at most so many rows of the bank")
     parser.add_argument("--only", nargs="*", help="forms whose names contain one of these words")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cache", type=Path, help="keep the queries' vectors here")
-    parser.add_argument("--json", type=Path, help="write the rows to this file")
-    parser.add_argument("--out", type=Path, help="write the tracked table and the picture to this folder")
     arguments = parser.parse_args()
     use_threads(arguments.threads)
     bank = Bank.open(arguments.index)
@@ -129,11 +118,9 @@ def main() -> None:
         f"{len(bank)} rows of {bank.width} numbers; {len(queries)} images of {len(queries[0])} patches; "
         f"{arguments.threads} threads."
     )
-    write_table("quality", rows, folder=arguments.out, notes=[note])
+    write_table("quality", rows, folder=arguments.out, json_file=arguments.json, notes=[note])
     if arguments.out:
         frontier(rows, arguments.out / "quality.svg")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

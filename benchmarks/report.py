@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import shlex
@@ -39,8 +40,17 @@ def provenance() -> dict[str, str]:
     }
 
 
-def write_table(name: str, rows: Sequence[Row], *, folder: Path | None, notes: Sequence[str] = ()) -> None:
+def write_table(
+    name: str,
+    rows: Sequence[Row],
+    *,
+    folder: Path | None,
+    notes: Sequence[str] = (),
+    json_file: Path | None = None,
+) -> None:
     """Print rows of equal keys; with ``folder`` also write ``name.csv`` and ``name.md`` there."""
+    if json_file is not None:
+        json_file.write_text(json.dumps(rows, indent=1) + "\n")
     table = Table(title=name)
     for column in rows[0]:
         table.add_column(column)

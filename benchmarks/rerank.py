@@ -12,7 +12,6 @@ similarity that was found.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from torch import Tensor
 
 from benchmarks.ablation import Features, Variant, extract, memory_bank, parts_of
 from benchmarks.bank import recall, score, use_threads
+from benchmarks.command import plain_parser
 from benchmarks.engines import vector_bytes
 from benchmarks.report import write_table
 from indexer.datasets import Dataset, load_dataset
@@ -153,16 +153,13 @@ def queries(kind: Kind, asked: Features, images: list[int]) -> Iterator[npt.NDAr
 
 def main() -> None:
     """Extract, build, measure, print and track."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = plain_parser(__doc__)
     parser.add_argument("data", type=Path, help="CamVid in SegNet's layout")
     parser.add_argument("--cache", type=Path, required=True, help="folder of extracted features")
     parser.add_argument("--work", type=Path, required=True, help="folder for the indexes")
     parser.add_argument("--candidates", type=int, nargs="+", default=[60, 120, 240])
     parser.add_argument("--patches", type=int, default=300, help="patches of one memory image")
     parser.add_argument("--query-stride", type=int, default=1, help="segment every n-th image")
-    parser.add_argument("--out", type=Path, help="write the tracked table to this folder")
     args = parser.parse_args()
     use_threads(1)
     data = {split: load_dataset(args.data, split=split) for split in ("train", "val")}
@@ -187,7 +184,7 @@ def main() -> None:
         f"of {asked.counts.shape[1]} patches; k {RECIPE.transfer.k}, w {WEIGHT:g}. "
         "Bytes are those of the vectors and of what searches them."
     )
-    write_table("rerank", table, folder=args.out, notes=[note])
+    write_table("rerank", table, folder=args.out, json_file=args.json, notes=[note])
 
 
 if __name__ == "__main__":

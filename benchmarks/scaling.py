@@ -13,8 +13,6 @@ that of a power of the number of patches, fitted through the figures of the size
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -38,6 +36,7 @@ from benchmarks.bank import (
     spaced,
     use_threads,
 )
+from benchmarks.command import index_parser
 from benchmarks.plots import growth
 from benchmarks.report import write_table
 from indexer.datasets import load_dataset
@@ -101,18 +100,8 @@ def exponents(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure, print, and write table, picture and JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("index", type=Path, help="an exact index, the source of the rows")
-    parser.add_argument("data", type=Path, help="images to ask with")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--images", type=int, default=8, help="images to ask with, evenly spaced")
+    parser = index_parser(__doc__, images=8)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="banks of so many patches")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cache", type=Path, help="keep the queries' vectors here")
-    parser.add_argument("--json", type=Path, help="write the rows to this file")
-    parser.add_argument("--out", type=Path, help="write the tracked table and the picture to this folder")
     arguments = parser.parse_args()
     dataset = spaced(load_dataset(arguments.data, split=arguments.split), arguments.images)
     queries = describe(arguments.index, dataset, cache=arguments.cache)
@@ -143,11 +132,11 @@ def main() -> None:
         f"{WIDTH} numbers a row, recall within those. Peaks are of whole processes: libraries (about 400 "
         "MiB) and the pages of the source that were read count."
     )
-    write_table("scaling", table, folder=arguments.out, notes=[note, exponents(table)])
+    write_table(
+        "scaling", table, folder=arguments.out, json_file=arguments.json, notes=[note, exponents(table)]
+    )
     if arguments.out:
         growth(table, SERIES, arguments.out / "scaling.svg")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(table, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ hnswlib and usearch up to `--graph-rows` rows, since they take long to build.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -43,6 +41,7 @@ from benchmarks.bank import (
     unchanged,
     use_threads,
 )
+from benchmarks.command import index_parser
 from benchmarks.report import write_table
 from indexer.datasets import load_dataset
 from retrieval import IndexSettings, open_index
@@ -211,23 +210,12 @@ def compare(
 
 def main() -> None:
     """Measure, print, and write table and JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("index", type=Path, help="an exact index, whose rows every engine gets")
-    parser.add_argument("data", type=Path, help="images to ask with")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser = index_parser(__doc__, images=40, rows=1_000_000)
     parser.add_argument("--batches", type=int, default=9, help="batches that count, of 1,000 queries")
-    parser.add_argument("--images", type=int, default=40, help="images that the queries are from")
     parser.add_argument(
         "--graph-rows", type=int, default=150_000, help="hnswlib and usearch up to so many rows"
     )
     parser.add_argument("--only", nargs="*", help="exact faiss compact torch scann hnswlib usearch")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cache", type=Path, help="keep the queries' vectors here")
-    parser.add_argument("--json", type=Path, help="write the rows to this file")
-    parser.add_argument("--out", type=Path, help="write the tracked table to this folder")
     parser.add_argument("--name", default="search", help="name of the tracked table")
     arguments = parser.parse_args()
     use_threads(arguments.threads)
@@ -243,9 +231,7 @@ def main() -> None:
         built = contenders(bank, Path(work), graph_rows=arguments.graph_rows, only=arguments.only)
         rows = compare(built, batches, truth, bank)
     note = f"{len(batches) - 1} batches of {BATCH} queries; {arguments.threads} threads."
-    write_table(arguments.name, rows, folder=arguments.out, notes=[note])
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+    write_table(arguments.name, rows, folder=arguments.out, json_file=arguments.json, notes=[note])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,33 @@
+"""The command line that benchmarks share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def plain_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with ``--json`` and ``--out``, whose help is a script's docstring as it stands."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    parser.add_argument("--out", type=Path, help="write the tracked table, and pictures, to this folder")
+    return parser
+
+
+def index_parser(
+    description: str | None, *, images: int | None, rows: int | None = None
+) -> argparse.ArgumentParser:
+    """A parser of an index, a data set and what is asked of them; ``None`` leaves out that option."""
+    parser = plain_parser(description)
+    parser.add_argument("index", type=Path, help="an exact index, the source of the rows")
+    parser.add_argument("data", type=Path, help="labelled images to ask with")
+    parser.add_argument("--split", default="val")
+    if images is not None:
+        parser.add_argument("--images", type=int, default=images, help="images of DATA, evenly spaced")
+    if rows is not None:
+        parser.add_argument("--rows", type=int, default=rows, help="rows of the index, evenly spaced")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch and the engines")
+    parser.add_argument("--cache", type=Path, help="folder that keeps what can be used again")
+    return parser
