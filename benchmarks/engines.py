@@ -2,7 +2,7 @@
 
     mycelia index build DATA --split train --out cam.index --config camvid.yaml --engine exact \\
         bank.max_patches=null
-    python -m benchmarks.engines cam.index DATA --split val --cache out/engines [--images 20] [--only edge-f16]
+    python -m benchmarks.engines cam.index DATA --split val --cache out/engines [--images 20]
 
 INDEX is an exact index, which is the truth: its rows are streamed into every other engine. Queries are
 the patches of DATA's images, in batches of one image; times are medians over images, of searches
