@@ -8,9 +8,9 @@ Queries are random patches of DATA's images, asked in batches of 1,000; times ar
 that take turns between the engines. Each is asked twice and the second time counts: what a mapped index
 had to read from the disk is in memory by then, as the peers' indexes always are. Truth is exact search in
 float32. Ours are whole indexes with their labels, asked as the product asks them. The peers are asked where
-they are installed (`pip install mycelia[bench]`): ScaNN with the settings of `open-hummingbird-eval` (512 leaves, 32 searched,
-threshold 0.2, 4 dimensions a block, 120 reordered) and with more leaves and reordering, up to our recall;
-hnswlib and usearch up to `--graph-rows` rows, since they take long to build.
+they are installed (`pip install mycelia[bench]`): ScaNN with the settings of `open-hummingbird-eval` (512
+leaves, 32 searched, threshold 0.2, 4 dimensions a block, 120 reordered) and with more leaves and reordering,
+up to our recall; hnswlib and usearch up to `--graph-rows` rows, since they take long to build.
 """
 
 from __future__ import annotations
