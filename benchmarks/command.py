@@ -21,7 +21,9 @@ def index_parser(
 ) -> argparse.ArgumentParser:
     """A parser of an index, a data set and what is asked of them; ``None`` leaves out that option."""
     parser = plain_parser(description)
-    parser.add_argument("index", type=Path, help="an exact index, the source of the rows")
+    parser.add_argument(
+        "index", type=Path, help="the index, in a folder: an exact one where its rows are taken"
+    )
     parser.add_argument("data", type=Path, help="labelled images to ask with")
     parser.add_argument("--split", default="val")
     if images is not None:

@@ -2,12 +2,12 @@
 
     mycelia index build DATA --split train --out cam.index --config camvid.yaml --engine exact \\
         bank.max_patches=null
-    python -m benchmarks.engines cam.index DATA --split val --cache out/engines [--images 20]
+    python -m benchmarks.engines cam.index DATA --split val --cache out [--images 20]
 
 INDEX is an exact index, which is the truth: its rows are streamed into every other engine. Queries are
 the patches of DATA's images, in batches of one image; times are medians over images, of searches
 alone. Recall@30 is the share of the exact engine's thirty neighbours found. mIoU is that of DATA's
-first images, everything else being equal. Converted indexes stay in the cache folder and are used
+first images, everything else being equal. Converted indexes stay in the cache, in `engines`, and are used
 again, with the build time of the first run.
 """
 
@@ -51,7 +51,7 @@ VECTOR_FILES = ("vectors.npy", "vectors.faiss", "edge.", "rerank.npy")
 def main() -> None:
     """Measure, print, and write the table."""
     parser = index_parser(__doc__, images=20)
-    parser.set_defaults(cache=Path("out/engines"))
+    parser.set_defaults(cache=Path("out"))
     parser.add_argument("--only", nargs="*", choices=list(ENGINES), help="these engines instead of all")
     parser.add_argument("--no-miou", action="store_true", help="leave out the segmentation of the images")
     arguments = parser.parse_args()
@@ -65,7 +65,9 @@ def main() -> None:
         rows = len(index)
     table = []
     for name in arguments.only or ENGINES:
-        folder, seconds = prepare(arguments.index, name, arguments.cache, threads=arguments.threads)
+        folder, seconds = prepare(
+            arguments.index, name, arguments.cache / "engines", threads=arguments.threads
+        )
         table.append(measure(name, folder, queries, truth, seconds))
         if not arguments.no_miou:
             table[-1]["mIoU"] = miou(folder, dataset)

@@ -173,7 +173,7 @@ def _medians(spent: list[Spent]) -> Spent:
 def main() -> None:
     """Measure, print, and write the table and the picture."""
     parser = index_parser(__doc__, images=16)
-    parser.set_defaults(cache=Path("out/latency"))
+    parser.set_defaults(cache=Path("out/latency"))  # two images more than --images warm up
     arguments = parser.parse_args()
     use_threads(arguments.threads)
     samples = spaced(load_dataset(arguments.data, split=arguments.split), arguments.images + 2).samples

@@ -43,7 +43,7 @@ COMPARED = ("exact float16", "FAISS default", "FAISS PCA 192 int8", "FAISS PCA 1
 
 
 def build_peak(source: Path, rows: int, form: Form, folder: Path, threads: int) -> dict[str, float]:
-    """Peak MiB and seconds of building one form; pages of the source that were touched count."""
+    """Peak MiB and seconds of building one form; pages of the source count while they are in use."""
     use_threads(threads)
     bank = Bank.open(source).take(rows)
     before, start = peak_mib(), time.perf_counter()

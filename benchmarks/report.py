@@ -48,7 +48,10 @@ def write_table(
     notes: Sequence[str] = (),
     json_file: Path | None = None,
 ) -> None:
-    """Print rows of equal keys; with ``folder`` also write ``name.csv`` and ``name.md`` there."""
+    """Print rows of equal keys; with ``folder`` also write ``name.csv`` and ``name.md`` there.
+
+    ``json_file`` gets the rows as a list.
+    """
     if json_file is not None:
         json_file.write_text(json.dumps(rows, indent=1) + "\n")
     table = Table(title=name)

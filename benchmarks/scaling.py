@@ -130,7 +130,7 @@ def main() -> None:
         )
     note = (
         f"{WIDTH} numbers a row, recall within those. Peaks are of whole processes: libraries (about 400 "
-        "MiB) and the pages of the source that were read count."
+        "MiB) count, and so do the pages of the source that are in use at that moment."
     )
     write_table(
         "scaling", table, folder=arguments.out, json_file=arguments.json, notes=[note, exponents(table)]
