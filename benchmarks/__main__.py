@@ -49,11 +49,13 @@ def quick() -> Size:
 def full() -> Size:
     """The tracked tables."""
     every = ["bank.max_patches=null"]
+    narrow = [*every, "features.projection_width=384"]
     return Size(
         banks={
             "default": [],
             "all": every,
-            "million": [*every, "bank.epochs=4", "features.projection_width=384"],
+            "million": [*narrow, "bank.epochs=4"],
+            "ten_million": [*narrow, "bank.epochs=32", "runtime.precision=bfloat16"],
         },
         runs=[
             ["extraction"],
@@ -61,7 +63,7 @@ def full() -> Size:
             ["search", "{million}", "{data}"],
             ["memory", "{million}", "{data}"],
             ["latency", "{million}", "{data}"],
-            ["scaling", "{million}", "{data}"],
+            ["scaling", "{million}", "{data}", "--larger", "{ten_million}"],
             ["quality", "{default}", "{data}"],
         ],
     )

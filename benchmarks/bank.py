@@ -34,6 +34,8 @@ from segmentation.tuning.scoring import confusion_of
 
 K = 30
 _BLOCK = 65_536
+#: Rows whose pages are in memory while a sample is taken.
+_STRETCH = 262_144
 _PCA_SAMPLE = 32_768
 _Result = TypeVar("_Result")
 
@@ -101,6 +103,14 @@ class Bank:
                 yield vectors, np.asarray(self.labels[part]), np.asarray(self.patches[part])
                 self.forget_pages()
 
+    def spread(self, rows: int) -> Iterator[Vectors]:
+        """About ``rows`` vectors, float32, evenly spaced, a stretch of the bank at a time."""
+        step = max(1, len(self) // rows)
+        stretch = step * max(1, _STRETCH // step)
+        for start in range(0, len(self), stretch):
+            yield np.asarray(self.vectors[start : start + stretch : step], dtype=np.float32)
+            self.forget_pages()
+
     def forget_pages(self) -> None:
         """Give the pages of the mapped vectors back: what was read would count as memory of the reader."""
         mapped = getattr(self.vectors, "_mmap", None)
@@ -128,7 +138,9 @@ def build(
         folder,
         manifest,
         rows=rows,
-        sample=_training_sample(bank, transform, training_rows(rows)) if trained else None,
+        sample=np.concatenate([transform(part) for part in bank.spread(training_rows(rows))])
+        if trained
+        else None,
         settings=settings,
     ) as index:
         for vectors, labels, patches in bank.blocks(rows):
@@ -136,21 +148,9 @@ def build(
         index.flush(images=[])
 
 
-def _training_sample(bank: Bank, transform: Transform, rows: int) -> Vectors:
-    """About ``rows`` transformed vectors of the bank, evenly spaced."""
-    step = max(1, len(bank) // rows)
-    sample = [
-        transform(np.asarray(bank.vectors[start : start + step * _BLOCK : step], dtype=np.float32))
-        for start in range(0, len(bank), step * _BLOCK)
-    ]
-    bank.forget_pages()
-    return np.concatenate(sample)
-
-
 def half_whitened(bank: Bank, width: int) -> Transform:
     """Half-whitened principal components fitted on the bank: (n, D) -> unit vectors (n, width)."""
-    step = max(1, len(bank) // _PCA_SAMPLE)
-    sample = torch.from_numpy(np.asarray(bank.vectors[::step], dtype=np.float32))
+    sample = torch.from_numpy(np.concatenate(list(bank.spread(_PCA_SAMPLE))))
     mean, components = fit_pca(sample, width, whiten="half")
 
     def transform(vectors: Vectors) -> Vectors:

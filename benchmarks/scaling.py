@@ -2,12 +2,15 @@
 
     mycelia index build DATA --split train --out bank.index --config camvid.yaml --engine exact \\
         bank.max_patches=null bank.epochs=4 features.projection_width=384
-    python -m benchmarks.scaling bank.index DATA [--sizes 10000 1000000] [--out benchmarks/results]
+    mycelia index build DATA --split train --out larger.index --config camvid.yaml --engine exact \\
+        bank.max_patches=null bank.epochs=32 features.projection_width=384 runtime.precision=bfloat16
+    python -m benchmarks.scaling bank.index DATA [--larger larger.index] [--sizes 10000 1000000]
 
-Real patch features, the bank enlarged by augmentation epochs; sizes beyond that (the column "made_up") are
-reached by points between neighbouring patches. For each size a compact index (192 half-whitened components
-in 8 bits) is built and asked with the patches of other images, all in fresh processes. The exponent is
-that of a power of the number of patches, fitted through the figures of the sizes that are searched alike
+Real patch features, the banks enlarged by augmentation epochs. Each size is taken from the first bank that
+holds it; sizes beyond both (the column "made_up") are reached by points between neighbouring patches. For
+each size a compact index (192 half-whitened components in 8 bits) is built and asked with the patches of
+other images, all in fresh processes. The exponent is that of a power of the number of patches, fitted
+through the figures of the sizes that are searched alike
 (FAISS's inverted lists begin at 100,000 patches).
 """
 
@@ -16,6 +19,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,7 @@ from benchmarks.bank import (
     Bank,
     K,
     Queries,
+    Transform,
     build,
     describe,
     folder_bytes,
@@ -39,7 +44,7 @@ from benchmarks.bank import (
 from benchmarks.command import index_parser
 from benchmarks.plots import growth
 from benchmarks.report import write_table
-from indexer.datasets import load_dataset
+from indexer.datasets import Dataset, load_dataset
 from retrieval import IndexSettings, open_index
 from retrieval.faiss_types import FLAT_ROWS
 
@@ -98,36 +103,61 @@ def exponents(rows: list[dict[str, Any]]) -> str:
     return "Fitted exponents from 100,000 patches on: " + "; ".join(fitted) + "."
 
 
+@dataclass(frozen=True)
+class Source:
+    """A bank on disk, and the patches that are asked in its features: as they are, and reduced."""
+
+    folder: Path
+    bank: Bank
+    transform: Transform
+    queries: Queries
+    reduced: Queries
+
+    @classmethod
+    def open(cls, folder: Path, dataset: Dataset, *, cache: Path | None, threads: int) -> Source:
+        """Open an exact index and describe the images of ``dataset`` as it does."""
+        queries = describe(folder, dataset, cache=cache)
+        use_threads(threads)
+        bank = Bank.open(folder)
+        transform = half_whitened(bank, WIDTH)
+        return cls(folder, bank, transform, queries, [transform(vectors) for vectors in queries])
+
+    def measure(self, rows: int, threads: int) -> dict[str, Any]:
+        """A row of the table: an index of ``rows`` patches, built and asked."""
+        asked_first = np.concatenate(self.queries)[:TRUTH_QUERIES]
+        truth = nearest(self.bank.take(rows), asked_first, self.transform, rows=rows)
+        with tempfile.TemporaryDirectory(dir=self.folder.parent) as work:
+            folder = Path(work) / "stored.index"
+            built = in_fresh_process(build_one, self.folder, rows, folder, threads)
+            asked, found = in_fresh_process(ask_one, folder, self.reduced, threads)
+            total = folder_bytes(folder)
+        return {
+            "rows": rows,
+            "made_up": max(0, rows - len(self.bank)),
+            **built,
+            **asked,
+            "recall_at_30": round(recall(found, truth), 4),
+            "index_mib": round(total / 2**20, 1),
+            "bytes_per_patch": round(total / rows),
+        }
+
+
 def main() -> None:
     """Measure, print, and write table, picture and JSON."""
     parser = index_parser(__doc__, images=8)
+    parser.add_argument("--larger", type=Path, help="a second exact index, for sizes beyond the first")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="banks of so many patches")
     arguments = parser.parse_args()
     dataset = spaced(load_dataset(arguments.data, split=arguments.split), arguments.images)
-    queries = describe(arguments.index, dataset, cache=arguments.cache)
-    use_threads(arguments.threads)
-    bank = Bank.open(arguments.index)
-    transform = half_whitened(bank, WIDTH)
-    reduced = [transform(vectors) for vectors in queries]
-    table: list[dict[str, Any]] = []
-    for size in arguments.sizes:
-        truth = nearest(bank.take(size), np.concatenate(queries)[:TRUTH_QUERIES], transform, rows=size)
-        with tempfile.TemporaryDirectory(dir=arguments.index.parent) as work:
-            folder = Path(work) / "stored.index"
-            built = in_fresh_process(build_one, arguments.index, size, folder, arguments.threads)
-            asked, found = in_fresh_process(ask_one, folder, reduced, arguments.threads)
-            total = folder_bytes(folder)
-        table.append(
-            {
-                "rows": size,
-                "made_up": max(0, size - len(bank)),
-                **built,
-                **asked,
-                "recall_at_30": round(recall(found, truth), 4),
-                "index_mib": round(total / 2**20, 1),
-                "bytes_per_patch": round(total / size),
-            }
-        )
+    sources = [
+        Source.open(folder, dataset, cache=arguments.cache, threads=arguments.threads)
+        for folder in (arguments.index, arguments.larger)
+        if folder is not None
+    ]
+    table = []
+    for rows in arguments.sizes:
+        source = next((each for each in sources if rows <= len(each.bank)), sources[-1])
+        table.append(source.measure(rows, arguments.threads))
     note = (
         f"{WIDTH} numbers a row, recall within those. Peaks are of whole processes: libraries (about 400 "
         "MiB) count, and so do the pages of the source that are in use at that moment."
