@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from retrieval.manifest import has_manifest
+from retrieval.store.manifest import has_manifest
 
 RECIPE = "camvid.yaml"
 

@@ -25,16 +25,16 @@ from torch import Tensor
 
 from benchmarks.bank import score
 from benchmarks.report import write_table
-from indexer.build import fit_on_samples
+from indexer.bank.build import fit_on_samples
+from indexer.bank.parts import jobs_of, prepare_job
+from indexer.bank.sampling import choose_patches, generator_for, soft_labels
 from indexer.datasets import Dataset, load_dataset
-from indexer.fungi import FungiExtractor
-from indexer.memory_bank import choose_patches, generator_for, soft_labels
-from indexer.parts import jobs_of, prepare_job
+from indexer.features.fungi import FungiExtractor
+from indexer.features.projection import project_factored, signs
 from indexer.progress import track
-from indexer.projection import project_factored, signs
 from indexer.recipe import load_recipe
 from retrieval.neighbors import Neighbors
-from segmentation.metrics import iou_per_class, mean_iou
+from segmentation.scoring.metrics import iou_per_class, mean_iou
 from segmentation.tuning.groups import group_names
 from segmentation.tuning.rows import Parts, channels, mix
 

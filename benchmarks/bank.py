@@ -14,21 +14,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from indexer.bank.sampling import plain_geometry
 from indexer.datasets import Dataset
+from indexer.features.projection import apply_pca, fit_pca
 from indexer.images import read_image
-from indexer.memory_bank import plain_geometry
 from indexer.progress import track
-from indexer.projection import apply_pca, fit_pca
 from indexer.recipe import ImageSettings
 from retrieval import IndexSettings, PatchIndex, create_index, open_index, read_manifest
+from retrieval.engines.exact import VECTORS, merge_nearest
+from retrieval.engines.faiss_types import load_faiss, training_rows
 from retrieval.errors import ConfigError
-from retrieval.exact import VECTORS, merge_nearest
-from retrieval.faiss_types import load_faiss, training_rows
-from retrieval.label_file import LABELS
-from retrieval.labels import PATCHES, WEIGHTS
-from retrieval.manifest import DENSE, Manifest
 from retrieval.neighbors import Neighbors
 from retrieval.similarity import Cosine
+from retrieval.store.label_file import LABELS
+from retrieval.store.manifest import DENSE, Manifest
+from retrieval.store.rows import PATCHES, WEIGHTS
 from segmentation import Segmenter
 from segmentation.tuning.scoring import confusion_of
 

@@ -31,9 +31,9 @@ import torch
 
 from benchmarks.bank import allocated_bytes, spaced, use_threads
 from benchmarks.report import write_table
+from indexer.bank.sampling import choose_patches, generator_for
 from indexer.datasets import Dataset, load_dataset
 from indexer.images import Geometry
-from indexer.memory_bank import choose_patches, generator_for
 from indexer.progress import track
 from indexer.recipe import Recipe
 from retrieval import (
@@ -45,12 +45,12 @@ from retrieval import (
     read_images,
     read_manifest,
 )
-from retrieval.compact import compact_index
-from retrieval.convert import convert_index
-from retrieval.distill import Distillation
+from retrieval.edit.compact import compact_index
+from retrieval.edit.convert import convert_index
+from retrieval.edit.prototypes import Distillation
 from retrieval.neighbors import Filter
 from segmentation import Segmenter, evaluate
-from segmentation.metrics import Confusion, mean_iou
+from segmentation.scoring.metrics import Confusion, mean_iou
 from segmentation.segmenter import Extractor
 
 EXACT, FAISS = IndexSettings(engine="exact"), IndexSettings(engine="faiss")

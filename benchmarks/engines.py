@@ -27,10 +27,10 @@ from benchmarks.report import write_table
 from indexer.datasets import Dataset, load_dataset
 from indexer.progress import track
 from retrieval import IndexSettings, PatchIndex, open_index, read_manifest
-from retrieval.convert import convert_index
+from retrieval.edit.convert import convert_index
+from retrieval.engines.qdrant.settings import QdrantSettings
 from retrieval.errors import ConfigError
-from retrieval.manifest import has_manifest
-from retrieval.qdrant.settings import QdrantSettings
+from retrieval.store.manifest import has_manifest
 from segmentation import Segmenter, evaluate
 
 ENGINES = {

@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.command import plain_parser
 from benchmarks.report import write_table
-from indexer.fungi import FungiExtractor
+from indexer.features.fungi import FungiExtractor
 from indexer.recipe import load_recipe
 
 KINDS = {

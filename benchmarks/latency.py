@@ -30,15 +30,16 @@ from benchmarks.command import index_parser
 from benchmarks.plots import bars
 from benchmarks.report import Row, write_table
 from indexer.datasets import Sample, load_dataset
-from indexer.fungi import FungiExtractor
+from indexer.features.fungi import FungiExtractor
 from indexer.images import read_image
 from indexer.progress import track
 from retrieval import IndexSettings, read_manifest
-from retrieval.convert import convert_index
-from retrieval.embedded import EmbeddedIndex
+from retrieval.edit.convert import convert_index
+from retrieval.engines.embedded import EmbeddedIndex
 from retrieval.errors import ConfigError
-from retrieval.manifest import has_manifest
-from segmentation import Segmenter, render, segmenter
+from retrieval.store.manifest import has_manifest
+from segmentation import Segmenter, segmenter
+from segmentation.drawing import render
 from segmentation.segmenter import Segmentation
 
 #: Clock and processor, seconds.

@@ -38,10 +38,10 @@ from benchmarks.command import index_parser
 from benchmarks.plots import frontier
 from benchmarks.report import write_table
 from indexer.datasets import Dataset, load_dataset
-from indexer.fungi import FEATURES_FILE
+from indexer.features.fungi import FEATURES_FILE
 from indexer.recipe import recipe_from_dict
 from retrieval import IndexSettings, open_index
-from segmentation.metrics import mean_iou
+from segmentation.scoring.metrics import mean_iou
 
 #: T for half-whitened components, chosen on train with one stretch of a sequence left out at a time.
 WHITENED_TEMPERATURE = 0.04

@@ -28,16 +28,16 @@ from benchmarks.bank import recall, score, use_threads
 from benchmarks.command import plain_parser
 from benchmarks.engines import vector_bytes
 from benchmarks.report import write_table
+from indexer.bank.sampling import generator_for
 from indexer.datasets import Dataset, load_dataset
-from indexer.fungi import join_components
-from indexer.memory_bank import generator_for
+from indexer.features.fungi import join_components
 from indexer.progress import track
 from indexer.recipe import load_recipe
 from retrieval import Cosine, GradientProduct, IndexSettings, Manifest, create_index, open_index
-from retrieval.faiss_types import choose_factory, training_rows
-from retrieval.manifest import has_manifest
+from retrieval.engines.faiss_types import choose_factory, training_rows
 from retrieval.similarity import Reranked, Similarity, searched_width
-from segmentation.metrics import mean_iou
+from retrieval.store.manifest import has_manifest
+from segmentation.scoring.metrics import mean_iou
 from segmentation.tuning.rows import Parts
 
 RECIPE = load_recipe("camvid.yaml")

@@ -46,7 +46,7 @@ from benchmarks.plots import growth
 from benchmarks.report import write_table
 from indexer.datasets import Dataset, load_dataset
 from retrieval import IndexSettings, open_index
-from retrieval.faiss_types import FLAT_ROWS
+from retrieval.engines.faiss_types import FLAT_ROWS
 
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_240_000)
 SETTINGS = IndexSettings(engine="faiss", refine="int8")

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 from retrieval.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from indexer.build import BuildReport, build_index
+    from indexer.bank.build import BuildReport, build_index
     from indexer.datasets import Dataset, Sample, load_dataset
     from indexer.defaults import default_recipe_path
-    from indexer.fungi import FungiExtractor, open_extractor
+    from indexer.features.fungi import FungiExtractor, open_extractor
     from indexer.images import read_image
     from indexer.recipe import Recipe, load_recipe
 
@@ -29,16 +29,16 @@ __all__ = [
 __getattr__ = lazy_exports(
     __name__,
     {
-        "BuildReport": "indexer.build",
+        "BuildReport": "indexer.bank.build",
         "Dataset": "indexer.datasets",
-        "FungiExtractor": "indexer.fungi",
+        "FungiExtractor": "indexer.features.fungi",
         "Recipe": "indexer.recipe",
         "Sample": "indexer.datasets",
-        "build_index": "indexer.build",
+        "build_index": "indexer.bank.build",
         "default_recipe_path": "indexer.defaults",
         "load_dataset": "indexer.datasets",
         "load_recipe": "indexer.recipe",
-        "open_extractor": "indexer.fungi",
+        "open_extractor": "indexer.features.fungi",
         "read_image": "indexer.images",
     },
 )

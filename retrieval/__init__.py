@@ -6,12 +6,13 @@ from retrieval.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from retrieval.classes import ClassInfo, ClassMap
-    from retrieval.images import ImageRecord, read_images, write_images
+    from retrieval.folder import IndexFolder
     from retrieval.index import PatchIndex, create_index, open_index
-    from retrieval.manifest import Manifest, read_manifest, verify_folder, write_manifest
     from retrieval.neighbors import Filter, Neighbors
     from retrieval.settings import IndexSettings
     from retrieval.similarity import Cosine, GradientProduct, Reranked, Similarity
+    from retrieval.store.manifest import Manifest, read_manifest, verify_folder, write_manifest
+    from retrieval.store.records import ImageRecord, read_images, write_images
 
 __all__ = [
     "ClassInfo",
@@ -20,6 +21,7 @@ __all__ = [
     "Filter",
     "GradientProduct",
     "ImageRecord",
+    "IndexFolder",
     "IndexSettings",
     "Manifest",
     "Neighbors",
@@ -43,19 +45,20 @@ __getattr__ = lazy_exports(
         "Cosine": "retrieval.similarity",
         "Filter": "retrieval.neighbors",
         "GradientProduct": "retrieval.similarity",
-        "ImageRecord": "retrieval.images",
+        "ImageRecord": "retrieval.store.records",
+        "IndexFolder": "retrieval.folder",
         "IndexSettings": "retrieval.settings",
-        "Manifest": "retrieval.manifest",
+        "Manifest": "retrieval.store.manifest",
         "Neighbors": "retrieval.neighbors",
         "PatchIndex": "retrieval.index",
         "Reranked": "retrieval.similarity",
         "Similarity": "retrieval.similarity",
         "create_index": "retrieval.index",
         "open_index": "retrieval.index",
-        "read_images": "retrieval.images",
-        "read_manifest": "retrieval.manifest",
-        "verify_folder": "retrieval.manifest",
-        "write_images": "retrieval.images",
-        "write_manifest": "retrieval.manifest",
+        "read_images": "retrieval.store.records",
+        "read_manifest": "retrieval.store.manifest",
+        "verify_folder": "retrieval.store.manifest",
+        "write_images": "retrieval.store.records",
+        "write_manifest": "retrieval.store.manifest",
     },
 )

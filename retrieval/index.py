@@ -12,23 +12,23 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.classes import ClassMap
-from retrieval.embedded import EmbeddedIndex
-from retrieval.engine import VectorEngine
+from retrieval.engines.embedded import EmbeddedIndex
+from retrieval.engines.exact import ExactEngine
+from retrieval.engines.faiss import FaissEngine
+from retrieval.engines.qdrant.edge import KIND_EDGE, EdgeEngine
+from retrieval.engines.qdrant.edge_index import EdgeIndex
+from retrieval.engines.qdrant.locate import local_folder
+from retrieval.engines.qdrant.server import KIND_SERVER, ServerIndex
+from retrieval.engines.rerank import RerankEngine, check_candidates
+from retrieval.engines.vector_engine import VectorEngine
 from retrieval.errors import REPAIR, ConfigError, IndexDamagedError, IndexExistsError, IndexMismatchError
-from retrieval.exact import ExactEngine
-from retrieval.faiss_index import FaissEngine
-from retrieval.files import storage_errors
-from retrieval.images import ImageRecord
-from retrieval.labels import RowStore
-from retrieval.manifest import Manifest, finish_commit, has_manifest, read_manifest, verify_folder
 from retrieval.neighbors import Filter, Neighbors, Rows
-from retrieval.qdrant.edge import KIND_EDGE, EdgeEngine
-from retrieval.qdrant.edge_index import EdgeIndex
-from retrieval.qdrant.locate import local_folder
-from retrieval.qdrant.server import KIND_SERVER, ServerIndex
-from retrieval.rerank import RerankEngine, check_candidates
 from retrieval.settings import IndexSettings
 from retrieval.similarity import Direct, Reranked, Similarity
+from retrieval.store.files import storage_errors
+from retrieval.store.manifest import Manifest, finish_commit, has_manifest, read_manifest, verify_folder
+from retrieval.store.records import ImageRecord
+from retrieval.store.rows import RowStore
 
 
 class PatchIndex(Protocol):
@@ -70,7 +70,7 @@ class PatchIndex(Protocol):
         ``vectors`` (n, D) float32 as ``similarity`` says, ``labels`` (n, C) uint8 soft labels times
         255, ``patches`` (n, 3) int32 image number, grid row, grid column, ``weights`` (n,) float32 how
         many patches each row stands for (1 without). With more than 32 classes an embedded index
-        keeps the 8 largest shares of a label (``retrieval.label_file``). Raises ConfigError for
+        keeps the 8 largest shares of a label (``retrieval.store.label_file``). Raises ConfigError for
         arrays that do not fit, and on a server for weights; StorageError; no row is added then.
         """
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from retrieval.qdrant.settings import QdrantSettings
+from retrieval.engines.qdrant.settings import QdrantSettings
 
 
 class IndexSettings(BaseModel):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from retrieval.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from segmentation.evaluator import EvaluationReport, evaluate
+    from segmentation.scoring.evaluator import EvaluationReport, evaluate
     from segmentation.segmenter import Segmentation, Segmenter
 
 __all__ = ["EvaluationReport", "Segmentation", "Segmenter", "evaluate"]
@@ -13,9 +13,9 @@ __all__ = ["EvaluationReport", "Segmentation", "Segmenter", "evaluate"]
 __getattr__ = lazy_exports(
     __name__,
     {
-        "EvaluationReport": "segmentation.evaluator",
+        "EvaluationReport": "segmentation.scoring.evaluator",
         "Segmentation": "segmentation.segmenter",
         "Segmenter": "segmentation.segmenter",
-        "evaluate": "segmentation.evaluator",
+        "evaluate": "segmentation.scoring.evaluator",
     },
 )

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from indexer.images import Box, make_geometry
 from indexer.recipe import Recipe
 from retrieval.errors import IndexDamagedError
-from retrieval.images import ImageRecord
 from retrieval.index import PatchIndex
 from retrieval.neighbors import NO_NEIGHBOR
+from retrieval.store.records import ImageRecord
 
 
 @dataclass(frozen=True)

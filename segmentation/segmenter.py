@@ -14,17 +14,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from indexer.backbone import choose_device
-from indexer.fungi import open_extractor
+from indexer.features.backbone import choose_device
+from indexer.features.fungi import open_extractor
 from indexer.images import Geometry, ImageSource, read_image
 from indexer.recipe import Recipe, RuntimeSettings, recipe_from_dict
 from retrieval.classes import ClassMap
+from retrieval.engines.qdrant.locate import local_folder
 from retrieval.errors import ConfigError
-from retrieval.images import ImageRecord, read_images
 from retrieval.index import PatchIndex, open_index
-from retrieval.manifest import Manifest, finish_commit, read_manifest
 from retrieval.neighbors import Filter, Neighbors
-from retrieval.qdrant.locate import local_folder
+from retrieval.store.manifest import Manifest, finish_commit, read_manifest
+from retrieval.store.records import ImageRecord, read_images
 from segmentation.explain import Vote, VoteBook
 from segmentation.pipeline import ahead
 from segmentation.transfer import blend_labels, transfer_weights
@@ -35,7 +35,7 @@ Mask = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
 class Extractor(Protocol):
-    """What a segmenter needs of :class:`indexer.fungi.FungiExtractor`."""
+    """What a segmenter needs of :class:`indexer.features.fungi.FungiExtractor`."""
 
     @property
     def recipe(self) -> Recipe:

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from retrieval.errors import MyceliaError, StorageError
-from retrieval.files import storage_errors
+from retrieval.store.files import storage_errors
 from segmentation.cli import compact, demo, evaluate, index, maintain, search, segment, tune
 from segmentation.cli.console import one_line, say, show
 

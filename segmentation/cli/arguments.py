@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retrieval.engines.qdrant.locate import local_folder
 from retrieval.errors import ConfigError, IndexExistsError
-from retrieval.images import read_images
-from retrieval.manifest import has_manifest
-from retrieval.qdrant.locate import local_folder
+from retrieval.store.manifest import has_manifest
+from retrieval.store.records import read_images
 from segmentation.cli.console import say
 
 if TYPE_CHECKING:

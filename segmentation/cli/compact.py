@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from retrieval.qdrant.locate import local_folder
+from retrieval.engines.qdrant.locate import local_folder
 from segmentation.cli.arguments import IndexPath, check_overrides, engine_overrides, refuse_existing_index
 from segmentation.cli.console import count_of, show
 
@@ -41,8 +41,8 @@ def compact(
 
     from indexer.progress import track
     from indexer.recipe import override_recipe, recipe_from_dict
-    from retrieval.compact import compact_index
-    from retrieval.manifest import read_manifest
+    from retrieval.edit.compact import compact_index
+    from retrieval.store.manifest import read_manifest
 
     folder = local_folder(index)
     manifest = read_manifest(folder)

@@ -25,7 +25,7 @@ def demo(
     Example:
       mycelia demo --out out/demo
     """
-    from segmentation.demo import METHODS, run_demo
+    from segmentation.demo.run import METHODS, run_demo
 
     result = run_demo(out, say=say)
     names = [METHODS[method.kind] for method in result.methods]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from indexer.recipe import override_recipe, recipe_from_dict
+from retrieval.engines.qdrant.locate import local_folder
 from retrieval.errors import ConfigError
-from retrieval.files import atomic_write, storage_errors
-from retrieval.manifest import MANIFEST, read_manifest
-from retrieval.qdrant.locate import local_folder
+from retrieval.store.files import atomic_write, storage_errors
+from retrieval.store.manifest import MANIFEST, read_manifest
 from segmentation.cli.arguments import (
     DataPath,
     Format,
@@ -29,14 +29,14 @@ from segmentation.cli.console import count_of, format_percent, say, say_skipped,
 
 if TYPE_CHECKING:
     from indexer.recipe import Recipe
-    from segmentation.evaluator import EvaluationReport
+    from segmentation.scoring.evaluator import EvaluationReport
 
 #: Sections of the recipe that may differ from what built the index.
 FREE_SECTIONS = ("transfer", "rerank", "runtime")
 
 
 class Protocol(str, Enum):
-    """How to score; see ``segmentation.evaluator``."""
+    """How to score; see ``segmentation.scoring.evaluator``."""
 
     standard = "standard"
     hummingbird = "hummingbird"
@@ -82,8 +82,8 @@ def evaluate(
         )
     dataset = read_dataset(data, split=split, format=format, subset=subset)
 
-    from segmentation.evaluator import evaluate as run
-    from segmentation.report import check_report_folder, write_report
+    from segmentation.scoring.evaluator import evaluate as run
+    from segmentation.scoring.report import check_report_folder, write_report
     from segmentation.segmenter import Segmenter
 
     if report is not None:

@@ -26,7 +26,7 @@ from segmentation.cli.arguments import (
 from segmentation.cli.console import count_of, folder_bytes, format_bytes, say, say_skipped, show, show_json
 
 if TYPE_CHECKING:
-    from retrieval.manifest import Manifest
+    from retrieval.store.manifest import Manifest
 
 app = typer.Typer(help="Build an index from labelled images, and look into one.", no_args_is_help=True)
 
@@ -75,8 +75,8 @@ def build(
     classes = count_of(len(dataset.classes), "class", "classes")
     say(f"{dataset.name}: {count_of(len(dataset), 'image')}, {classes}")
 
-    from indexer.build import build_index
-    from indexer.shards import Shard
+    from indexer.bank.build import build_index
+    from indexer.bank.shards import Shard
 
     share = None if shard is None else Shard.parse(shard)
     report = build_index(dataset, out, recipe=recipe, skip_bad=skip_bad, shard=share)
@@ -103,8 +103,8 @@ def info(
       mycelia index info my.index
       mycelia index info my.index --json
     """
-    from retrieval.manifest import read_manifest
-    from retrieval.qdrant.locate import local_folder
+    from retrieval.engines.qdrant.locate import local_folder
+    from retrieval.store.manifest import read_manifest
 
     folder = local_folder(index)
     manifest = read_manifest(folder)
@@ -192,8 +192,8 @@ def verify(index: IndexPath) -> None:
     Example:
       mycelia index verify my.index
     """
-    from retrieval.manifest import read_manifest, verify_folder
-    from retrieval.qdrant.locate import local_folder
+    from retrieval.engines.qdrant.locate import local_folder
+    from retrieval.store.manifest import read_manifest, verify_folder
 
     index = local_folder(index)
     manifest = read_manifest(index)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from retrieval.qdrant.locate import local_folder
+from retrieval.engines.qdrant.locate import local_folder
 from segmentation.cli.arguments import (
     CollectionName,
     IndexPath,
@@ -48,8 +48,8 @@ def convert(
 
     from indexer.progress import track
     from indexer.recipe import override_recipe, recipe_from_dict
-    from retrieval.convert import convert_index
-    from retrieval.manifest import read_manifest
+    from retrieval.edit.convert import convert_index
+    from retrieval.store.manifest import read_manifest
 
     folder = local_folder(index)
     manifest = read_manifest(folder)

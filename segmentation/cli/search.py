@@ -73,7 +73,7 @@ def search(
     winner = segmenter.classes.names[int(result.columns[row, col])]
     say(f"{image} at row {row}, column {col}: {winner}, confidence {result.confidence[row, col]:.2f}")
     if picture is not None:
-        from segmentation.vote_picture import write_vote_picture
+        from segmentation.drawing.vote_picture import write_vote_picture
 
         patch = result.geometry.patch_box(*result.patch_at(row, col), result.patch_size)
         title = f"{winner}, confidence {result.confidence[row, col]:.2f}"

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import typer
 
 from retrieval.errors import ConfigError, ImageError
-from retrieval.files import storage_errors
+from retrieval.store.files import storage_errors
 from segmentation.cli.arguments import IndexPath, SkipBad
 from segmentation.cli.console import count_of, say, say_skipped, show, show_json
 
@@ -174,7 +174,7 @@ def _segment_jobs(
 
 def _write(item: tuple[Job, Pixels, Segmentation], classes: ClassMap) -> dict[str, Any]:
     """Write the files of one result; returns what is said of it."""
-    from segmentation import render
+    from segmentation.drawing import render
 
     job, photo, result = item
     render.write_mask(job.mask, result.mask, classes)

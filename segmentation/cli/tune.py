@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from retrieval.errors import ConfigError
-from retrieval.files import storage_errors
+from retrieval.store.files import storage_errors
 from segmentation.cli.arguments import (
     Config,
     DataPath,

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from indexer.bank.sampling import generator_for
 from indexer.datasets import Dataset
-from indexer.fungi import join_components
-from indexer.memory_bank import generator_for
+from indexer.features.fungi import join_components
 from indexer.progress import track
 from indexer.recipe import Recipe
-from retrieval.faiss_index import FaissEngine
-from retrieval.faiss_types import default_k_factor, training_rows
+from retrieval.engines.faiss import FaissEngine
+from retrieval.engines.faiss_types import default_k_factor, training_rows
 from retrieval.neighbors import NO_NEIGHBOR, Neighbors
 from retrieval.settings import IndexSettings
 from retrieval.similarity import Cosine

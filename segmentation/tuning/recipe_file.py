@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from indexer.recipe import Recipe
-from retrieval.files import atomic_write
+from retrieval.store.files import atomic_write
 from segmentation.tuning.expectation import Expectation
 from segmentation.tuning.tuner import TuningReport
 

@@ -10,11 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from indexer.bank.parts import PreparedImage, jobs_of, kept_patches, prepare_job
+from indexer.bank.sampling import patches_per_image, soft_labels
 from indexer.datasets import Dataset, Sample
-from indexer.fungi import FungiExtractor
+from indexer.features.fungi import FungiExtractor
 from indexer.images import Geometry
-from indexer.memory_bank import patches_per_image, soft_labels
-from indexer.parts import PreparedImage, jobs_of, kept_patches, prepare_job
 from indexer.progress import track
 from retrieval.errors import DatasetError
 

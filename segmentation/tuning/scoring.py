@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from indexer.images import Geometry
 from retrieval.neighbors import Neighbors
-from segmentation.metrics import confusion_matrix
+from segmentation.scoring.metrics import confusion_matrix
 from segmentation.segmenter import without_padding
 from segmentation.transfer import transfer_labels
 from segmentation.upsample import classes_at

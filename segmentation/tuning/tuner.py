@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from indexer.backbone import Backbone
-from indexer.build import check_engine, fit_on_samples
+from indexer.bank.build import check_engine, fit_on_samples
+from indexer.bank.sampling import choose_images, generator_for
 from indexer.datasets import Dataset
-from indexer.fungi import FungiExtractor
-from indexer.memory_bank import choose_images, generator_for
+from indexer.features.backbone import Backbone
+from indexer.features.fungi import FungiExtractor
 from indexer.progress import track
 from indexer.recipe import Recipe, override_recipe
 from retrieval.errors import ConfigError

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from retrieval import ClassInfo, ClassMap, Cosine, ImageRecord, IndexSettings, Manifest, create_index
-from retrieval.manifest import FORMAT
 from retrieval.similarity import GradientProduct, Reranked, Similarity
+from retrieval.store.manifest import FORMAT
 
 ROWS, WIDTH, IMAGES = 24, 8, 3
 SKY, ROAD = ClassInfo(0, "sky", (70, 130, 180)), ClassInfo(7, "road", (128, 64, 128))

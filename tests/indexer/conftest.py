@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from indexer import parts
+from indexer.bank import parts
 from indexer.datasets import Dataset, load_dataset
-from indexer.fungi import FungiExtractor
+from indexer.features.fungi import FungiExtractor
 from indexer.recipe import Recipe, load_recipe
 
 TINY = (

@@ -15,11 +15,11 @@ from indexer.datasets import Dataset, Sample
 from indexer.images import Geometry, make_geometry
 from indexer.recipe import Recipe, recipe_from_dict
 from retrieval.classes import ClassInfo, ClassMap
-from retrieval.images import ImageRecord, read_images
 from retrieval.index import PatchIndex, create_index
-from retrieval.manifest import Manifest
 from retrieval.settings import IndexSettings
 from retrieval.similarity import Cosine
+from retrieval.store.manifest import Manifest
+from retrieval.store.records import ImageRecord, read_images
 from segmentation.segmenter import Segmenter
 
 #: Ids with a gap and out of order, so that ids and columns cannot be confused.

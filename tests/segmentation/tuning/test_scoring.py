@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from segmentation.metrics import confusion_matrix, mean_iou
+from segmentation.scoring.metrics import confusion_matrix, mean_iou
 from segmentation.segmenter import Segmenter
 from segmentation.tuning import scoring
 from segmentation.tuning.scoring import add_up, confusion_of, miou_of, score_grid, tally_of

@@ -1,0 +1,117 @@
+"""The folder ``OUT.partial`` in which an index grows, until it is renamed to ``OUT`` as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from indexer.bank.parts import PART_IMAGES, BankJob
+from indexer.datasets import Dataset
+from retrieval.errors import ConfigError, IndexExistsError, IndexMismatchError
+from retrieval.store.files import atomic_write, storage_errors, sync_folder
+from retrieval.store.manifest import has_manifest
+
+
+class Workspace:
+    """An unfinished build on disk; one process at a time."""
+
+    def __init__(self, out: Path) -> None:
+        """Use :meth:`open`."""
+        self.out = out
+        self.folder = partial_folder(out)
+        self.thumbs = self.folder / "thumbs"
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls, out: Path, *, fingerprints: Mapping[str, str], dataset: Dataset, jobs: Sequence[BankJob]
+    ) -> Iterator[Workspace]:
+        """Make or continue the workspace of ``out``, locked against a second builder.
+
+        ``fingerprints`` are the extractor's. Raises IndexExistsError where ``out`` is taken,
+        IndexMismatchError where the unfinished build is of another recipe, other weights or other
+        data, ConfigError where another process builds there, StorageError.
+        """
+        check_free(out)
+        workspace = cls(out)
+        lock = FileLock(workspace.folder / "lock")
+        try:
+            with storage_errors(out.parent):
+                workspace.thumbs.mkdir(parents=True, exist_ok=True)
+                lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigError(
+                f"another process is building {out} right now; wait for it or choose another --out"
+            ) from None
+        try:
+            check_free(out)  # once more: a builder that held the lock until now may have finished
+            workspace._check_plan(_plan(fingerprints, dataset, jobs))
+            yield workspace
+        finally:
+            lock.release()
+
+    def fresh_index_folder(self) -> Path:
+        """An empty folder in which the finished index is assembled."""
+        folder = self.folder / "index"
+        with storage_errors(self.folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        return folder
+
+    def publish(self) -> None:
+        """Give the assembled index its name, and drop the workspace."""
+        with storage_errors(self.out.parent):
+            if self.out.is_dir():
+                self.out.rmdir()  # empty, as check_free saw
+            (self.folder / "index").replace(self.out)
+            sync_folder(self.out.parent)
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _check_plan(self, plan: dict[str, str]) -> None:
+        path = self.folder / "plan.json"
+        if not path.is_file():
+            with atomic_write(path) as file:
+                file.write(json.dumps(plan, indent=1).encode())
+            return
+        try:
+            earlier = json.loads(path.read_text())
+        except (OSError, ValueError):
+            earlier = None
+        if earlier == plan:
+            return
+        known = isinstance(earlier, dict)
+        other = " and ".join(key for key in plan if not known or earlier.get(key) != plan[key])
+        raise IndexMismatchError(
+            f"{self.folder} holds an unfinished build with another {other}; run that one to its end, "
+            "delete the folder, or choose another --out"
+        )
+
+
+def partial_folder(out: Path) -> Path:
+    """Where the build of ``out`` keeps what it has done so far."""
+    return out.parent / f"{out.name}.partial"
+
+
+def check_free(out: Path) -> None:
+    """Raise IndexExistsError unless ``out`` is nothing or an empty folder."""
+    if out.is_dir() and has_manifest(out):
+        raise IndexExistsError(f"{out} holds an index already; choose another --out or delete it first")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise IndexExistsError(f"{out} exists and is no index; choose another --out")
+
+
+def _plan(fingerprints: Mapping[str, str], dataset: Dataset, jobs: Sequence[BankJob]) -> dict[str, str]:
+    """What must be the same for a build to go on, as digests."""
+    images = "\n".join(f"{job.epoch} {job.sample.id} {job.sample.image} {job.sample.mask}" for job in jobs)
+    classes = json.dumps(dataset.classes.to_json(), sort_keys=True)
+    return {
+        **fingerprints,
+        "data set": hashlib.sha256(f"{images}\n{classes}".encode()).hexdigest(),
+        "number of images in a part": str(PART_IMAGES),
+    }

@@ -1,0 +1,1 @@
+"""From pixels to the vectors of patches: weights, backbone, objectives, projection, FUNGI."""

@@ -1,0 +1,222 @@
+"""A frozen timm ViT, cut at the attention projection of one of its blocks.
+
+Everything after that projection is token-wise, so the self-supervised loss of a patch needs no
+backward pass through attention: run the model without autograd up to the cut, then
+differentiate the short tail alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from indexer.features.weights import create_model, fingerprint
+from indexer.recipe import BackboneSettings, RuntimeSettings
+from retrieval.errors import ConfigError
+
+
+class Cut(NamedTuple):
+    """State of B images at the cut, prefix tokens first (N = prefix + T)."""
+
+    residual: Tensor
+    """The residual stream that enters the block, (B, N, E) float32."""
+    activation: Tensor
+    """Input of the attention's output projection, (B, N, A) float32."""
+
+
+class _CutReached(Exception):  # noqa: N818 - no error, but the way out of the forward pass
+    """Raised by a hook once the cut is reached: the rest of the forward pass is not needed."""
+
+
+class _Replay(nn.Module):
+    """Stands in for a block's attention and answers with what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.output: Tensor | None = None
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The stored output, whatever comes in."""
+        assert self.output is not None
+        return self.output
+
+
+class Backbone:
+    """A ViT that tells what it is, runs to the cut, and goes on from there.
+
+    Attributes: ``patch_size`` (height, width), ``size`` (H, W) of its input, ``grid`` (h, w) of
+    patches, ``prefix_tokens``, ``width`` E, ``mean`` and ``std`` of the input in 0..1, the name of
+    the ``interpolation`` it was trained with, ``block`` (not negative) of its ``blocks``, ``fingerprint``
+    of the weights.
+    """
+
+    def __init__(
+        self, settings: BackboneSettings, *, size: tuple[int, int], runtime: RuntimeSettings, seed: int = 0
+    ) -> None:
+        """Load the weights and fit the position embeddings to ``size`` (H, W) in pixels.
+
+        Raises ConfigError where the model is no ViT that can be cut or the size is no multiple of
+        its patch, WeightsError where the weights cannot be had.
+        """
+        model = create_model(settings.model, settings.weights, seed=seed)
+        self.fingerprint = fingerprint(model)
+        self.patch_size = _patch_size(model, settings.model)
+        _check_size(size, self.patch_size)
+        model.set_input_size(img_size=size)  # type: ignore[operator]
+        self.size = size
+        self.grid = (size[0] // self.patch_size[0], size[1] // self.patch_size[1])
+        self.prefix_tokens = int(model.num_prefix_tokens)  # type: ignore[arg-type]
+        self.width = int(model.num_features)  # type: ignore[arg-type]
+        card: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
+        self.mean, self.std = tuple(card["mean"]), tuple(card["std"])
+        self.interpolation = str(card["interpolation"])
+
+        blocks = list(model.blocks)  # type: ignore[arg-type]
+        self.blocks = len(blocks)
+        self.block = _block_number(settings.block, len(blocks))
+        block = blocks[self.block]
+        if not isinstance(getattr(getattr(block, "attn", None), "proj", None), nn.Linear):
+            raise ConfigError(
+                f"{settings.model}: block {self.block} has no attention projection (attn.proj) to cut at; "
+                "choose a plain ViT"
+            )
+        self.device = choose_device(runtime.device)
+        self._dtype = choose_precision(runtime.precision, self.device)
+        self._model = model.to(self.device)
+        self._block: nn.Module = block
+        self._tail, self._replay = _make_tail(block)
+        last = self.block == self.blocks - 1
+        keeps_norm = settings.norm == "model" or (settings.norm == "auto" and last)
+        self._norm: nn.Module | None = getattr(model, "norm", None) if keeps_norm else None
+        self._plain = not keeps_norm
+
+    @property
+    def tokens(self) -> int:
+        """Patches of one image, T = h * w."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def projection(self) -> tuple[Tensor, Tensor | None]:
+        """Weight (E, A) and bias (E,) of the attention projection at the cut."""
+        linear: nn.Linear = self._block.attn.proj  # type: ignore[union-attr, assignment]
+        return linear.weight, linear.bias
+
+    @torch.no_grad()
+    def cut(self, images: Tensor) -> Cut:
+        """Run images (B, 3, H, W), normalised float32, up to the attention projection of the block."""
+        seen: dict[str, Tensor] = {}
+
+        def entering(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            seen["residual"] = inputs[0]
+
+        def projecting(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            seen["activation"] = inputs[0]
+            raise _CutReached
+
+        linear: nn.Module = self._block.attn.proj  # type: ignore[union-attr, assignment]
+        hooks = [
+            self._block.register_forward_pre_hook(entering),
+            linear.register_forward_pre_hook(projecting),
+        ]
+        mixed = self._dtype != torch.float32
+        try:
+            with torch.autocast(
+                self.device.type, dtype=self._dtype if mixed else torch.bfloat16, enabled=mixed
+            ):
+                self._model.forward_features(images.to(self.device))  # type: ignore[operator]
+        except _CutReached:
+            pass
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return Cut(seen["residual"].float(), seen["activation"].float())
+
+    def projected(self, cut: Cut) -> Tensor:
+        """Output of the attention projection, (B, N, E): h = W a + b."""
+        weight, bias = self.projection
+        return F.linear(cut.activation, weight, bias)
+
+    def tail(self, residual: Tensor, projected: Tensor) -> Tensor:
+        """From the projection's output to the embeddings, token by token: (B, N, E) -> (B, N, E).
+
+        Differentiable with respect to ``projected``.
+        """
+        self._replay.output = projected
+        try:
+            tokens: Tensor = self._tail(residual)
+        finally:
+            self._replay.output = None
+        if self._plain:
+            return F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6)
+        return tokens if self._norm is None else self._norm(tokens)
+
+    @torch.no_grad()
+    def embed(self, images: Tensor) -> Tensor:
+        """Embeddings of all tokens, prefix first: (B, 3, H, W) -> (B, N, E) float32, not normalised."""
+        cut = self.cut(images)
+        return self.tail(cut.residual, self.projected(cut))
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` takes CUDA, then Apple's MPS, then the CPU. Raises ConfigError for one that is not there."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"runtime.device {name!r} should be auto, cpu, cuda, cuda:N or mps") from error
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device.type, False):
+        raise ConfigError(f"runtime.device {name!r} is not available here; use auto or cpu")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """``auto`` takes bfloat16 on CUDA, where it pays, and float32 elsewhere."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    chosen: torch.dtype = getattr(torch, name)
+    return chosen
+
+
+def _patch_size(model: nn.Module, name: str) -> tuple[int, int]:
+    embed: Any = getattr(model, "patch_embed", None)
+    needed = ("blocks", "set_input_size", "num_prefix_tokens", "num_features")
+    if not hasattr(embed, "feat_ratio") or not all(hasattr(model, part) for part in needed):
+        raise ConfigError(
+            f"{name} is no ViT with patch embedding and blocks; "
+            "choose a model whose timm name starts with vit_ or eva"
+        )
+    height, width = embed.feat_ratio(as_scalar=False)  # in a hybrid, the patches of a CNN's feature map
+    return int(height), int(width)
+
+
+def _check_size(size: tuple[int, int], patch: tuple[int, int]) -> None:
+    if any(s <= 0 or s % p for s, p in zip(size, patch, strict=True)):
+        nearest = [max(1, round(s / p)) * p for s, p in zip(size, patch, strict=True)]
+        raise ConfigError(
+            f"image.size {list(size)} is no multiple of the patch size {list(patch)}; "
+            f"the nearest is image.size=[{nearest[0]},{nearest[1]}]"
+        )
+
+
+def _block_number(block: int, count: int) -> int:
+    if not -count <= block < count:
+        raise ConfigError(
+            f"backbone.block {block} does not exist: the model has blocks 0..{count - 1} (or -{count}..-1)"
+        )
+    return block % count
+
+
+def _make_tail(block: nn.Module) -> tuple[nn.Module, _Replay]:
+    """The block with its attention replaced: same parameters, but the attention's output is given."""
+    tail, replay = copy.copy(block), _Replay()
+    tail._modules = dict(block._modules)
+    tail.attn = replay
+    return tail, replay

@@ -1,0 +1,378 @@
+"""FUNGI patch features: the embedding of a patch joined with its self-supervised gradient.
+
+Source: *No Train, all Gain: Self-Supervised Gradients Improve Deep Frozen Representations*
+(Simoncini, Gidaris, Bursuc, Asano; NeurIPS 2024). The gradient of the loss with respect to the
+attention projection's weight and bias is, for one token, the outer product of g (gradient of the
+projection's output) and a (its input, with 1 appended); it is never formed, except by the dense
+projection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from indexer.features.backbone import Backbone
+from indexer.features.objectives import infonce, kl_to_uniform
+from indexer.features.projection import apply_pca, fit_pca, project_dense, project_factored, signs
+from indexer.images import Geometry, make_geometry
+from indexer.recipe import Recipe, RuntimeSettings, recipe_from_dict
+from retrieval.errors import ConfigError, DatasetError, IndexDamagedError, IndexMismatchError
+from retrieval.similarity import Cosine, GradientProduct, Reranked, Similarity
+from retrieval.store.manifest import Manifest
+
+#: The file of an index that holds all that maps an image to vectors.
+FEATURES_FILE = "features.safetensors"
+#: Patches of one image that a PCA sample takes at most.
+PCA_PATCHES_PER_IMAGE = 256
+#: So few largest values of a row are found faster one by one.
+FEW_COLUMNS = 4
+
+
+@dataclass(frozen=True)
+class PatchGradients:
+    """What one forward and one short backward pass say of B images' patches (prefix dropped)."""
+
+    embeddings: Tensor
+    """e, (B, T, E) float32, not normalised."""
+    gradients: Tensor
+    """g, (B, T, E): gradient of the loss with respect to the projection's output."""
+    activations: Tensor
+    """a with 1 appended where the projection has a bias, (B, T, A + 1)."""
+
+
+class FungiExtractor:
+    """Maps images to the vectors of their patches, as a recipe says.
+
+    Make one with :meth:`create`, then :meth:`fit` it on memory images (support bank, PCA); or get
+    that of an index with :func:`open_extractor`. A batch gives the same vectors as its images one by one.
+    """
+
+    def __init__(self, recipe: Recipe, backbone: Backbone, tensors: dict[str, Tensor]) -> None:
+        """Use :meth:`create` or :func:`open_extractor`; ``tensors`` is what :meth:`to_bytes` stores."""
+        self.recipe = recipe
+        self.backbone = backbone
+        self._support_latents: Tensor | None = None  # made when first needed
+        self._alone = threading.Lock()  # the cut keeps what passes it in the model, which all threads share
+        self._set(tensors)
+        self._mean = torch.tensor(backbone.mean).view(3, 1, 1)
+        self._std = torch.tensor(backbone.std).view(3, 1, 1)
+
+    @classmethod
+    def create(cls, recipe: Recipe) -> FungiExtractor:
+        """An extractor with the recipe's backbone and random matrices from its seed, not fitted yet."""
+        backbone = Backbone(recipe.backbone, size=recipe.image.size, runtime=recipe.runtime, seed=recipe.seed)
+        extractor = cls(recipe, backbone, _random_tensors(recipe, backbone))
+        pca, width = recipe.features.pca, extractor._raw_width
+        if pca is not None and pca > width:
+            raise ConfigError(f"features.pca={pca} is more than the {width} numbers of a vector; choose less")
+        return extractor
+
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """(height, width) of a patch in input pixels."""
+        return self.backbone.patch_size
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w) patches of an image, row-major in the vectors."""
+        return self.backbone.grid
+
+    @property
+    def similarity(self) -> Similarity:
+        """What the vectors' nearness means: cosine, the exact product form, or one ordered by the other."""
+        features = self.recipe.features
+        weight, bias = self.backbone.projection
+        width, inputs = self.backbone.width, weight.shape[1] + (bias is not None)
+        product = GradientProduct(width, width, inputs, features.gradient_weight)
+        if features.pca is None and features.kind == "fungi" and features.projection == "none":
+            return product
+        first = Cosine(features.pca or self._raw_width)
+        if self.recipe.rerank.candidates is None:
+            return first
+        return Reranked(first, product, self.recipe.rerank.candidates, separate=not self._searches_embeddings)
+
+    @property
+    def _searches_embeddings(self) -> bool:
+        """Whether what an engine searches by are the embeddings as they are."""
+        return self.recipe.features.kind == "embeddings" and self.recipe.features.pca is None
+
+    @property
+    def _raw_width(self) -> int:
+        """Numbers of a projected vector before PCA."""
+        features, width = self.recipe.features, self.backbone.width
+        return width if features.kind == "embeddings" else width + (features.projection_width or width)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of the weights, of the preprocessing and of the recipe's part that decides vectors."""
+        b = self.backbone
+        seen = json.dumps([b.size, b.patch_size, b.mean, b.std, b.interpolation, self.recipe.image.fit])
+        return {
+            "weights": b.fingerprint,
+            "preprocessing": hashlib.sha256(seen.encode()).hexdigest(),
+            "recipe": self.recipe.fingerprint(),
+        }
+
+    def prepare(
+        self, image: npt.NDArray[np.uint8], geometry: Geometry | None = None
+    ) -> tuple[Tensor, Geometry]:
+        """Fit an RGB image (H0, W0, 3) uint8 to the model: (3, H, W) float32 normalised, and the way back."""
+        if geometry is None:
+            geometry = make_geometry(image.shape[:2], self.backbone.size, fit=self.recipe.image.fit)
+        fill = tuple(round(255 * channel) for channel in self.backbone.mean)
+        pixels = geometry.apply(image, interpolation=self.backbone.interpolation, fill=fill)
+        tensor = torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
+        return (tensor - self._mean) / self._std, geometry
+
+    def extract(self, images: Tensor) -> Tensor:
+        """Vectors of images (B, 3, H, W) from :meth:`prepare`: (B, T, D) float32 on the CPU."""
+        if not isinstance(self.similarity, Reranked):
+            return self._reduce(self._vectors(images)).cpu()
+        parts, weight = self.patch_gradients(images), self.recipe.features.gradient_weight
+        exact = torch.cat(_directions(parts), dim=-1)  # begins with the embeddings
+        if self._searches_embeddings:
+            return exact.cpu()
+        searched = self._reduce(join_components(self._components(parts), weight))
+        return torch.cat([searched, exact], dim=-1).cpu()
+
+    def components(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The unit vectors that the vectors of images (B, 3, H, W) are joined from, each (B, T, width).
+
+        The embedding; with ``fungi`` also the projected gradient, or (``projection: none``) gradient and
+        activation. None of them depends on the gradient weight; :func:`join_components` brings it in.
+        """
+        if self.recipe.features.kind == "embeddings":
+            return (F.normalize(self._embed(images), dim=-1),)
+        return self._components(self.patch_gradients(images))
+
+    def patch_gradients(self, images: Tensor) -> PatchGradients:
+        """Embeddings, gradients and activations of images (B, 3, H, W); the loss is the recipe's."""
+        backbone, prefix = self.backbone, self.backbone.prefix_tokens
+        with self._alone, torch.enable_grad():
+            cut = backbone.cut(images)
+            projected = backbone.projected(cut).requires_grad_(True)
+            embeddings = backbone.tail(cut.residual, projected)  # (B, N, E)
+            (gradients,) = torch.autograd.grad(self._loss(embeddings), projected)
+        activations = cut.activation[:, prefix:]
+        if backbone.projection[1] is not None:
+            activations = F.pad(activations, (0, 1), value=1.0)
+        return PatchGradients(embeddings.detach()[:, prefix:], gradients[:, prefix:], activations)
+
+    def fit(self, batches: Callable[[], Iterable[Tensor]], *, images: int) -> None:
+        """Fill the support bank and fit the PCA on memory images, where the recipe has them.
+
+        ``batches()`` yields prepared images (B, 3, H, W); it is called once for each of the two, and
+        yields ``images`` images in all. Same seed and images, same result.
+        """
+        features, objective = self.recipe.features, self.recipe.objective
+        if self.recipe.uses_gradients and objective.kind == "infonce":
+            each = -(-objective.support_size // images)
+            sample = self._sample(batches(), self._embed, each, stream="support")
+            self._tensors["support"] = F.normalize(sample[: objective.support_size], dim=-1)
+            self._support_latents = None
+        if features.pca is not None:
+            sample = self._sample(batches(), self._vectors, PCA_PATCHES_PER_IMAGE, stream="pca")
+            if len(sample) <= features.pca:
+                raise ConfigError(
+                    f"features.pca={features.pca} needs more patches than that, and the memory images "
+                    f"have {len(sample)}; choose a smaller width or add images"
+                )
+            mean, components = fit_pca(sample, features.pca, whiten=features.whiten)
+            self._tensors |= {"pca_mean": mean, "pca_components": components}
+
+    @property
+    def passes_to_fit(self) -> int:
+        """How often :meth:`fit` goes over its images: for the support bank, for the PCA."""
+        supported = self.recipe.uses_gradients and self.recipe.objective.kind == "infonce"
+        return supported + (self.recipe.features.pca is not None)
+
+    def load(self, path: Path) -> None:
+        """Take head, projection, support bank and PCA from a file; raises IndexDamagedError."""
+        try:
+            tensors = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise IndexDamagedError(f"{path}: cannot be read ({error}); build the index again") from error
+        self._set(tensors)
+
+    def to_bytes(self) -> bytes:
+        """Head, projection, support bank and PCA in the safetensors format."""
+        stored = {}
+        for name, tensor in self._tensors.items():
+            kept = tensor.to(torch.int8) if name in ("u", "v", "p") else tensor
+            stored[name] = kept.cpu().contiguous()
+        return save_tensors(stored, metadata={"format": "mycelia-features-1"})
+
+    def _set(self, tensors: dict[str, Tensor]) -> None:
+        # random signs are int8 on disk and numbers in use
+        self._tensors = {name: tensor.to(self.backbone.device).float() for name, tensor in tensors.items()}
+        self._support_latents = None
+
+    def _embed(self, images: Tensor) -> Tensor:
+        with self._alone:
+            return self.backbone.embed(images)[:, self.backbone.prefix_tokens :]
+
+    def _vectors(self, images: Tensor) -> Tensor:
+        return join_components(self.components(images), self.recipe.features.gradient_weight)
+
+    def _components(self, parts: PatchGradients) -> tuple[Tensor, ...]:
+        features, directions = self.recipe.features, _directions(parts)
+        if features.kind == "embeddings":
+            return directions[:1]
+        if features.projection == "none":
+            return directions
+        return directions[0], F.normalize(self._project(parts), dim=-1)
+
+    def _reduce(self, vectors: Tensor) -> Tensor:
+        if "pca_mean" not in self._tensors:
+            return vectors
+        return apply_pca(vectors, self._tensors["pca_mean"], self._tensors["pca_components"])
+
+    def _project(self, parts: PatchGradients) -> Tensor:
+        # the loss is a mean over tokens, so g is tiny; its scale cancels in the cosine but not in float32
+        gradients = F.normalize(parts.gradients, dim=-1, eps=1e-30)
+        if "p" in self._tensors:
+            flat = project_dense(gradients.flatten(0, 1), parts.activations.flatten(0, 1), self._tensors["p"])
+            return flat.view(*gradients.shape[:2], -1)
+        return project_factored(gradients, parts.activations, self._tensors["u"], self._tensors["v"])
+
+    def _loss(self, embeddings: Tensor) -> Tensor:
+        """The recipe's objective on all tokens' embeddings (B, N, E)."""
+        objective = self.recipe.objective
+        latents = self._latents(embeddings)
+        if objective.kind == "kl":
+            return kl_to_uniform(latents, temperature=objective.temperature)
+        negatives = self._negatives(embeddings.detach())
+        return infonce(latents, negatives, temperature=objective.temperature, tempered=objective.tempered)
+
+    def _latents(self, embeddings: Tensor) -> Tensor:
+        return F.normalize(
+            F.linear(embeddings, self._tensors["head_weight"], self._tensors["head_bias"]), dim=-1
+        )
+
+    @torch.no_grad()
+    def _negatives(self, embeddings: Tensor) -> Tensor:
+        """Latents (B, M, d) of the support entries nearest to each token, a fixed share of them kept."""
+        support = self._tensors["support"]
+        count = min(self.recipe.objective.neighbours, len(support))
+        # every image keeps the same positions: what a token meets must not depend on the batch
+        generator = torch.Generator().manual_seed(self.recipe.seed)
+        kept = torch.rand(embeddings.shape[1] * count, generator=generator) <= self.recipe.objective.keep
+        nearest = torch.stack(
+            [largest_columns(F.normalize(e, dim=-1) @ support.T, count) for e in embeddings]
+        )
+        if self._support_latents is None:
+            self._support_latents = self._latents(support)
+        return self._support_latents[nearest.flatten(1)[:, kept.to(nearest.device)]]
+
+    def _sample(
+        self, batches: Iterable[Tensor], rows: Callable[[Tensor], Tensor], each: int, *, stream: str
+    ) -> Tensor:
+        """``each`` random patches of every image, shuffled: (n, width)."""
+        digest = hashlib.sha256(f"{self.recipe.seed} {stream}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+        picked = []
+        for batch in batches:
+            for image in rows(batch).cpu():
+                picked.append(image[torch.randperm(len(image), generator=generator)[:each]])
+        if not picked:
+            raise DatasetError("none of the images that should fit the features can be read; check the files")
+        sample = torch.cat(picked)
+        return sample[torch.randperm(len(sample), generator=generator)].to(self.backbone.device)
+
+
+def join_components(components: Sequence[Tensor], weight: float) -> Tensor:
+    """One vector of what :meth:`FungiExtractor.components` gives: (..., width) each -> (..., D).
+
+    Embedding and projected gradient are scaled so that the inner product of two such vectors is
+    ``(cos e + weight cos G) / (1 + weight)``; others are joined as they are.
+    """
+    if len(components) != 2:
+        return torch.cat(list(components), dim=-1)
+    embeddings, gradients = components
+    share = weight / (1 + weight)
+    return torch.cat([embeddings * (1 - share) ** 0.5, gradients * share**0.5], dim=-1)
+
+
+def largest_columns(values: Tensor, count: int) -> Tensor:
+    """Columns of the ``count`` largest values of each row, largest first: (n, m) -> (n, count) int64.
+
+    ``values`` may be overwritten. For a few columns on the CPU, one argmax of numpy after another takes a
+    fifth of the time of torch's topk.
+    """
+    if values.device.type != "cpu" or count > FEW_COLUMNS:
+        return values.topk(count, dim=-1).indices
+    rows, found = values.numpy(), np.empty((len(values), count), dtype=np.int64)
+    for place in range(count):
+        found[:, place] = rows.argmax(axis=1)
+        np.put_along_axis(rows, found[:, place : place + 1], -np.inf, axis=1)
+    return torch.from_numpy(found)
+
+
+def open_extractor(
+    folder: Path, manifest: Manifest, *, runtime: RuntimeSettings | None = None
+) -> FungiExtractor:
+    """The extractor that made the vectors of the index in ``folder``.
+
+    ``runtime`` replaces the recipe's own (device, precision, batch size). Raises IndexMismatchError
+    where the weights that are there now are not those of the index.
+    """
+    recipe = recipe_from_dict(manifest.recipe, where=str(folder / "manifest.json"))
+    if runtime is not None:
+        recipe = recipe.model_copy(update={"runtime": runtime})
+    backbone = Backbone(recipe.backbone, size=recipe.image.size, runtime=recipe.runtime, seed=recipe.seed)
+    extractor = FungiExtractor(recipe, backbone, {})
+    extractor.load(folder / FEATURES_FILE)
+    for part in ("weights", "preprocessing"):
+        if extractor.fingerprints[part] != manifest.fingerprints.get(part):
+            raise IndexMismatchError(
+                f"{folder}: the index was built with other {part} than {recipe.backbone.model} from "
+                f"{recipe.backbone.weights} gives now; restore the old ones or build the index again"
+            )
+    return extractor
+
+
+def _directions(parts: PatchGradients) -> tuple[Tensor, Tensor, Tensor]:
+    """e, g and a, each of length one: (B, T, width) each."""
+    return (
+        F.normalize(parts.embeddings, dim=-1),
+        F.normalize(parts.gradients, dim=-1, eps=1e-30),  # g is tiny
+        F.normalize(parts.activations, dim=-1),
+    )
+
+
+def _random_tensors(recipe: Recipe, backbone: Backbone) -> dict[str, Tensor]:
+    """Head and projection, from the seed; nothing for plain embeddings."""
+    features, objective = recipe.features, recipe.objective
+    if not recipe.uses_gradients:
+        return {}
+    generator = torch.Generator().manual_seed(recipe.seed)
+    width, bound = backbone.width, backbone.width**-0.5
+    tensors = {  # torch's own initialisation of a Linear layer
+        "head_weight": (torch.rand(objective.head_width, width, generator=generator) * 2 - 1) * bound,
+        "head_bias": (torch.rand(objective.head_width, generator=generator) * 2 - 1) * bound,
+    }
+    if features.kind == "embeddings":
+        return tensors
+    weight, bias = backbone.projection
+    inputs = weight.shape[1] + (bias is not None)
+    rows = features.projection_width or width
+    if features.projection == "factored":
+        tensors["u"] = signs(rows, width, generator=generator)
+        tensors["v"] = signs(rows, inputs, generator=generator)
+    elif features.projection == "dense":
+        tensors["p"] = signs(rows, width * inputs, generator=generator)
+    return tensors

@@ -1,0 +1,98 @@
+"""What every index has, wherever its vectors are: a manifest, checks of what comes in, a context."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from retrieval.classes import ClassMap
+from retrieval.errors import ConfigError
+from retrieval.similarity import Similarity
+from retrieval.store.manifest import Manifest
+
+_Index = TypeVar("_Index", bound="IndexBase")
+
+
+class IndexBase(ABC):
+    """The part of a ``PatchIndex`` that no engine changes."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        """``folder`` holds the manifest, and whatever else the engine keeps there."""
+        self.folder = folder
+        self._manifest = manifest
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest as it was last written or read."""
+        return self._manifest
+
+    @manifest.setter
+    def manifest(self, manifest: Manifest) -> None:
+        """What ``flush`` writes next; it fills in the counts, the engine and the checksums."""
+        self._manifest = manifest
+
+    @property
+    def similarity(self) -> Similarity:
+        """What the similarities mean, and the vectors' layout."""
+        return self._manifest.similarity
+
+    @property
+    def classes(self) -> ClassMap:
+        """The classes, one for each label column."""
+        return self._manifest.classes
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what the index holds."""
+
+    def __enter__(self: _Index) -> _Index:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_rows(
+        self,
+        vectors: npt.NDArray[np.float32],
+        labels: npt.NDArray[np.uint8],
+        patches: npt.NDArray[np.int32],
+        weights: npt.NDArray[np.float32] | None,
+    ) -> None:
+        """Raise ConfigError for rows that do not fit the index or each other."""
+        self._check_vectors(vectors)
+        count = len(vectors)
+        if labels.shape != (count, len(self.classes)) or patches.shape != (count, 3):
+            raise ConfigError(
+                f"{count} vectors need labels of shape {(count, len(self.classes))} and patches of shape "
+                f"{(count, 3)}, got {labels.shape} and {patches.shape}"
+            )
+        if weights is None:
+            return
+        if weights.shape != (count,):
+            raise ConfigError(f"{count} vectors need weights of shape {(count,)}, got {weights.shape}")
+        if not ((weights > 0) & np.isfinite(weights)).all():
+            raise ConfigError("weights say how many patches a row stands for: give finite numbers above 0")
+
+    def _check_queries(self, queries: npt.NDArray[np.float32], k: int) -> None:
+        """Raise ConfigError for queries that do not fit the index, or for no neighbours at all."""
+        self._check_vectors(queries)
+        if k < 1:
+            raise ConfigError(f"k must be at least 1, got {k}")
+
+    def _check_vectors(self, vectors: npt.NDArray[np.float32]) -> None:
+        width = self.similarity.width
+        if vectors.ndim != 2 or vectors.shape[1] != width:
+            raise ConfigError(
+                f"the index holds vectors of {width} numbers, got an array of shape {vectors.shape}"
+            )
+        if not np.isfinite(vectors).all():
+            raise ConfigError(
+                "vectors hold NaN or infinity; check the weights and the precision of the backbone"
+            )

@@ -1,0 +1,356 @@
+"""Qdrant's engine in this process (``qdrant-edge-py``), in a folder that one process opens at a time."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock, Timeout
+
+from retrieval.engines.qdrant.edge_requests import filter_condition, shard_config
+from retrieval.engines.qdrant.payload import CLASS, IMAGE, edge_payloads
+from retrieval.engines.qdrant.settings import QdrantSettings
+from retrieval.engines.qdrant.sizing import bytes_per_row
+from retrieval.engines.vector_engine import Hits
+from retrieval.errors import (
+    ConfigError,
+    IndexDamagedError,
+    IndexFileError,
+    MissingExtraError,
+    StorageError,
+)
+from retrieval.neighbors import Filter
+from retrieval.similarity import Cosine, Reranked, Similarity
+from retrieval.store.files import PARTIAL, storage_errors
+from retrieval.store.manifest import GENERATION, is_committing
+from retrieval.store.rows import RowStore
+
+KIND_EDGE = "qdrant_edge"
+
+#: Rows handed over at a time.
+_CHUNK = 2048
+
+_FULL_DISK = ("No space left", "os error 28", "os error 122")
+_FORBIDDEN = ("Permission denied", "Read-only file system", "os error 13", "os error 30")
+
+
+def load_edge() -> Any:
+    """The ``qdrant_edge`` module; raises MissingExtraError, naming the extra, where it cannot be imported."""
+    try:
+        return importlib.import_module("qdrant_edge")
+    except ImportError as error:
+        raise MissingExtraError(
+            "the embedded qdrant engine needs qdrant-edge-py, which is not installed; "
+            "run `pip install mycelia[qdrant]`, or set index.engine=faiss"
+        ) from error
+
+
+class EdgeEngine:
+    """A Qdrant Edge shard in a subfolder; the points' ids are the row ids.
+
+    A committed subfolder (``edge.1``) never changes: the first change copies it to the next one
+    (``edge.2``), which takes its place when the manifest that names it is written. Removed rows are
+    hidden by a filter until then. Payload: ``retrieval.engines.qdrant.payload``.
+    """
+
+    def __init__(
+        self, folder: Path, settings: QdrantSettings, similarity: Similarity, rows: RowStore
+    ) -> None:
+        """Use :meth:`create` or :meth:`open`."""
+        self._edge = load_edge()
+        self._folder = folder
+        self._settings = settings
+        self._width = cosine_width(similarity)
+        self._rows = rows
+        self._total = 0
+        self._hidden: set[int] = set()
+        self._shard: Any = None
+        self._generation, self._committed = 1, 0
+        self._lock = _lock(folder)
+
+    @classmethod
+    def create(
+        cls, folder: Path, similarity: Similarity, *, settings: QdrantSettings, rows: RowStore, expected: int
+    ) -> EdgeEngine:
+        """An empty engine for ``expected`` rows. Raises ConfigError where they exceed the recipe's limits."""
+        load_edge()
+        _check_limits(settings, cosine_width(similarity), expected)
+        engine = cls(folder, settings, similarity, rows)
+        try:
+            with engine._errors(), storage_errors(folder):
+                for stale in folder.glob(f"{GENERATION}*"):
+                    shutil.rmtree(stale)
+                engine._path.mkdir()
+                config = shard_config(engine._edge, settings, engine._width)
+                engine._shard = engine._edge.EdgeShard.create(str(engine._path), config)
+                engine._index_payload()
+        except BaseException:
+            engine.close()
+            raise
+        return engine
+
+    @classmethod
+    def open(
+        cls, folder: Path, similarity: Similarity, parameters: dict[str, Any], *, rows: RowStore
+    ) -> EdgeEngine:
+        """Open the subfolder that the manifest's ``parameters`` name.
+
+        Raises IndexFileError where another process has it open, IndexDamagedError where its points
+        are not the live rows of ``rows``, and StorageError where the folder cannot be written,
+        which Edge needs even to read.
+        """
+        name = str(parameters["folder"])
+        settings = QdrantSettings.model_validate(parameters["settings"])
+        engine = cls(folder, settings, similarity, rows)
+        engine._generation = engine._committed = int(name.removeprefix(GENERATION))
+        engine._total = len(rows)
+        try:
+            engine._load()
+            found = engine._shard.count(engine._edge.CountRequest(exact=True))
+            if found != len(rows) - rows.removed:
+                raise IndexDamagedError(
+                    f"{engine._path} holds {found} vectors, expected {len(rows) - rows.removed}; "
+                    "restore it from a copy or build the index again"
+                )
+            engine._drop_stale()
+        except BaseException:
+            engine.close()
+            raise
+        return engine
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Engine kind, the subfolder in use and the settings."""
+        return {
+            "kind": KIND_EDGE,
+            "folder": f"{GENERATION}{self._generation}",
+            "settings": self._settings.model_dump(mode="json", exclude={"url", "collection"}),
+        }
+
+    def __len__(self) -> int:
+        return self._total
+
+    def add(self, vectors: npt.NDArray[np.float32]) -> None:
+        """Append vectors (n, D) float32 of rows that the row store has already."""
+        edge, first = self._edge, self._total
+        _check_limits(self._settings, self._width, first + len(vectors))
+        self._begin()
+        ids = np.arange(first, first + len(vectors), dtype=np.int64)
+        payloads = edge_payloads(self._rows.labels(ids), self._rows.patches(ids))
+        block = np.ascontiguousarray(vectors, dtype=np.float32)
+        try:
+            with self._errors():
+                for start in range(0, len(block), _CHUNK):
+                    chunk = range(start, min(start + _CHUNK, len(block)))
+                    points = [edge.Point(first + i, block[i], payloads[i]) for i in chunk]
+                    self._shard.update(edge.UpdateOperation.upsert_points(points))
+        except BaseException:
+            self._delete(ids.tolist())
+            raise
+        self._total += len(block)
+
+    def search(self, queries: npt.NDArray[np.float32], k: int, allowed: npt.NDArray[np.bool_] | None) -> Hits:
+        """The ``k`` nearest rows of every query, (Q, k) each, among ``allowed`` (N,) rows."""
+        condition = None
+        if allowed is not None:
+            ids = set(np.flatnonzero(allowed).tolist())
+            condition = self._edge.Filter(must=[self._edge.HasIdCondition(ids)])
+        return self._query(queries, k, condition)
+
+    def search_where(self, queries: npt.NDArray[np.float32], k: int, filter: Filter) -> Hits:
+        """The ``k`` nearest live rows of every query that ``filter`` lets through, by payload index."""
+        return self._query(queries, k, filter_condition(self._edge, filter, self._hidden))
+
+    def vectors(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """The stored vectors of live rows: (n,) int64 -> (n, D) float32."""
+        with self._errors():
+            records = self._shard.retrieve(ids.tolist(), with_payload=False, with_vector=True)
+        by_id = {record.id: record.vector for record in records}
+        return np.array([by_id[i] for i in ids.tolist()], dtype=np.float32).reshape(len(ids), self._width)
+
+    def hide(self, ids: Collection[int]) -> None:
+        """Leave rows out of every search from now on; the next commit deletes them."""
+        self._hidden.update(ids)
+
+    def stage(self) -> list[Path]:
+        """Delete hidden rows, build the graph and write everything into the pending subfolder."""
+        if self._hidden:
+            self._begin()
+            self._delete(sorted(self._hidden))
+        if self._generation != self._committed:
+            with self._errors():
+                self._shard.optimize()
+                self._shard.flush()
+                self._shard.close()
+            self._load()  # which completes Edge's own configuration file, before the manifest sums it up
+        return []
+
+    def committed(self) -> None:
+        """Drop the subfolders that the manifest no longer names."""
+        self._committed = self._generation
+        self._hidden.clear()
+        self._drop_stale()
+
+    def close(self) -> None:
+        """Release memory and the folder; what was not committed is dropped."""
+        if self._shard is not None:
+            with self._errors():
+                self._shard.close()
+            self._shard = None
+        if self._generation != self._committed and not is_committing(self._folder):
+            shutil.rmtree(self._path, ignore_errors=True)
+        self._lock.release()
+
+    @property
+    def _path(self) -> Path:
+        return self._folder / f"{GENERATION}{self._generation}"
+
+    def _load(self) -> None:
+        if not self._path.is_dir():
+            raise IndexDamagedError(
+                f"{self._path} is missing; restore it from a copy or build the index again"
+            )
+        with self._errors():
+            self._shard = self._edge.EdgeShard.load(str(self._path))
+
+    def _begin(self) -> None:
+        """Move to a subfolder that may change."""
+        if self._generation != self._committed:
+            return
+        old = self._path
+        with self._errors():
+            self._shard.close()
+        self._generation += 1
+        try:
+            with storage_errors(self._folder):
+                shutil.copytree(old, self._path)
+        except BaseException:
+            shutil.rmtree(self._path, ignore_errors=True)
+            self._generation -= 1
+            self._load()
+            raise
+        self._load()
+
+    def _delete(self, ids: list[int]) -> None:
+        with self._errors():
+            self._shard.update(self._edge.UpdateOperation.delete_points(ids))
+
+    def _drop_stale(self) -> None:
+        for path in self._folder.glob(f"{GENERATION}*"):
+            if path != self._path:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _index_payload(self) -> None:
+        for field in (IMAGE, CLASS):
+            operation = self._edge.UpdateOperation.create_field_index(
+                field, self._edge.PayloadSchemaType.Integer
+            )
+            self._shard.update(operation)
+
+    def _query(self, queries: npt.NDArray[np.float32], k: int, condition: Any) -> Hits:
+        similarities = np.full((len(queries), k), -np.inf, dtype=np.float32)
+        ids = np.full((len(queries), k), -1, dtype=np.int64)
+        request = self._request(min(k, max(1, self._total)), condition)
+        step = self._settings.query_batch
+        block = np.ascontiguousarray(queries, dtype=np.float32)
+        with self._errors():
+            for start in range(0, len(block), step):
+                batch = self._edge.QueryBatchRequest(
+                    [request(query) for query in block[start : start + step]]
+                )
+                for row, hits in enumerate(self._shard.query_batch(batch), start):
+                    ids[row, : len(hits)] = [hit.id for hit in hits]
+                    similarities[row, : len(hits)] = [hit.score for hit in hits]
+        return similarities, ids
+
+    def _request(self, limit: int, condition: Any) -> Callable[[npt.NDArray[np.float32]], Any]:
+        edge, chosen = self._edge, self._settings
+        quantization = None
+        if chosen.quantization != "none":
+            quantization = edge.QuantizationSearchParams(
+                rescore=chosen.rescore, oversampling=chosen.oversampling
+            )
+        params = edge.SearchParams(hnsw_ef=max(chosen.ef, limit), quantization=quantization)
+
+        def request(query: npt.NDArray[np.float32]) -> Any:
+            return edge.QueryRequest(
+                limit,
+                query=edge.Query.Nearest(query),
+                filter=condition,
+                params=params,
+                with_payload=False,
+                with_vector=False,
+            )
+
+        return request
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn what Edge raises (plain exceptions, told apart by their text) into errors of ours."""
+        try:
+            yield
+        except BaseException as error:
+            if type(error) is not Exception and type(error).__name__ != "PanicException":
+                raise  # not Edge's
+            text = " ".join(str(error).split())
+            if any(sign in text for sign in (*_FULL_DISK, *_FORBIDDEN)):
+                raise StorageError(
+                    f"Qdrant Edge cannot write {self._path} ({text}); free some space or make the folder "
+                    "writable, and run the command again (what was committed is unchanged)"
+                ) from error
+            raise IndexDamagedError(
+                f"Qdrant Edge cannot use {self._path} ({text}); restore it from a copy or build the index "
+                "again"
+            ) from error
+
+
+def _check_limits(settings: QdrantSettings, width: int, rows: int) -> None:
+    """Raise ConfigError where ``rows`` would need more memory or disk than the recipe allows."""
+    need = bytes_per_row(settings, width)
+    cases = (
+        ("memory", need.memory, settings.memory_limit, "on_disk=true"),
+        ("disk", need.disk, settings.disk_limit, "datatype=float16"),
+    )
+    for name, each, limit, cure in cases:
+        if limit is not None and rows * each > limit * 1e6:
+            raise ConfigError(
+                f"{rows} vectors of {width} numbers need about {rows * each / 1e6:.0f} MB of {name}, more "
+                f"than index.qdrant.{name}_limit={limit}; raise it, keep fewer patches, or set "
+                f"index.qdrant.{cure}"
+            )
+
+
+def cosine_width(similarity: Similarity) -> int:
+    """The vectors' width; raises ConfigError for a similarity that is no inner product."""
+    if isinstance(similarity, Cosine):
+        return similarity.width
+    if isinstance(similarity, Reranked):
+        raise ConfigError(
+            "Qdrant cannot re-rank by the exact gradient similarity (rerank.candidates); "
+            "set index.engine to faiss or exact, or leave rerank.candidates empty"
+        )
+    raise ConfigError(
+        "Qdrant cannot search the exact gradient similarity (features.projection=none); "
+        "set index.engine=exact, or features.projection to factored or dense"
+    )
+
+
+def _lock(folder: Path) -> FileLock:
+    """The folder's lock, taken; raises IndexFileError where someone has it."""
+    lock = FileLock(folder / f"edge-lock{PARTIAL}")
+    try:
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+    except Timeout:
+        raise IndexFileError(
+            f"{folder} is open already, here or in another process, and Qdrant Edge serves only one; "
+            "close that one, or convert the index to faiss (`mycelia index convert`), which many may read"
+        ) from None
+    return lock

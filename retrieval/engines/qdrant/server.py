@@ -1,0 +1,349 @@
+"""An index whose rows live on a Qdrant server or cluster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from retrieval.engines.base import IndexBase
+from retrieval.engines.qdrant.collection import VECTOR, Collection, Progress
+from retrieval.engines.qdrant.connection import server_errors
+from retrieval.engines.qdrant.edge import cosine_width
+from retrieval.engines.qdrant.payload import (
+    COL,
+    FOUND,
+    IMAGE,
+    LABEL,
+    ROW,
+    Origin,
+    bank_fingerprint,
+    decode_label,
+    pack_ids,
+    point_id,
+    server_payloads,
+    unpack_ids,
+)
+from retrieval.engines.qdrant.server_requests import filter_condition, search_params
+from retrieval.engines.qdrant.settings import QdrantSettings
+from retrieval.errors import ConfigError, IndexDamagedError, IndexMismatchError
+from retrieval.neighbors import Filter, Neighbors, Rows
+from retrieval.store.files import PARTIAL, PENDING, pending_path, storage_errors
+from retrieval.store.manifest import MANIFEST, Manifest, commit
+from retrieval.store.records import IMAGES, ImageRecord, write_images
+
+KIND_SERVER = "qdrant_server"
+
+#: Files in the collection that tell which shards of a parallel build are done, and their lists of images.
+SHARDS, IMAGE_PARTS = "shards/", "images/"
+
+#: What a user who brings weighted rows is told.
+NO_WEIGHTS = (
+    "a Qdrant server keeps no row weights, so it cannot hold a compacted index; "
+    "choose the engine exact, faiss or embedded qdrant (without a URL) for this one"
+)
+
+#: Bytes of a point in an upload besides its vector and label, generously.
+_POINT_BYTES = 400
+
+
+class ServerIndex(IndexBase):
+    """A PatchIndex in a collection; see ``PatchIndex``. Rows are on the server as soon as they are added.
+
+    ``add`` is idempotent: a point's id is a function of image, recipe and position. ``folder``
+    holds the manifest and whatever else reading needs, but no vectors.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, collection: Collection) -> None:
+        """Use :meth:`create` or :meth:`open`."""
+        super().__init__(folder, manifest)
+        self.collection = collection
+        self._settings = collection.settings
+        self._fingerprint = bank_fingerprint(manifest)
+        self._origins: dict[int, Origin] = {}
+        self._live: int | None = None
+        self._loading = False
+        #: (number, of) where this is one of several builders; set it before :meth:`flush`.
+        self.shard: tuple[int, int] | None = None
+        #: Hears of (vectors in the graph, vectors) while :meth:`flush` waits for the graph.
+        self.progress: Progress | None = None
+
+    @classmethod
+    def create(
+        cls, folder: Path, manifest: Manifest, settings: QdrantSettings, *, client: Any = None
+    ) -> ServerIndex:
+        """A collection for a new index, or the unfinished one of the same build.
+
+        Raises ConfigError without a collection's name, IndexMismatchError where another bank has
+        that name, MissingExtraError and ServerError.
+        """
+        collection = open_collection(settings, manifest, client=client)
+        index = cls(folder, replace(manifest, engine=engine_parameters(settings)), collection)
+        index._loading = True
+        return index
+
+    @classmethod
+    def open(cls, folder: Path, manifest: Manifest, *, client: Any = None) -> ServerIndex:
+        """The index that a folder's manifest describes.
+
+        Raises IndexFileError where the collection is gone, IndexMismatchError where another bank
+        has taken its name, IndexDamagedError and ServerError.
+        """
+        collection = Collection(settings_of(manifest), client=client)
+        try:
+            collection.check(cosine_width(manifest.similarity))
+            stored = collection.read_manifest()
+            if stored is None or bank_fingerprint(stored[0]) != bank_fingerprint(manifest):
+                raise IndexMismatchError(
+                    f"the collection {collection.name!r} at {collection.settings.url} is no longer the one "
+                    f"that {folder} was built with; build the index again, or open the "
+                    "collection by its address"
+                )
+            manifest = replace(manifest, counts=stored[0].counts or manifest.counts)
+        except BaseException:
+            collection.close()
+            raise
+        return cls(folder, manifest, collection)
+
+    def __len__(self) -> int:
+        """Patches in the collection, as the server counts them; asked once and after each change."""
+        if self._live is None:
+            self._live = self.collection.count_patches()
+        return self._live
+
+    def describe(self, images: Sequence[ImageRecord]) -> None:
+        """Tell of images before their rows are added: the point ids are made from their records."""
+        self._origins.update(
+            {record.number: Origin(record.id, record.sha256, record.epoch) for record in images}
+        )
+
+    def add(
+        self,
+        vectors: npt.NDArray[np.float32],
+        labels: npt.NDArray[np.uint8],
+        patches: npt.NDArray[np.int32],
+        *,
+        weights: npt.NDArray[np.float32] | None = None,
+    ) -> npt.NDArray[np.int64]:
+        """Upload rows, replacing those that are there already; returns their ids (n,) int64.
+
+        Images that were not described are identified by their number. What was uploaded before an
+        error stays; adding the same rows again completes it. Raises ConfigError for weights other
+        than 1, which the payload has no place for.
+        """
+        self._check_rows(vectors, labels, patches, weights)
+        if weights is not None and (weights != 1).any():
+            raise ConfigError(NO_WEIGHTS)
+        count = len(vectors)
+        ids = pack_ids(patches)
+        step = self._points_per_request()
+        self._live = None
+        for start in range(0, count, step):
+            rows = slice(start, start + step)
+            self._upload(vectors[rows], labels[rows], patches[rows])
+        return ids
+
+    def search(self, queries: npt.NDArray[np.float32], k: int, *, filter: Filter | None = None) -> Neighbors:
+        """The ``k`` nearest rows of queries (Q, D) float32 that ``filter`` lets through."""
+        self._check_queries(queries, k)
+        similarities = np.full((len(queries), k), -np.inf, dtype=np.float32)
+        patches = np.full((len(queries), k, 3), -1, dtype=np.int32)
+        labels = np.zeros((len(queries), k, len(self.classes)), dtype=np.uint8)
+        m, step = self.collection.models, self._settings.query_batch
+        shared = {
+            "using": VECTOR,
+            "limit": k,
+            "filter": filter_condition(self.collection.models, filter or Filter()),
+            "with_payload": FOUND,
+            "params": None if self.collection.in_memory else search_params(m, self._settings, k),
+        }
+        for start in range(0, len(queries), step):
+            block = queries[start : start + step].tolist()
+            requests = [m.QueryRequest(query=query, **shared) for query in block]
+            with server_errors(self._settings):
+                answers = self.collection.client.query_batch_points(self.collection.name, requests=requests)
+            for row, answer in enumerate(answers, start):
+                for column, point in enumerate(answer.points):
+                    similarities[row, column] = point.score
+                    patches[row, column], labels[row, column] = self._decode(point.payload)
+        ids = np.where(patches[..., 0] < 0, -1, pack_ids(np.maximum(patches, 0)))
+        return Neighbors(ids, similarities, labels)
+
+    def patches(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """Image number, grid row and grid column of rows: (...) int64 -> (..., 3) int32; -1 for the id -1."""
+        return unpack_ids(np.asarray(ids, dtype=np.int64))
+
+    def remove(self, image: int) -> int:
+        """Remove every row of an image number, at once and for good; returns how many."""
+        m = self.collection.models
+        condition = m.Filter(must=[m.FieldCondition(key=IMAGE, match=m.MatchValue(value=int(image)))])
+        count = self.collection.count(condition)
+        with server_errors(self._settings):
+            self.collection.client.delete(self.collection.name, m.FilterSelector(filter=condition), wait=True)
+        self._live = None
+        counts = dict(self._manifest.counts)
+        counts["removed"] = counts.get("removed", 0) + count
+        self._manifest = replace(self._manifest, counts=counts)
+        return count
+
+    def stream(self, *, batch: int = 4096) -> Iterator[Rows]:
+        """All rows by rising id, about ``batch`` at a time (whole images)."""
+        name = self.collection.name
+        with server_errors(self._settings):
+            hits = self.collection.client.facet(name, key=IMAGE, limit=len(self) + 1, exact=True).hits
+        group: list[int] = []
+        rows = 0
+        for hit in sorted(hits, key=lambda hit: int(hit.value)):
+            if group and rows + hit.count > batch:
+                yield self._rows_of(group)
+                group, rows = [], 0
+            group.append(int(hit.value))
+            rows += hit.count
+        if group:
+            yield self._rows_of(group)
+
+    def flush(self, *, images: Sequence[ImageRecord] | None = None) -> None:
+        """Keep the manifest, the list of images and the folder's files in the collection, and in the folder.
+
+        After loading, the graph is switched on and waited for, unless :meth:`finish` did it already
+        or this is one shard of several that are not all done.
+        """
+        with storage_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        staged = []
+        if images is not None:
+            write_images(self.folder, images, name=pending_path(Path(IMAGES)).name)
+            staged.append(self.folder / IMAGES)
+        self._upload_files(images)
+        complete = self._count_rows(images)
+        if complete and self._loading:
+            self.finish(self.progress)
+        self.collection.write_manifest(self._manifest, complete=complete)
+        self._manifest = commit(self.folder, self._manifest, staged)
+
+    def finish(self, progress: Progress | None = None) -> None:
+        """Switch the graph on and wait for it; ``progress`` hears of (vectors in the graph, vectors)."""
+        self.collection.finish(progress)
+        self._loading = False
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.collection.close()
+
+    def _points_per_request(self) -> int:
+        each = 4 * self.similarity.width + 2 * len(self.classes) + _POINT_BYTES
+        return max(1, min(self._settings.batch_points, self._settings.batch_bytes // each))
+
+    def _upload(
+        self, vectors: npt.NDArray[np.float32], labels: npt.NDArray[np.uint8], patches: npt.NDArray[np.int32]
+    ) -> None:
+        origins = [
+            self._origins.get(number) or Origin(f"image {number}", "", 0) for number in patches[:, 0].tolist()
+        ]
+        positions = zip(origins, patches[:, 1:].tolist(), strict=True)
+        ids = [point_id(self._fingerprint, origin, row, col) for origin, (row, col) in positions]
+        payloads = server_payloads(labels, patches, origins, str(self._manifest.dataset.get("name", "")))
+        points = self.collection.models.Batch(ids=ids, vectors={VECTOR: vectors.tolist()}, payloads=payloads)
+        with server_errors(self._settings):
+            self.collection.client.upsert(self.collection.name, points=points, wait=True)
+
+    def _rows_of(self, images: list[int]) -> Rows:
+        m = self.collection.models
+        condition = m.Filter(must=[m.FieldCondition(key=IMAGE, match=m.MatchAny(any=images))])
+        points = list(self.collection.scroll(condition, vectors=True, payload=FOUND))
+        decoded = [self._decode(point.payload) for point in points]
+        patches = np.array([place for place, _ in decoded], dtype=np.int32).reshape(len(points), 3)
+        labels = np.array([label for _, label in decoded], dtype=np.uint8).reshape(
+            len(points), len(self.classes)
+        )
+        vectors = np.array([point.vector[VECTOR] for point in points], dtype=np.float32)
+        ids = pack_ids(patches)
+        order = np.argsort(ids)
+        return Rows(ids[order], vectors[order], labels[order], patches[order])
+
+    def _decode(self, payload: dict[str, Any]) -> tuple[tuple[int, int, int], npt.NDArray[np.uint8]]:
+        try:
+            place = (int(payload[IMAGE]), int(payload[ROW]), int(payload[COL]))
+            return place, decode_label(payload[LABEL], len(self.classes))
+        except (KeyError, TypeError, ValueError) as error:
+            raise IndexDamagedError(
+                f"the collection {self.collection.name!r} at {self._settings.url} has a point that is no "
+                f"patch ({error}); nobody but Mycelia should write to it: build the index again"
+            ) from error
+
+    def _upload_files(self, images: Sequence[ImageRecord] | None) -> None:
+        """Keep what a reader needs in the collection: files at the folder's top and the list of images."""
+        for path in sorted(self.folder.iterdir()):
+            if (
+                path.is_file()
+                and path.name not in (MANIFEST, IMAGES)
+                and path.suffix not in (PENDING, PARTIAL)
+            ):
+                self.collection.put_file(path.name, path.read_bytes(), first_wins=self.shard is not None)
+        if images is not None:
+            listed = pending_path(self.folder / IMAGES).read_bytes()
+            if self.shard is None:
+                self.collection.put_file(IMAGES, listed)
+                self.collection.delete_files(IMAGE_PARTS)
+            else:
+                self.collection.put_file(IMAGE_PARTS + _shard_name(self.shard) + ".jsonl", listed)
+
+    def _count_rows(self, images: Sequence[ImageRecord] | None) -> bool:
+        """Fill in the manifest's counts; False while shards of a parallel build are missing."""
+        counts = {"removed": 0, **self._manifest.counts}
+        if self.shard is None:
+            counts["rows"] = len(self) + counts["removed"]
+            self._manifest = replace(self._manifest, counts=counts)
+            return True
+        if images is not None:
+            own = {"rows": sum(record.patches for record in images), "images": len(images)}
+            self.collection.put_file(SHARDS + _shard_name(self.shard) + ".json", json.dumps(own).encode())
+        done = [json.loads(self.collection.get_file(file.name)) for file in self.collection.files(SHARDS)]
+        for name in ("rows", "images"):
+            counts[name] = sum(int(shard[name]) for shard in done)
+        self._manifest = replace(self._manifest, counts=counts)
+        return len(done) == self.shard[1]
+
+
+def open_collection(settings: QdrantSettings, manifest: Manifest, *, client: Any = None) -> Collection:
+    """The collection of a bank under construction, made where it is not there yet.
+
+    Raises ConfigError without a collection's name, IndexMismatchError where another bank has it.
+    """
+    if not settings.collection:
+        raise ConfigError("a Qdrant server needs a name for the data: set index.qdrant.collection=NAME")
+    width = cosine_width(manifest.similarity)
+    collection = Collection(settings, client=client)
+    try:
+        collection.create(width, replace(manifest, engine=engine_parameters(settings)))
+    except BaseException:
+        collection.close()
+        raise
+    return collection
+
+
+def engine_parameters(settings: QdrantSettings) -> dict[str, Any]:
+    """What a manifest says of a server: address and settings, never a key."""
+    return {"kind": KIND_SERVER, **settings.model_dump(mode="json")}
+
+
+def settings_of(manifest: Manifest) -> QdrantSettings:
+    """The settings in a manifest; raises IndexDamagedError where they do not fit."""
+    try:
+        return QdrantSettings.model_validate({k: v for k, v in manifest.engine.items() if k != "kind"})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise IndexDamagedError(
+            f"the manifest describes its Qdrant server incompletely ({first['loc']}: {first['msg']}); "
+            "build the index again"
+        ) from error
+
+
+def _shard_name(shard: tuple[int, int]) -> str:
+    return f"{shard[0]:05d}-of-{shard[1]:05d}"

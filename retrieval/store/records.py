@@ -1,0 +1,83 @@
+"""``images.jsonl``: one line for every memory image of an index."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from retrieval.errors import REPAIR, IndexDamagedError
+from retrieval.store.files import atomic_write
+
+IMAGES = "images.jsonl"
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One memory image: its number in ``patches.npy``, its id in the data set, and where it came from.
+
+    ``path`` and ``sha256`` name the source file, ``height`` and ``width`` are its pixels,
+    ``patches`` counts the rows it gave, ``removed`` says that they no longer answer. An image
+    has one record for each augmentation ``epoch``; ``box`` (top, left, bottom, right) is what the
+    epoch saw of it, in source pixels (None: all of it).
+    """
+
+    number: int
+    id: str
+    path: str
+    sha256: str
+    height: int
+    width: int
+    patches: int
+    removed: bool = False
+    epoch: int = 0
+    box: tuple[float, float, float, float] | None = None
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> ImageRecord:
+        """The inverse of ``dataclasses.asdict``; raises KeyError or TypeError for another shape."""
+        return cls(
+            number=int(data["number"]),
+            id=str(data["id"]),
+            path=str(data["path"]),
+            sha256=str(data["sha256"]),
+            height=int(data["height"]),
+            width=int(data["width"]),
+            patches=int(data["patches"]),
+            removed=bool(data["removed"]),
+            epoch=int(data.get("epoch", 0)),
+            box=_box(data.get("box")),
+        )
+
+
+def _box(edges: Sequence[float] | None) -> tuple[float, float, float, float] | None:
+    if edges is None:
+        return None
+    top, left, bottom, right = (float(edge) for edge in edges)
+    return top, left, bottom, right
+
+
+def write_images(folder: Path, records: Iterable[ImageRecord], *, name: str = IMAGES) -> Path:
+    """Write the records, in their order, to ``folder/name``; returns the path. Raises StorageError."""
+    path = folder / name
+    with atomic_write(path) as file:
+        for record in records:
+            file.write(json.dumps(asdict(record), ensure_ascii=False).encode() + b"\n")
+    return path
+
+
+def read_images(folder: Path) -> list[ImageRecord]:
+    """All records of ``folder/images.jsonl``; raises IndexDamagedError, naming the line, for a bad one."""
+    path = folder / IMAGES
+    records: list[ImageRecord] = []
+    try:
+        with path.open("rb") as file:  # binary: text would also be split at U+2028 and its like
+            for line in file:
+                records.append(ImageRecord.from_json(json.loads(line)))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IndexDamagedError(
+            f"{path}, line {len(records) + 1}, is no image record ({error}); {REPAIR}"
+        ) from error
+    return records

@@ -1,0 +1,1 @@
+"""``mycelia demo``: embeddings beside FUNGI on photographs that come with scikit-image."""

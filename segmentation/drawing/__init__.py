@@ -1,0 +1,1 @@
+"""Pictures of masks and votes: arrays in, files out."""

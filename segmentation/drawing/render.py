@@ -1,0 +1,245 @@
+"""Masks as files and as pictures a person can look at.
+
+Pictures are (H, W, 3) uint8 RGB arrays. Text always stands on a ground of its own, so it can be read
+whatever the photo or the page around it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from retrieval.classes import UNLABELLED, ClassMap
+from retrieval.errors import MaskError
+from retrieval.store.files import atomic_write
+
+Picture = npt.NDArray[np.uint8]
+Color = tuple[int, int, int]
+
+#: Names of classes that an overlay leaves unpainted: they mean "nothing in particular".
+UNPAINTED = frozenset({"background", "unlabelled", "unlabeled", "void"})
+
+GROUND: Color = (24, 26, 29)  #: behind text
+INK: Color = (236, 237, 238)  #: text
+WRONG: Color = (214, 45, 58)
+RIGHT: Color = (62, 118, 178)  # red against blue: told apart by the colour-blind too
+NO_TRUTH: Color = (128, 128, 128)
+
+_IGNORED_COLOR: Color = (224, 224, 192)  # Pascal VOC's colour of "void", known to every viewer of masks
+
+
+def write_mask(path: str | Path, mask: npt.NDArray[Any], classes: ClassMap) -> None:
+    """Write a mask of class ids (H, W) as PNG, at once or not at all.
+
+    With ids up to 255: a palette image whose pixels are the class ids and whose palette has the
+    classes' colours. With larger ones: 16 bit grey, pixels the class ids. Raises StorageError.
+    """
+    if classes.mask_dtype is np.uint16:
+        image = Image.fromarray(np.ascontiguousarray(mask, dtype=np.uint16))
+    else:
+        image = Image.fromarray(np.ascontiguousarray(mask, dtype=np.uint8))
+        image.putpalette(_palette(classes))  # turns grey into palette mode; the pixels stay
+    _save(Path(path), image, "PNG")
+
+
+def write_picture(path: str | Path, picture: Picture, *, quality: int = 88) -> None:
+    """Write a picture, RGB or grey (H, W), as JPEG where the name ends so, else PNG; at once or not at all.
+
+    Raises StorageError.
+    """
+    path = Path(path)
+    jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+    _save(path, Image.fromarray(picture), "JPEG" if jpeg else "PNG", **({"quality": quality} if jpeg else {}))
+
+
+def color_mask(mask: npt.NDArray[Any], classes: ClassMap) -> Picture:
+    """A mask of class ids (H, W) in the classes' colours; ids that are no class in a pale grey-yellow."""
+    palette = np.full((65536, 3), _IGNORED_COLOR, dtype=np.uint8)
+    for info in classes.classes:
+        palette[info.id] = info.color
+    painted: Picture = palette[mask]
+    return painted
+
+
+def color_columns(columns: npt.NDArray[np.int32], classes: ClassMap) -> Picture:
+    """Class columns (H, W) in the classes' colours; -1 (unlabelled) in a pale grey-yellow."""
+    palette = np.array([*(info.color for info in classes.classes), _IGNORED_COLOR], dtype=np.uint8)
+    painted: Picture = palette[columns]
+    return painted
+
+
+def blend(
+    image: Picture,
+    mask: npt.NDArray[Any],
+    classes: ClassMap,
+    *,
+    alpha: float = 0.5,
+    confidence: npt.NDArray[np.float32] | None = None,
+) -> Picture:
+    """The photo (H, W, 3) with its mask (H, W) laid over it, each region outlined in its colour.
+
+    ``alpha`` is the strength of the colours, 0..1; with ``confidence`` (H, W) it fades where the
+    mask is unsure. Classes such as "background" stay unpainted. Raises MaskError where sizes differ.
+    """
+    if mask.shape != image.shape[:2]:
+        raise MaskError(f"mask {mask.shape} and image {image.shape[:2]} (height, width) need the same size")
+    plain = [info.id for info in classes.classes if info.name.lower() in UNPAINTED]
+    strength = np.where(np.isin(mask, plain), 0.0, alpha).astype(np.float32)
+    if confidence is not None:
+        strength *= confidence
+    colors = color_mask(mask, classes).astype(np.float32)
+    weight = strength[:, :, None]
+    mixed = np.rint(image * (1 - weight) + colors * weight).astype(np.uint8)
+    return _outline(mixed, mask, classes, plain)
+
+
+def overlay(
+    image: Picture,
+    mask: npt.NDArray[Any],
+    classes: ClassMap,
+    *,
+    alpha: float = 0.5,
+    confidence: npt.NDArray[np.float32] | None = None,
+) -> Picture:
+    """:func:`blend` with a legend below: the classes present and their share of the pixels.
+
+    The picture is as wide as the photo (at least 240 pixels) and higher by the legend.
+    """
+    return with_legend(blend(image, mask, classes, alpha=alpha, confidence=confidence), mask, classes)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One class in a legend, laid out: text and swatch at (x, y), pixels."""
+
+    text: str
+    color: Color
+    x: int
+    y: int
+
+
+def with_legend(picture: Picture, mask: npt.NDArray[Any], classes: ClassMap) -> Picture:
+    """The picture with a legend below of the classes in the mask of ids, largest share first."""
+    width = max(picture.shape[1], 240)
+    size = _font_size(width)
+    font = ImageFont.load_default(size=size)
+    pad, line = size // 2 + 2, round(size * 1.7)
+    entries, bottom = _lay_out(_shares(mask, classes), font, width=width, pad=pad, line=line)
+    canvas = Image.new("RGB", (width, picture.shape[0] + bottom + pad), GROUND)
+    canvas.paste(Image.fromarray(picture), ((width - picture.shape[1]) // 2, 0))
+    draw = ImageDraw.Draw(canvas)
+    for entry in entries:
+        top = picture.shape[0] + entry.y
+        box = (entry.x, top + (line - size) // 2, entry.x + size, top + (line + size) // 2)
+        draw.rectangle(box, fill=entry.color, outline=INK)
+        draw.text((entry.x + size + pad // 2, top + line / 2), entry.text, fill=INK, font=font, anchor="lm")
+    return np.array(canvas)
+
+
+def confidence_picture(confidence: npt.NDArray[np.float32]) -> Picture:
+    """Confidence (H, W) in 0..1 as colours: dark violet 0, green, bright yellow 1."""
+    levels = np.rint(np.clip(confidence, 0, 1) * 255).astype(np.uint8)
+    colored = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
+    return colored.astype(np.uint8)
+
+
+def error_picture(image: Picture, truth: npt.NDArray[np.int32], predicted: npt.NDArray[np.int32]) -> Picture:
+    """Where class columns (H, W) differ from the truth: red wrong, blue right, grey without truth."""
+    colors = np.where((truth == predicted)[:, :, None], RIGHT, WRONG)
+    colors = np.where((truth == UNLABELLED)[:, :, None], NO_TRUTH, colors)
+    grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)[:, :, None]
+    return np.rint(0.35 * grey + 0.65 * colors).astype(np.uint8)
+
+
+def panels(pictures: Sequence[tuple[str, Picture]], *, height: int = 360) -> Picture:
+    """Pictures side by side at one height (pixels), each under its caption."""
+    size, gap = max(13, height // 22), max(4, height // 60)
+    font, head = ImageFont.load_default(size=size), round(size * 1.8)
+    scaled = [(caption, fit_height(picture, height)) for caption, picture in pictures]
+    widths = [max(part.shape[1], round(font.getlength(caption)) + 2 * gap) for caption, part in scaled]
+    canvas = Image.new("RGB", (sum(widths) + gap * (len(widths) + 1), head + height + gap), GROUND)
+    draw, left = ImageDraw.Draw(canvas), gap
+    for (caption, part), width in zip(scaled, widths, strict=True):
+        draw.text((left + width / 2, head / 2), caption, fill=INK, font=font, anchor="mm")
+        canvas.paste(Image.fromarray(part), (left + (width - part.shape[1]) // 2, head))
+        left += width + gap
+    return np.array(canvas)
+
+
+def fit_height(picture: Picture, height: int) -> Picture:
+    """The picture scaled to a height in pixels; enlarged without smoothing, so that pixels stay visible."""
+    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+    method = cv2.INTER_AREA if height < picture.shape[0] else cv2.INTER_NEAREST
+    return cv2.resize(picture, (width, height), interpolation=method).astype(np.uint8)
+
+
+def _shares(mask: npt.NDArray[Any], classes: ClassMap) -> list[tuple[str, Color]]:
+    """Text and colour of every class in the mask, largest first."""
+    ids, counts = np.unique(mask, return_counts=True)
+    share = dict(zip(ids.tolist(), (counts / max(mask.size, 1)).tolist(), strict=True))
+    present = sorted((i for i in classes.classes if i.id in share), key=lambda info: -share[info.id])
+    return [(f"{info.name} {_percent(share[info.id])}", info.color) for info in present]
+
+
+def _percent(share: float) -> str:
+    return "<1 %" if share < 0.01 else f"{100 * share:.0f} %"
+
+
+def _lay_out(
+    texts: Sequence[tuple[str, Color]], font: Any, *, width: int, pad: int, line: int
+) -> tuple[list[_Entry], int]:
+    """Entries in lines no wider than ``width`` where possible, and where the last line ends."""
+    entries: list[_Entry] = []
+    x, y = pad, pad // 2
+    for text, color in texts:
+        room = round(font.getlength(text)) + line + pad
+        if x > pad and x + room > width:
+            x, y = pad, y + line
+        entries.append(_Entry(text, color, x, y))
+        x += room
+    return entries, y + line
+
+
+def _font_size(width: int) -> int:
+    return int(np.clip(width / 45, 13, 40))
+
+
+def _outline(picture: Picture, mask: npt.NDArray[Any], classes: ClassMap, plain: Sequence[int]) -> Picture:
+    """Thin lines around the regions of each painted class, in a lighter tint of its colour."""
+    thickness = max(1, round(min(mask.shape) / 500))
+    # Regions go on past the photo's edge, so that no line runs along it.
+    margin = thickness + 2
+    beyond = ((margin, margin), (margin, margin))
+    drawn, wider = np.pad(picture, (*beyond, (0, 0))), np.pad(mask, beyond, mode="edge")
+    present = set(np.unique(mask).tolist()) - set(plain)
+    for info in classes.classes:
+        if info.id in present:
+            region = (wider == info.id).astype(np.uint8)
+            contours, _ = cv2.findContours(region, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+            tint = tuple((2 * channel + 255) // 3 for channel in info.color)
+            cv2.drawContours(drawn, contours, -1, tint, thickness, cv2.LINE_AA)
+    return np.ascontiguousarray(drawn[margin:-margin, margin:-margin])
+
+
+def _palette(classes: ClassMap) -> list[int]:
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    palette[[id for id in classes.ignore if id <= 255]] = _IGNORED_COLOR
+    for info in classes.classes:
+        palette[info.id] = info.color
+    flat: list[int] = palette.ravel().tolist()
+    return flat
+
+
+def _save(path: Path, image: Image.Image, format: str, **options: Any) -> None:
+    encoded = io.BytesIO()
+    image.save(encoded, format, **options)
+    with atomic_write(path) as file:
+        file.write(encoded.getbuffer())

@@ -1,0 +1,78 @@
+"""A picture of an answer: the asked patch in its photo, and the memory patches that voted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.images import Box, read_image
+from retrieval.errors import ImageError
+from retrieval.store.files import atomic_write, storage_errors
+from segmentation.explain import Vote
+
+#: Memory patches shown at most, and how many stand in a row.
+MOST_SHOWN, COLUMNS = 12, 4
+#: How many times its own size a patch's surroundings are shown.
+CONTEXT = 5.0
+
+
+def write_vote_picture(
+    path: Path, photo: npt.NDArray[np.uint8], patch: Box, votes: Sequence[Vote], *, title: str
+) -> Path:
+    """Write a PNG: the photo with its patch, and beside it the heaviest votes in their surroundings.
+
+    ``photo`` (H, W, 3) uint8, ``patch`` (top, left, bottom, right) in its pixels. A memory image that
+    is no longer where it was when the index was built is named, not shown. Returns ``path``; raises
+    StorageError.
+    """
+    # A Figure of its own, not pyplot: no global state, and no display is asked for.
+    from matplotlib.figure import Figure
+
+    shown = votes[:MOST_SHOWN]
+    rows = max(1, -(-len(shown) // COLUMNS))
+    figure = Figure(figsize=(6 + 2.3 * COLUMNS, max(5.0, 2.7 * rows)), dpi=110, layout="constrained")
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[6, 2.3 * COLUMNS])[0]
+    axis = left.subplots()
+    axis.set_title(title, fontsize=11)
+    _show(axis, photo, patch)
+    grid = right.subplots(rows, COLUMNS, squeeze=False)
+    for axis, vote in zip(grid.flat, shown, strict=False):
+        _show_vote(axis, vote)
+    for axis in figure.axes:
+        axis.set_axis_off()
+    with storage_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png")
+    return path
+
+
+def _show_vote(axis: Any, vote: Vote) -> None:
+    name = next(iter(vote.label), "unlabelled")
+    axis.set_title(f"{vote.image_id}\n{name}, weight {100 * vote.weight:.1f} %", fontsize=8)
+    try:
+        image = read_image(Path(vote.image_path))
+    except ImageError:
+        axis.text(0.5, 0.5, "the memory image\nis not there any more", ha="center", va="center", fontsize=8)
+        return
+    _show(axis, image, vote.box)
+    top, left, bottom, right = vote.box
+    half = CONTEXT / 2 * max(bottom - top, right - left)
+    row, col = (top + bottom) / 2, (left + right) / 2
+    axis.set_xlim(max(col - half, 0), min(col + half, image.shape[1]))
+    axis.set_ylim(min(row + half, image.shape[0]), max(row - half, 0))
+
+
+def _show(axis: Any, image: npt.NDArray[np.uint8], box: Box) -> None:
+    from matplotlib.patches import Rectangle
+
+    top, left, bottom, right = box
+    height, width = image.shape[:2]
+    axis.imshow(image, extent=(0, width, height, 0))
+    axis.add_patch(
+        Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor="cyan", linewidth=1.5)
+    )

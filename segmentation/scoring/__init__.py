@@ -1,0 +1,1 @@
+"""How good masks are: metrics, the evaluation of a data set, a page about it."""

@@ -1,0 +1,302 @@
+"""A data set -> an :class:`EvaluationReport`: streaming, one confusion matrix, no mask kept."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.bank.build import SkippedImage
+from indexer.datasets import Dataset, Sample
+from indexer.images import Geometry
+from indexer.progress import Task, track
+from retrieval.classes import UNLABELLED, ClassMap
+from retrieval.errors import ConfigError, DataError, DatasetError, IndexMismatchError
+from segmentation.scoring import metrics
+from segmentation.segmenter import Segmentation, Segmenter
+
+Protocol = Literal["standard", "hummingbird"]
+
+#: Packages whose versions a report names.
+PACKAGES = ("mycelia", "torch", "timm", "numpy", "faiss-cpu", "faiss-gpu-cu12")
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """One image: mean IoU over the classes in its truth or prediction (NaN: no labels), and seconds."""
+
+    id: str
+    miou: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One line of the table per class; shares in 0..1, NaN where there is nothing to divide by."""
+
+    name: str
+    iou: float
+    accuracy: float
+    truth: float
+    """Share of all labelled pixels that truly are of this class."""
+    predicted: float
+    """Share of all labelled pixels that were given this class."""
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationReport:
+    """What came out of an evaluation, and everything that decided it."""
+
+    classes: ClassMap
+    confusion: metrics.Confusion
+    """(C, C) int64 pixels, rows the truth, columns the prediction, at the masks' own sizes."""
+    per_image: tuple[ImageScore, ...]
+    skipped: tuple[SkippedImage, ...]
+    protocol: Protocol
+    hummingbird_miou: float | None
+    """The peers' number, 0..1, where the protocol is ``hummingbird``."""
+    seconds: float
+    recipe: dict[str, Any]
+    dataset: dict[str, Any]
+    index: dict[str, Any]
+    versions: dict[str, str]
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU in 0..1 under standard scoring, whatever the protocol; NaN without labelled pixels."""
+        return metrics.mean_iou(self.confusion)
+
+    @property
+    def per_class(self) -> dict[str, float]:
+        """Class name -> IoU in 0..1, NaN for a class in neither truth nor prediction."""
+        return dict(zip(self.classes.names, metrics.iou_per_class(self.confusion).tolist(), strict=True))
+
+    @property
+    def images(self) -> int:
+        """Images that were scored."""
+        return len(self.per_image)
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Share of labelled pixels that were right, 0..1."""
+        return metrics.pixel_accuracy(self.confusion)
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Mean over the true classes of the share of their pixels that were found, 0..1."""
+        return metrics.mean_accuracy(self.confusion)
+
+    def rows(self) -> list[ClassRow]:
+        """The table per class, in column order."""
+        total = max(int(self.confusion.sum()), 1)
+        table = zip(
+            self.classes.names,
+            metrics.iou_per_class(self.confusion).tolist(),
+            metrics.accuracy_per_class(self.confusion).tolist(),
+            (self.confusion.sum(axis=1) / total).tolist(),
+            (self.confusion.sum(axis=0) / total).tolist(),
+            strict=True,
+        )
+        return [ClassRow(*row) for row in table]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for strict JSON: shares in 0..1, null where a number does not exist."""
+        data = {
+            "miou": self.miou,
+            "hummingbird_miou": self.hummingbird_miou,
+            "pixel_accuracy": self.pixel_accuracy,
+            "mean_accuracy": self.mean_accuracy,
+            "per_class": self.per_class,
+            "images": self.images,
+            "protocol": self.protocol,
+            "seconds": self.seconds,
+            "dataset": self.dataset,
+            "index": self.index,
+            "recipe": self.recipe,
+            "versions": self.versions,
+            "skipped": [{"id": s.id, "reason": s.reason} for s in self.skipped],
+            "per_image": [{"id": s.id, "miou": s.miou, "seconds": s.seconds} for s in self.per_image],
+            "classes": self.classes.to_json(),
+            "confusion": self.confusion.tolist(),
+        }
+        plain: dict[str, Any] = _strict(data)
+        return plain
+
+
+def evaluate(
+    segmenter: Segmenter,
+    dataset: Dataset,
+    *,
+    protocol: Protocol = "standard",
+    skip_bad: bool = False,
+    progress: bool = False,
+) -> EvaluationReport:
+    """Segment every image of a labelled data set and score the masks at the truth's own size.
+
+    ``protocol="hummingbird"`` scores a second time as the peers do: prediction and mask (nearest)
+    at the model's input size, predicted classes matched to true ones, absent classes as 0; see
+    :func:`segmentation.scoring.metrics.hummingbird_miou`. ``skip_bad`` goes on past images and masks that
+    cannot be used and lists them in the report; ``progress`` shows how far it is, on stderr.
+
+    Raises IndexMismatchError where the data set's classes are not the index's, ConfigError for an
+    unknown protocol, DataError for a bad image or mask, DatasetError where no image was usable.
+    """
+    if protocol not in get_args(Protocol):
+        raise ConfigError(f"unknown protocol {protocol!r}; choose one of {', '.join(get_args(Protocol))}")
+    start = time.perf_counter()
+    if not skip_bad:
+        dataset.check_files()  # a file that is missing should not end a long run
+    run = _Run(segmenter, dataset, peers=protocol == "hummingbird", skip_bad=skip_bad)
+    bar: AbstractContextManager[Task | None] = track("evaluate", len(dataset)) if progress else nullcontext()
+    with bar as task:
+        run.score_all(task)
+    if not run.scores:
+        raise DatasetError(f"no image of {dataset.name} could be used; the first: {run.skipped[0].reason}")
+    return EvaluationReport(
+        classes=segmenter.classes,
+        confusion=run.confusion,
+        per_image=tuple(run.scores),
+        skipped=tuple(run.skipped),
+        protocol=protocol,
+        hummingbird_miou=metrics.hummingbird_miou(run.peers) if run.peers is not None else None,
+        seconds=time.perf_counter() - start,
+        recipe=segmenter.recipe.model_dump(mode="json"),
+        dataset=_describe_dataset(dataset),
+        index=_describe_index(segmenter),
+        versions=_versions(),
+    )
+
+
+class _Run:
+    """One pass over a data set: the sums that grow, and what waits for its batch."""
+
+    def __init__(self, segmenter: Segmenter, dataset: Dataset, *, peers: bool, skip_bad: bool) -> None:
+        self._segmenter, self._dataset, self._skip_bad = segmenter, dataset, skip_bad
+        self._column_of = column_table(dataset, segmenter.classes)
+        size = (len(segmenter.classes),) * 2
+        self.confusion = np.zeros(size, dtype=np.int64)
+        self.peers = np.zeros(size, dtype=np.int64) if peers else None
+        self.scores: list[ImageScore] = []
+        self.skipped: list[SkippedImage] = []
+
+    def score_all(self, task: Task | None) -> None:
+        waiting: deque[tuple[Sample, npt.NDArray[np.int32]]] = deque()
+        with closing(self._segmenter.segment_many(self._photos(waiting, task))) as results:
+            for result in results:
+                sample, truth = waiting.popleft()
+                self._score(sample, truth, result)
+                if task is not None:
+                    task.advance()
+
+    def _photos(
+        self, waiting: deque[tuple[Sample, npt.NDArray[np.int32]]], task: Task | None
+    ) -> Iterator[npt.NDArray[np.uint8]]:
+        """The photos that can be used; each one's truth is put in ``waiting`` first."""
+        for sample in self._dataset.samples:
+            try:
+                photo, columns = self._dataset.read(sample)
+            except DataError as error:
+                if not self._skip_bad:
+                    raise
+                self.skipped.append(SkippedImage(sample.id, str(error)))
+                if task is not None:
+                    task.advance()
+                continue
+            waiting.append((sample, self._column_of[columns]))
+            yield photo
+
+    def _score(self, sample: Sample, truth: npt.NDArray[np.int32], result: Segmentation) -> None:
+        classes = len(self._segmenter.classes)
+        confusion = metrics.confusion_matrix(truth, result.columns, classes)
+        self.confusion += confusion
+        self.scores.append(ImageScore(sample.id, metrics.mean_iou(confusion), result.seconds))
+        if self.peers is not None:
+            small = truth_at_input(truth, result.geometry)
+            self.peers += metrics.confusion_matrix(small, result.columns_at_input(), classes)
+
+
+def column_table(dataset: Dataset, classes: ClassMap) -> npt.NDArray[np.int32]:
+    """The index's column for each of the data set's, matched by class id: (C + 1,) int32, last entry -1.
+
+    The last entry serves the column -1 (unlabelled). Raises IndexMismatchError where names or ids differ.
+    """
+    ours = {info.id: info.name for info in classes.classes}
+    theirs = {info.id: info.name for info in dataset.classes.classes}
+    if ours != theirs:
+        raise IndexMismatchError(
+            f"the index was built for other classes than {dataset.name} has ({_difference(ours, theirs)}); "
+            "evaluate on a data set with the same class ids and names, or build an index from this one"
+        )
+    column_of_id = {int(id): column for column, id in enumerate(classes.ids)}
+    table = [column_of_id[info.id] for info in dataset.classes.classes]
+    return np.array([*table, UNLABELLED], dtype=np.int32)
+
+
+def truth_at_input(columns: npt.NDArray[np.int32], geometry: Geometry) -> npt.NDArray[np.int32]:
+    """A mask as the model's input shows it, nearest neighbour: (H0, W0) -> (H, W) int32, padding -1."""
+    picks = []
+    for axis in (0, 1):
+        start, stop, content = geometry.box[axis], geometry.box[axis + 2], geometry.content[axis]
+        centres = start + (np.arange(content) + 0.5) * (stop - start) / content
+        picks.append(np.clip(np.floor(centres).astype(np.int64), 0, geometry.source[axis] - 1))
+    seen = np.full(geometry.size, UNLABELLED, dtype=np.int32)
+    seen[: geometry.content[0], : geometry.content[1]] = columns[np.ix_(*picks)]
+    return seen
+
+
+def _difference(ours: dict[int, str], theirs: dict[int, str]) -> str:
+    for id in sorted(ours.keys() | theirs.keys()):
+        if ours.get(id) != theirs.get(id):
+            index, dataset = (repr(names[id]) if id in names else "no such class" for names in (ours, theirs))
+            return f"id {id} is {index} in the index and {dataset} in the data set"
+    return "none"
+
+
+def _describe_dataset(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "name": dataset.name,
+        "format": dataset.format,
+        "root": str(dataset.root),
+        "split": dataset.split,
+        "samples": len(dataset),
+    }
+
+
+def _describe_index(segmenter: Segmenter) -> dict[str, Any]:
+    manifest = segmenter.index.manifest
+    return {
+        "rows": len(segmenter.index),
+        "created": manifest.created,
+        "engine": manifest.engine,
+        "fingerprints": manifest.fingerprints,
+        "dataset": manifest.dataset,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _strict(value: Any) -> Any:
+    """The value with every NaN and infinity replaced by None, at any depth."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(item) for item in value]
+    return value

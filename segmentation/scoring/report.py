@@ -1,0 +1,234 @@
+"""A page about an evaluation: the score, the classes, pictures of the best and the worst, the recipe."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import yaml
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from indexer.datasets import Dataset
+from retrieval.errors import ConfigError
+from retrieval.store.files import PARTIAL, atomic_write, storage_errors
+from segmentation.drawing import render
+from segmentation.scoring.evaluator import EvaluationReport, ImageScore, column_table
+from segmentation.segmenter import Segmenter
+
+PAGE, DATA, CONFUSION, PICTURES = "index.html", "report.json", "confusion.png", "pictures"
+
+#: Height in pixels to which pictures are reduced.
+PICTURE_HEIGHT = 480
+
+#: What tells a page of ours from any other ``index.html``.
+_MARK = '<meta name="generator" content="mycelia">'
+_PICTURE_NAME = re.compile(r"\d+-(photo|truth|prediction|confidence|errors)\.(jpg|png)")
+
+
+@dataclass(frozen=True)
+class _Figure:
+    name: str
+    file: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class _Example:
+    id: str
+    miou: float
+    pictures: tuple[_Figure, ...]
+
+
+@dataclass(frozen=True)
+class _Group:
+    title: str
+    examples: tuple[_Example, ...]
+
+
+def write_report(
+    report: EvaluationReport, segmenter: Segmenter, dataset: Dataset, folder: str | Path, *, examples: int = 3
+) -> Path:
+    """Write a page of pictures and numbers into ``folder``; returns the path of its ``index.html``.
+
+    The ``examples`` best, median and worst images (by their mean IoU) are segmented again for their
+    pictures. The page needs nothing from outside its folder. ``folder`` has to be new, empty, or an
+    earlier report, which is replaced once the new one is complete. Raises ConfigError for another
+    folder, StorageError, and DataError where a chosen image cannot be read any more.
+    """
+    target = Path(folder)
+    check_report_folder(target)
+    with storage_errors(target), _replacing(target.resolve()) as fresh:
+        (fresh / PICTURES).mkdir()
+        groups = _draw_groups(report, segmenter, dataset, fresh, examples)
+        _plot_confusion(report, fresh / CONFUSION)
+        with atomic_write(fresh / DATA) as file:
+            file.write(json.dumps(report.to_json(), indent=1, allow_nan=False).encode() + b"\n")
+        with atomic_write(fresh / PAGE) as file:
+            file.write(_page(report, groups).encode())
+    return target / PAGE
+
+
+def check_report_folder(folder: str | Path) -> None:
+    """Raise ConfigError unless ``folder`` is new, empty, or holds an earlier report and nothing else."""
+    path = Path(folder)
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise ConfigError(f"{path} is a file, but a report is a folder; choose another name")
+    strangers = sorted(_strangers(path))
+    if strangers:
+        raise ConfigError(
+            f"{path} holds more than a report ({', '.join(strangers[:3])}); choose a new or empty folder"
+        )
+
+
+def _strangers(folder: Path) -> Iterator[str]:
+    """What lies in a folder but was not written by a report."""
+    names = {path.name for path in folder.iterdir()}
+    if names and not ({PAGE, DATA} <= names and _MARK in (folder / PAGE).read_text(errors="replace")):
+        yield from names
+        return
+    yield from names - {PAGE, DATA, CONFUSION, PICTURES}
+    if (folder / PICTURES).is_dir():
+        for path in (folder / PICTURES).iterdir():
+            if not _PICTURE_NAME.fullmatch(path.name):
+                yield f"{PICTURES}/{path.name}"
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """A new folder that takes the place of ``target`` when the block ends well, and goes when not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    stem = f".{target.name}-{secrets.token_hex(4)}"
+    fresh, old = target.with_name(stem + PARTIAL), target.with_name(stem + ".old")
+    try:
+        fresh.mkdir()
+        yield fresh
+        if target.exists():
+            target.rename(old)
+        fresh.rename(target)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _draw_groups(
+    report: EvaluationReport, segmenter: Segmenter, dataset: Dataset, folder: Path, examples: int
+) -> list[_Group]:
+    """The pictures of the best, median and worst images, written into ``folder``."""
+    groups, number = [], 0
+    for title, scores in choose_examples(report.per_image, examples).items():
+        drawn = []
+        for score in scores:
+            drawn.append(_draw_example(score, segmenter, dataset, folder, number))
+            number += 1
+        if drawn:
+            groups.append(_Group(title, tuple(drawn)))
+    return groups
+
+
+def choose_examples(scores: Sequence[ImageScore], count: int) -> dict[str, list[ImageScore]]:
+    """The best, median and worst images by mean IoU, up to ``count`` each and none twice; NaN is left out."""
+    ranked = sorted((s for s in scores if not math.isnan(s.miou)), key=lambda s: (-s.miou, s.id))
+    count = min(count, max(1, len(ranked) // 3))
+    best, rest = ranked[:count], ranked[count:]
+    worst, rest = rest[max(0, len(rest) - count) :], rest[: max(0, len(rest) - count)]
+    start = max(0, (len(rest) - count) // 2)
+    return {"Best images": best, "Median images": rest[start : start + count], "Worst images": worst[::-1]}
+
+
+def _draw_example(
+    score: ImageScore, segmenter: Segmenter, dataset: Dataset, folder: Path, number: int
+) -> _Example:
+    sample = next(sample for sample in dataset.samples if sample.id == score.id)
+    photo, columns = dataset.read(sample)
+    truth = column_table(dataset, segmenter.classes)[columns]
+    result = segmenter.segment(photo)
+    classes, errors = segmenter.classes, render.error_picture(photo, truth, result.columns)
+    pictures = {
+        "photo": ("photo", photo),
+        "truth": ("truth", render.color_columns(truth, classes)),
+        "prediction": ("prediction", render.blend(photo, result.mask, classes, alpha=0.65)),
+        "confidence": ("confidence: violet 0, yellow 1", render.confidence_picture(result.confidence)),
+        "errors": ("red wrong, blue right, grey no truth", errors),
+    }
+    figures = []
+    for name, (caption, picture) in pictures.items():
+        file = f"{PICTURES}/{number:02d}-{name}.{'png' if name in ('truth', 'errors') else 'jpg'}"
+        small = picture if picture.shape[0] <= PICTURE_HEIGHT else render.fit_height(picture, PICTURE_HEIGHT)
+        render.write_picture(folder / file, small)
+        figures.append(_Figure(name, file, caption))
+    return _Example(score.id, score.miou, tuple(figures))
+
+
+def _plot_confusion(report: EvaluationReport, path: Path) -> None:
+    """The confusion matrix, each row scaled to sum 1, as PNG; numbers in the cells up to 25 classes."""
+    counts = report.confusion.astype(np.float64)
+    total = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
+    names, size = report.classes.names, len(report.classes)
+    side = float(np.clip(2.5 + 0.42 * size, 4.5, 24))
+    figure = Figure(figsize=(side, side), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)  # draws without a display, and without the global state of pyplot
+    axes = figure.add_subplot()
+    axes.set_facecolor("#eeeeee")  # classes that never occur
+    axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    font = float(np.clip(260 / size, 3, 9))
+    axes.set_xticks(range(size), names, rotation=90, fontsize=font)
+    axes.set_yticks(range(size), names, fontsize=font)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    if size <= 25:
+        for row, col in np.argwhere(shares >= 0.005):
+            share = float(shares[row, col])
+            ink = "white" if share > 0.55 else "black"
+            axes.text(col, row, f"{100 * share:.0f}", ha="center", va="center", color=ink, fontsize=font - 1)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", facecolor="white")
+
+
+def _page(report: EvaluationReport, groups: Sequence[_Group]) -> str:
+    source = (files("segmentation.scoring") / "templates" / "report.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    rows = [
+        asdict(row) | {"color": info.color}
+        for row, info in zip(report.rows(), report.classes.classes, strict=True)
+    ]
+    return environment.from_string(source).render(
+        report=report,
+        rows=rows,
+        groups=groups,
+        facts=_facts(report),
+        recipe=yaml.safe_dump(report.recipe, sort_keys=False),
+        percent=_percent,
+    )
+
+
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.1f} %"
+
+
+def _facts(report: EvaluationReport) -> list[tuple[str, Any]]:
+    """What a reader needs to make the numbers again, as (name, value)."""
+    facts = [(f"data set {name}", value) for name, value in report.dataset.items() if value is not None]
+    for name, value in report.index.items():
+        if isinstance(value, dict):
+            facts += [(f"index {name}: {key}", inner) for key, inner in value.items()]
+        else:
+            facts.append((f"index {name}", value))
+    return facts + [(f"version of {name}", value) for name, value in report.versions.items()]

@@ -1,0 +1,372 @@
+"""The command: help, exit statuses, messages, and one run of every command on a tiny index."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from retrieval.errors import ConfigError, MyceliaError
+from segmentation.cli import app
+from segmentation.cli.arguments import check_overrides
+from segmentation.cli.console import format_bytes
+from segmentation.cli.search import parse_position
+from segmentation.cli.segment import check_outputs, plan_jobs
+
+#: A random ViT of two patches a side: what is said is tested here, not how good it is.
+TINY = """
+backbone: {model: test_vit, weights: random}
+image: {size: [64, 64]}
+bank: {max_patches: null}
+objective: {support_size: 16}
+index: {engine: exact}
+transfer: {k: 3}
+runtime: {device: cpu}
+"""
+
+COMMANDS = {
+    ("index", "build"): ["--out", "--config", "--split", "--format", "--subset", "--engine", "--skip-bad"],
+    ("index", "info"): ["--json"],
+    ("index", "verify"): ["INDEX"],
+    ("segment",): ["--out", "--overlay", "--confidence", "--overwrite", "--skip-bad", "--json"],
+    ("search",): ["--at", "--k", "--json", "--picture"],
+    ("evaluate",): ["--split", "--format", "--subset", "--protocol", "--json", "--report", "--skip-bad"],
+    ("tune",): ["--out", "--config", "--split", "--group", "--images", "--blocks", "--json", "--overwrite"],
+    ("demo",): ["--out"],
+}
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def error_of(result: Result) -> str:
+    """The one line that an error of ours leaves on stderr."""
+    assert result.exit_code == 1, result.output
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    return lines[0]
+
+
+def write_photos(folder: Path, *, count: int = 3, size: tuple[int, int] = (48, 70)) -> Path:
+    """A plain data set: left half class 0 and dark, right half class 1 and bright."""
+    generator = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    for number in range(count):
+        mask = np.zeros(size, dtype=np.uint8)
+        mask[:, size[1] // 2 :] = 1
+        photo = generator.integers(0, 80, size=(*size, 3)) + 150 * mask[..., None]
+        Image.fromarray(photo.astype(np.uint8)).save(folder / "images" / f"photo{number}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"photo{number}.png")
+    classes = {"classes": [{"id": 0, "name": "dark"}, {"id": 1, "name": "bright"}], "ignore": [255]}
+    (folder / "classes.json").write_text(json.dumps(classes))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photos(tmp_path_factory.mktemp("cli") / "data")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def index(data: Path, tiny: Path) -> Path:
+    out = data.parent / "tiny.index"
+    result = run("index", "build", data, "--config", tiny, "--out", out)
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_says_what_options_and_examples_there_are(command: tuple[str, ...]) -> None:
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    for option in COMMANDS[command]:
+        assert option in result.stdout
+    assert f"mycelia {' '.join(command)}" in result.stdout
+
+
+def test_help_lists_every_command() -> None:
+    shown = run("--help").stdout + run("index", "--help").stdout
+    for command in COMMANDS:
+        assert command[-1] in shown
+
+
+def test_version() -> None:
+    result = run("--version")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("mycelia ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["index", "build", "somewhere"],
+        ["segment", "some.index", "--out", "masks"],
+        ["search", "some.index", "photo.jpg"],
+        ["search", "some.index", "photo.jpg", "--at", "12"],
+        ["search", "some.index", "photo.jpg", "--at", "-1,3"],
+        ["evaluate", "some.index", "data", "--protocol", "other"],
+        ["evaluate", "some.index"],
+        ["demo", "--unknown"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "Usage: " in result.stderr
+    assert result.stdout == ""
+
+
+def test_unknown_setting_names_the_nearest(data: Path, tiny: Path, tmp_path: Path) -> None:
+    result = run("index", "build", data, "features.knid=fungi", "--config", tiny, "--out", tmp_path / "x")
+    assert "features.kind" in error_of(result)
+
+
+def test_setting_without_value_is_explained(data: Path, tiny: Path, tmp_path: Path) -> None:
+    result = run("index", "build", data, "features.kind", "--config", tiny, "--out", tmp_path / "x")
+    assert "key=value" in error_of(result)
+
+
+def test_missing_recipe_is_named(data: Path, tmp_path: Path) -> None:
+    result = run("index", "build", data, "--out", tmp_path / "new.index", "--config", tmp_path / "none.yaml")
+    assert "none.yaml" in error_of(result)
+
+
+def test_missing_data_set_is_named(tiny: Path, tmp_path: Path) -> None:
+    result = run("index", "build", tmp_path / "nowhere", "--config", tiny, "--out", tmp_path / "new.index")
+    assert "nowhere" in error_of(result)
+    assert not (tmp_path / "new.index").exists()
+
+
+def test_existing_index_is_refused_before_any_work(index: Path, tmp_path: Path) -> None:
+    before = (index / "manifest.json").read_bytes()
+    result = run("index", "build", tmp_path / "nowhere", "--out", index)
+    assert str(index) in error_of(result)
+    assert (index / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", [["index", "info"], ["index", "verify"]], ids=" ".join)
+def test_missing_index_is_named(command: list[str], tmp_path: Path) -> None:
+    assert "none.index" in error_of(run(*command, tmp_path / "none.index"))
+
+
+def test_build_says_what_it_made_and_what_to_do_next(data: Path, tiny: Path, tmp_path: Path) -> None:
+    result = run("index", "build", data, "--config", tiny, "--out", tmp_path / "new.index")
+    assert result.exit_code == 0, result.output
+    assert "3 images" in result.stdout
+    assert "mycelia segment" in result.stderr
+
+
+def test_info_as_json_holds_the_recipe_and_the_classes(index: Path) -> None:
+    result = run("index", "info", index, "--json")
+    manifest = json.loads(result.stdout)
+    assert manifest["recipe"]["backbone"]["model"] == "test_vit"
+    assert [entry["name"] for entry in manifest["classes"]["classes"]] == ["dark", "bright"]
+
+
+def test_info_for_people_names_engine_and_classes(index: Path) -> None:
+    shown = run("index", "info", index).stdout
+    assert "dark, bright" in shown
+    assert "exact" in shown
+
+
+def test_verify_passes_and_finds_a_changed_byte(index: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(index, tmp_path / "copy.index"))
+    assert run("index", "verify", copy).exit_code == 0
+    victim = copy / "labels.npy"
+    content = bytearray(victim.read_bytes())
+    content[-1] ^= 1
+    victim.write_bytes(content)
+    assert "labels.npy" in error_of(run("index", "verify", copy))
+
+
+def test_segment_writes_masks_of_the_photos_size(index: Path, data: Path, tmp_path: Path) -> None:
+    result = run(
+        "segment", index, data / "images", "--out", tmp_path / "m", "--overlay", "--confidence", "--json"
+    )
+    assert result.exit_code == 0, result.output
+    entries: list[dict[str, Any]] = json.loads(result.stdout)
+    assert [Path(entry["image"]).name for entry in entries] == ["photo0.png", "photo1.png", "photo2.png"]
+    for entry in entries:
+        with Image.open(entry["mask"]) as mask:
+            assert mask.mode == "P"
+            assert mask.size == (70, 48)
+            assert set(np.unique(np.asarray(mask))) <= {0, 1}
+        with Image.open(entry["confidence"]) as sure:
+            assert (sure.mode, sure.size) == ("L", (70, 48))
+        with Image.open(entry["overlay"]) as picture:
+            assert picture.format == "JPEG"
+
+
+def test_segment_overwrites_only_when_told(index: Path, data: Path, tmp_path: Path) -> None:
+    photo = data / "images" / "photo0.png"
+    target = tmp_path / "photo0.png"
+    target.write_bytes(b"mine")
+    assert "--overwrite" in error_of(run("segment", index, photo, "--out", tmp_path))
+    assert target.read_bytes() == b"mine"
+    assert run("segment", index, photo, "--out", tmp_path, "--overwrite").exit_code == 0
+    assert target.read_bytes() != b"mine"
+
+
+def test_segment_never_replaces_a_photo(index: Path, tmp_path: Path, data: Path) -> None:
+    photo = Path(shutil.copy(data / "images" / "photo0.png", tmp_path))
+    before = photo.read_bytes()
+    assert str(photo) in error_of(run("segment", index, photo, "--out", tmp_path, "--overwrite"))
+    assert photo.read_bytes() == before
+
+
+def test_segment_goes_past_bad_images_only_when_told(index: Path, data: Path, tmp_path: Path) -> None:
+    photos = Path(shutil.copytree(data / "images", tmp_path / "photos"))
+    (photos / "photo1.png").write_bytes(b"no image")
+    assert "photo1.png" in error_of(run("segment", index, photos, "--out", tmp_path / "a"))
+    result = run("segment", index, photos, "--out", tmp_path / "b", "--skip-bad")
+    assert result.exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["photo0.png", "photo2.png"]
+    assert "photo1.png" in result.stderr
+    missing, good = photos / "none.png", photos / "photo0.png"
+    assert "none.png" in error_of(run("segment", index, missing, good, "--out", tmp_path / "c"))
+    result = run("segment", index, missing, good, "--out", tmp_path / "c", "--skip-bad")
+    assert result.exit_code == 0 and "none.png does not exist" in result.stderr
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["photo0.png"]
+
+
+def test_results_have_to_have_a_place(index: Path, data: Path, tiny: Path, tmp_path: Path) -> None:
+    photo, file = data / "images" / "photo0.png", tmp_path / "file"
+    file.touch()
+    assert "file cannot be written" in error_of(run("segment", index, photo, "--out", file))
+    message = error_of(run("index", "build", data, "--config", tiny, "--out", file / "new.index"))
+    assert "cannot be written" in message
+    assert "cannot be written" in error_of(run("evaluate", index, data, "--json", file / "score.json"))
+    result = run("evaluate", index, data, "--json", tmp_path)
+    assert "--json names a file" in error_of(result)
+    assert "evaluate" not in result.stderr  # before any work
+
+
+def test_evaluate_shows_the_score_before_it_writes(
+    monkeypatch: pytest.MonkeyPatch, index: Path, data: Path, tmp_path: Path
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", str(index))
+
+    monkeypatch.setattr("segmentation.cli.evaluate.write_json", full)
+    result = run("evaluate", index, data, "--json", tmp_path / "score.json")
+    assert "full" in error_of(result)
+    assert "mean" in result.stdout
+
+
+def test_two_photos_with_one_name_are_refused(tmp_path: Path) -> None:
+    for name in ("a/photo.png", "b/photo.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    jobs = plan_jobs([tmp_path / "a", tmp_path / "b"], tmp_path / "out", overlay=False, confidence=False)
+    with pytest.raises(ConfigError, match=r"photo\.png and .*photo\.jpg"):
+        check_outputs(jobs, overwrite=True)
+
+
+def test_empty_folder_and_missing_photo_are_named(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none.jpg"):
+        with pytest.raises(MyceliaError, match=str(path)):
+            plan_jobs([path], tmp_path / "out", overlay=False, confidence=False)
+
+
+def test_search_lists_the_votes(index: Path, data: Path, tmp_path: Path) -> None:
+    photo, picture = data / "images" / "photo0.png", tmp_path / "why.png"
+    result = run("search", index, photo, "--at", "10,60", "--json", "--picture", picture)
+    assert result.exit_code == 0, result.output
+    votes = json.loads(result.stdout)
+    assert len(votes) == 3
+    assert sum(vote["weight"] for vote in votes) == pytest.approx(1, abs=1e-5)
+    with Image.open(picture) as shown:
+        assert shown.format == "PNG"
+    table = run("search", index, photo, "--at", "10,60", "--k", 1).stdout
+    assert "similarity" in table
+    assert votes[0]["image_id"] in table
+
+
+def test_search_outside_the_photo(index: Path, data: Path) -> None:
+    photo = data / "images" / "photo0.png"
+    assert "48" in error_of(run("search", index, photo, "--at", "48,0"))
+
+
+def test_evaluate_writes_what_it_prints(index: Path, data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "report.json"
+    result = run("evaluate", index, data, "transfer.k=2", "--json", file, "--protocol", "hummingbird")
+    assert result.exit_code == 0, result.output
+    report = json.loads(file.read_text())
+    assert {"miou", "per_class", "images", "protocol", "seconds", "recipe"} <= report.keys()
+    assert report["images"] == 3
+    assert report["recipe"]["transfer"]["k"] == 2
+    assert f"{100 * report['miou']:.1f}" in result.stdout
+    assert "hummingbird" in result.stdout
+    for name in report["per_class"]:
+        assert name in result.stdout
+
+
+def test_evaluate_writes_a_page(index: Path, data: Path, tmp_path: Path) -> None:
+    result = run("evaluate", index, data, "--report", tmp_path / "page")
+    assert result.exit_code == 0, result.output
+    assert list((tmp_path / "page").glob("*.html"))
+
+
+def test_evaluate_refuses_settings_that_are_built_in(index: Path, data: Path) -> None:
+    message = error_of(run("evaluate", index, data, "features.kind=embeddings"))
+    assert "features.kind" in message
+    assert "transfer.*" in message
+
+
+def test_interruption_and_full_disk(monkeypatch: pytest.MonkeyPatch, index: Path) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", str(index))
+
+    monkeypatch.setattr("retrieval.store.manifest.verify_folder", interrupted)
+    result = run("index", "verify", index)
+    assert result.exit_code == 130
+    assert "run the same command again" in result.stderr
+    monkeypatch.setattr("retrieval.store.manifest.verify_folder", full)
+    assert "full" in error_of(run("index", "verify", index))
+
+
+def test_bugs_are_not_hidden(monkeypatch: pytest.MonkeyPatch, index: Path) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("retrieval.store.manifest.verify_folder", broken)
+    assert isinstance(run("index", "verify", index).exception, ZeroDivisionError)
+
+
+def test_positions() -> None:
+    assert parse_position("120,300") == (120, 300)
+    assert parse_position(" 0 , 7 ") == (0, 7)
+
+
+def test_overrides_of_allowed_sections() -> None:
+    check_overrides(["transfer.k=3", "runtime.device=cpu"], sections=("transfer", "runtime"))
+    with pytest.raises(ConfigError, match="seed"):
+        check_overrides(["seed=3"], sections=("transfer", "runtime"))
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 bytes"), (999, "999 bytes"), (1234567, "1.2 MB"), (5 * 10**15, "5000.0 TB")]
+)
+def test_sizes_for_people(count: int, text: str) -> None:
+    assert format_bytes(count) == text
