@@ -21,7 +21,7 @@ from indexer.images import read_image
 from indexer.progress import track
 from indexer.recipe import ImageSettings
 from retrieval import IndexSettings, PatchIndex, create_index, open_index, read_manifest
-from retrieval.engines.exact import VECTORS, merge_nearest
+from retrieval.engines.exact_search import VECTORS, merge_nearest
 from retrieval.engines.faiss_types import load_faiss, training_rows
 from retrieval.errors import ConfigError
 from retrieval.neighbors import Neighbors

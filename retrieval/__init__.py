@@ -6,12 +6,13 @@ from retrieval.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from retrieval.classes import ClassInfo, ClassMap
-    from retrieval.folder import IndexFolder
-    from retrieval.index import PatchIndex, create_index, open_index
+    from retrieval.folder import IndexFolder, create_index, open_index
+    from retrieval.index import PatchIndex
     from retrieval.neighbors import Filter, Neighbors
     from retrieval.settings import IndexSettings
     from retrieval.similarity import Cosine, GradientProduct, Reranked, Similarity
-    from retrieval.store.manifest import Manifest, read_manifest, verify_folder, write_manifest
+    from retrieval.store.commit import write_manifest
+    from retrieval.store.manifest import Manifest, read_manifest, verify_folder
     from retrieval.store.records import ImageRecord, read_images, write_images
 
 __all__ = [
@@ -53,12 +54,12 @@ __getattr__ = lazy_exports(
         "PatchIndex": "retrieval.index",
         "Reranked": "retrieval.similarity",
         "Similarity": "retrieval.similarity",
-        "create_index": "retrieval.index",
-        "open_index": "retrieval.index",
+        "create_index": "retrieval.folder",
+        "open_index": "retrieval.folder",
         "read_images": "retrieval.store.records",
         "read_manifest": "retrieval.store.manifest",
         "verify_folder": "retrieval.store.manifest",
         "write_images": "retrieval.store.records",
-        "write_manifest": "retrieval.store.manifest",
+        "write_manifest": "retrieval.store.commit",
     },
 )

@@ -11,7 +11,9 @@
     ├── IndexFileError       the index on disk cannot be used
     │   ├── IndexExistsError     the folder is there already
     │   ├── IndexDamagedError    half-written, or a checksum differs
-    │   └── IndexMismatchError   made by other weights, another recipe or another format
+    │   ├── IndexMismatchError   made by other weights, another recipe or another format
+    │   ├── IndexBusyError       another process changes it and does not finish
+    │   └── IndexClosedError     used after it was closed
     ├── StorageError         disk full, folder read-only
     └── ServerError          a vector database server is away or refuses
 
@@ -20,8 +22,17 @@ Each message is one sentence or two: what was expected, what came, what to do.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 #: What to do about a damaged index, the end of many a message.
 REPAIR = "restore it from a copy or build the index again"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for the known word nearest to ``word``, or nothing: the end of a message."""
+    matches = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 class MyceliaError(Exception):
@@ -70,6 +81,14 @@ class IndexDamagedError(IndexFileError):
 
 class IndexMismatchError(IndexFileError):
     """An index was made by other weights, another recipe or another format version."""
+
+
+class IndexBusyError(IndexFileError):
+    """Another process works on an index, or on the place where one should go."""
+
+
+class IndexClosedError(IndexFileError):
+    """An index is asked or changed after it was closed."""
 
 
 class StorageError(MyceliaError):

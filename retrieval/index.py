@@ -1,34 +1,20 @@
-"""The face of an index, whatever engine is behind it, and how one is made and opened."""
+"""The face of an index, whatever engine is behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from retrieval.classes import ClassMap
-from retrieval.engines.embedded import EmbeddedIndex
-from retrieval.engines.exact import ExactEngine
-from retrieval.engines.faiss import FaissEngine
-from retrieval.engines.qdrant.edge import KIND_EDGE, EdgeEngine
-from retrieval.engines.qdrant.edge_index import EdgeIndex
-from retrieval.engines.qdrant.locate import local_folder
-from retrieval.engines.qdrant.server import KIND_SERVER, ServerIndex
-from retrieval.engines.rerank import RerankEngine, check_candidates
-from retrieval.engines.vector_engine import VectorEngine
-from retrieval.errors import REPAIR, ConfigError, IndexDamagedError, IndexExistsError, IndexMismatchError
 from retrieval.neighbors import Filter, Neighbors, Rows
-from retrieval.settings import IndexSettings
-from retrieval.similarity import Direct, Reranked, Similarity
-from retrieval.store.files import storage_errors
-from retrieval.store.manifest import Manifest, finish_commit, has_manifest, read_manifest, verify_folder
+from retrieval.progress import Progress
+from retrieval.similarity import Similarity
+from retrieval.store.manifest import Manifest
 from retrieval.store.records import ImageRecord
-from retrieval.store.rows import RowStore
 
 
 class PatchIndex(Protocol):
@@ -62,16 +48,17 @@ class PatchIndex(Protocol):
         labels: npt.NDArray[np.uint8],
         patches: npt.NDArray[np.int32],
         *,
-        weights: npt.NDArray[np.float32] | None = None,
+        multiplicity: npt.NDArray[np.float32] | None = None,
     ) -> npt.NDArray[np.int64]:
         """Append rows; returns their ids (n,) int64.
 
         On a server, a patch that is there already is replaced, so that adding twice changes nothing.
         ``vectors`` (n, D) float32 as ``similarity`` says, ``labels`` (n, C) uint8 soft labels times
-        255, ``patches`` (n, 3) int32 image number, grid row, grid column, ``weights`` (n,) float32 how
+        255, ``patches`` (n, 3) int32 image number, grid row, grid column, ``multiplicity`` (n,) float32 how
         many patches each row stands for (1 without). With more than 32 classes an embedded index
         keeps the 8 largest shares of a label (``retrieval.store.label_file``). Raises ConfigError for
-        arrays that do not fit, and on a server for weights; StorageError; no row is added then.
+        arrays that do not fit, and on a server for a multiplicity; IndexBusyError where another process
+        changes the index, or has changed it since it was opened; StorageError; no row is added then.
         """
 
     def describe(self, images: Sequence[ImageRecord]) -> None:
@@ -89,126 +76,23 @@ class PatchIndex(Protocol):
     def remove(self, image: int) -> int:
         """Remove every row of an image number; returns how many. Kept for good at the next flush."""
 
-    def flush(self, *, images: Sequence[ImageRecord] | None = None) -> None:
-        """Store everything for good; ``images`` replaces ``images.jsonl`` in the same step."""
+    def flush(
+        self,
+        *,
+        images: Sequence[ImageRecord] | None = None,
+        thumbnails: Mapping[int, bytes] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Store everything for good, in one step; ``images`` replaces the image records in it.
+
+        ``thumbnails`` adds JPEGs by image number. ``progress`` hears of what takes long, a server's graph.
+        """
 
     def close(self) -> None:
-        """Release memory and files; what was not flushed is dropped."""
+        """Release memory and files; what was not flushed is dropped. Whatever is asked afterwards raises."""
 
     def __enter__(self) -> PatchIndex: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
-
-def create_index(
-    folder: str | Path,
-    manifest: Manifest,
-    *,
-    rows: int,
-    sample: npt.NDArray[np.float32] | None = None,
-    settings: IndexSettings | None = None,
-    device: str = "cpu",
-) -> PatchIndex:
-    """A new, empty index in ``folder``, which may exist but may not hold an index.
-
-    ``rows`` is how many rows are expected, by which the FAISS type is chosen; ``sample`` (n,
-    ``searched_width``) float32 trains its quantisers, and may be left out for types that have none.
-    ``settings`` default to those of a recipe. ``device`` is a torch device, for searching. There is
-    no index before the first ``flush``. Raises IndexExistsError, ConfigError, MissingExtraError and
-    StorageError.
-    """
-    folder = Path(folder)
-    settings = settings or IndexSettings()
-    if has_manifest(folder):
-        raise IndexExistsError(f"{folder} holds an index already; choose another folder or delete this one")
-    if settings.engine == "qdrant" and settings.qdrant.url is not None:
-        return ServerIndex.create(folder, manifest, settings.qdrant)
-    store = RowStore.create(folder, len(manifest.classes))
-    engine: VectorEngine
-    similarity = manifest.similarity
-    if settings.engine == "qdrant":
-        edge = EdgeEngine.create(folder, similarity, settings=settings.qdrant, rows=store, expected=rows)
-        return EdgeIndex(folder, manifest, store, edge)
-    first: Direct = similarity.first if isinstance(similarity, Reranked) else similarity
-    if isinstance(similarity, Reranked):
-        settings = settings.model_copy(update={"refine": "none"})  # others order what is found
-    if settings.engine == "exact":
-        engine = ExactEngine.create(folder, first, dtype=settings.dtype, device=device)
-    else:
-        engine = FaissEngine.create(folder, first, settings=settings, rows=rows, sample=sample)
-    if isinstance(similarity, Reranked):
-        engine = RerankEngine.create(folder, engine, similarity, device=device)
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return EmbeddedIndex(folder, manifest, store, engine)
-
-
-def open_index(
-    folder: str | Path, *, verify: bool = False, device: str = "cpu", candidates: int | None = None
-) -> PatchIndex:
-    """Open the index in ``folder``, or at ``qdrant://HOST:PORT/COLLECTION``, after checking its manifest.
-
-    Sizes of all files and checksums of those up to 64 MB are compared, with ``verify`` all
-    checksums. ``device`` is a torch device, for searching; ``candidates`` says how many rows to
-    re-rank, instead of the manifest. Raises IndexFileError where there is no folder,
-    IndexDamagedError, IndexMismatchError for a newer format or an unknown engine, ConfigError
-    for ``candidates`` of an index without re-ranking, MissingExtraError, and ServerError where a
-    Qdrant server is away.
-    """
-    folder = local_folder(folder)
-    finish_commit(folder)
-    manifest = read_manifest(folder)
-    check_candidates(candidates, manifest.similarity)
-    verify_folder(folder, manifest, all_checksums=verify)
-    if manifest.engine.get("kind") == KIND_SERVER:
-        return ServerIndex.open(folder, manifest)
-    rows = RowStore.open(folder, len(manifest.classes), manifest.labels)
-    engine = _open_engine(folder, manifest, rows, device, candidates)
-    expected = manifest.counts.get("rows")
-    if not len(rows) == len(engine) == expected:
-        engine.close()
-        raise IndexDamagedError(
-            f"{folder} holds {len(rows)} labels and {len(engine)} vectors, but its manifest counts "
-            f"{expected} rows; {REPAIR}"
-        )
-    if isinstance(engine, EdgeEngine):
-        return EdgeIndex(folder, manifest, rows, engine)
-    return EmbeddedIndex(folder, manifest, rows, engine)
-
-
-def _open_engine(
-    folder: Path, manifest: Manifest, rows: RowStore, device: str, candidates: int | None
-) -> VectorEngine:
-    similarity = manifest.similarity
-    if not isinstance(similarity, Reranked):
-        return _open_searching(folder, manifest.engine, similarity, rows, device)
-    if candidates is not None:
-        similarity = replace(similarity, candidates=candidates)
-    inner = _open_searching(folder, manifest.engine, similarity.first, rows, device)
-    try:
-        return RerankEngine.open(folder, inner, similarity, device=device)
-    except BaseException:
-        inner.close()
-        raise
-
-
-def _open_searching(
-    folder: Path, parameters: dict[str, Any], similarity: Direct, rows: RowStore, device: str
-) -> VectorEngine:
-    """The engine that searches, without re-ranking."""
-    try:
-        if parameters["kind"] == "exact":
-            return ExactEngine.open(folder, similarity, dtype=str(parameters["dtype"]), device=device)
-        if parameters["kind"] == "faiss":
-            return FaissEngine.open(folder, similarity, parameters, device=device)
-        if parameters["kind"] == KIND_EDGE:
-            return EdgeEngine.open(folder, similarity, parameters, rows=rows)
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
-        raise IndexDamagedError(
-            f"the manifest in {folder} describes its engine incompletely ({error}); build the index again"
-        ) from error
-    raise IndexMismatchError(
-        f"{folder} uses the engine {parameters['kind']!r}, which this Mycelia does not know; update Mycelia"
-    )

@@ -33,15 +33,15 @@ class Rows:
     """Rows of an index on their way to another: what ``PatchIndex.add`` takes, and their ids.
 
     ``ids`` (n,) int64, ``vectors`` (n, D) float32, ``labels`` (n, C) uint8, ``patches`` (n, 3) int32,
-    ``weights`` (n,) float32, how many patches each row stands for, or None where every row stands
-    for one.
+    ``multiplicity`` (n,) float32, how many patches each row stands for, or None where every row
+    stands for one.
     """
 
     ids: npt.NDArray[np.int64]
     vectors: npt.NDArray[np.float32]
     labels: npt.NDArray[np.uint8]
     patches: npt.NDArray[np.int32]
-    weights: npt.NDArray[np.float32] | None = None
+    multiplicity: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -53,14 +53,14 @@ class Neighbors:
 
     ``ids`` (Q, K) int64, -1 where there are fewer than K rows; ``similarities`` (Q, K) float32,
     larger is nearer, -inf where there is none; ``labels`` (Q, K, C) uint8, soft labels times 255,
-    0 where there is none; ``weights`` (Q, K) float32, how many patches each row stands for, 0
+    0 where there is none; ``multiplicity`` (Q, K) float32, how many patches each row stands for, 0
     where there is none, or None in an index whose rows all stand for one.
     """
 
     ids: npt.NDArray[np.int64]
     similarities: npt.NDArray[np.float32]
     labels: npt.NDArray[np.uint8]
-    weights: npt.NDArray[np.float32] | None = None
+    multiplicity: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Number of queries."""
@@ -70,3 +70,8 @@ class Neighbors:
     def k(self) -> int:
         """Neighbours per query, missing ones included."""
         return int(self.ids.shape[1])
+
+    def first(self, k: int) -> Neighbors:
+        """The nearest ``k`` of each query's neighbours, or all where there are fewer."""
+        multiplicity = None if self.multiplicity is None else self.multiplicity[:, :k]
+        return Neighbors(self.ids[:, :k], self.similarities[:, :k], self.labels[:, :k], multiplicity)

@@ -1,38 +1,70 @@
-"""The ``index`` section of a recipe: which engine holds the vectors, and how."""
+"""The ``index`` section of a recipe: which engine holds the vectors, and each engine's own settings."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from retrieval.engines.exact import ExactSettings
+from retrieval.engines.faiss import FaissSettings
 from retrieval.engines.qdrant.settings import QdrantSettings
+from retrieval.engines.registry import engines, engines_named
+from retrieval.engines.spec import EngineSpec
+
+#: Keys that older recipes and manifests have directly below ``index``, and the sections they are in now.
+FLAT_KEYS = {"factory": "faiss", "refine": "faiss", "nprobe": "faiss", "k_factor": "faiss", "dtype": "exact"}
 
 
 class IndexSettings(BaseModel):
-    """Where the vectors live and how they are searched."""
+    """Where the vectors live and how they are searched; each engine has a section of its own."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
-    engine: Literal["exact", "faiss", "qdrant"] = Field(
+    engine: str = Field(
         default="faiss",
-        description="exact: brute force in torch; faiss: embedded, the default; qdrant: a vector database",
+        description="exact: brute force in torch; faiss: embedded, the default; qdrant: a vector database; "
+        "or the name of an installed engine",
     )
-    factory: str | None = Field(
-        default=None, description="FAISS factory string; chosen by the bank's size when empty"
-    )
-    refine: Literal["float16", "int8", "none"] = Field(
-        default="float16",
-        description="how FAISS's default type stores the vectors that rank the candidates; int8 goes well "
-        "with features.pca; none, and always so with rerank.candidates: others rank them",
-    )
-    nprobe: int | None = Field(
-        default=None, ge=1, description="inverted lists searched per query; chosen by size when empty"
-    )
-    k_factor: int | None = Field(
-        default=None, ge=1, description="candidates kept for refinement, times k; grows with k when empty"
-    )
-    dtype: Literal["float32", "float16"] = Field(
-        default="float16", description="how the exact engine stores vectors"
-    )
+    exact: ExactSettings = ExactSettings()
+    faiss: FaissSettings = FaissSettings()
     qdrant: QdrantSettings = QdrantSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _place_sections(cls, data: Any) -> Any:
+        """Flat keys of older recipes go into their sections; sections of installed engines are read."""
+        if not isinstance(data, dict):
+            return data
+        placed = dict(data)
+        for key in [key for key in placed if key in FLAT_KEYS]:
+            section = placed.get(FLAT_KEYS[key]) or {}
+            section = section.model_dump() if isinstance(section, BaseModel) else section
+            if isinstance(section, dict):
+                placed[FLAT_KEYS[key]] = {**section, key: placed.pop(key)}
+        for key in placed.keys() - cls.model_fields.keys():
+            found = engines_named(key)
+            if not found:
+                raise ValueError(f"unknown key index.{key}")
+            placed[key] = found[0].settings.model_validate(placed[key] or {})
+        return placed
+
+    @field_validator("engine")
+    @classmethod
+    def _is_known(cls, engine: str) -> str:
+        if not engines_named(engine):
+            names = dict.fromkeys(spec.name for spec in engines())
+            raise ValueError(f"there is no such engine; choose one of {', '.join(names)}")
+        return engine
+
+    @property
+    def section(self) -> Any:
+        """The chosen engine's own settings."""
+        if self.engine in type(self).model_fields:
+            return getattr(self, self.engine)
+        return (self.model_extra or {}).get(self.engine) or engines_named(self.engine)[0].settings()
+
+    @property
+    def spec(self) -> EngineSpec:
+        """The chosen engine."""
+        return next(spec for spec in engines_named(self.engine) if spec.chosen(self.section))

@@ -1,9 +1,46 @@
-"""What "similar" means for the vectors of an index: data about their layout, no computing."""
+"""What "similar" means for the vectors of an index: their layout, and how two of them compare.
+
+A similarity is a frozen dataclass with a ``kind`` of its own in the manifest; :data:`KINDS` has them all.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Similarity(Protocol):
+    """What an index, an engine and an edit may ask of a similarity."""
+
+    kind: ClassVar[str]
+    """Its name in the manifest."""
+    inner_product: ClassVar[bool]
+    """Whether it is the inner product of unit vectors, as any vector database computes it."""
+
+    @property
+    def width(self) -> int:
+        """Numbers per row and query."""
+
+    @property
+    def searched(self) -> DirectSimilarity:
+        """What an engine searches by: itself, or the coarse one of two; of a vector's first numbers."""
+
+    @property
+    def reranked(self) -> Reranked | None:
+        """Itself where what is found is put in order by a second similarity, else None."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the manifest."""
+
+
+class DirectSimilarity(Similarity, Protocol):
+    """A similarity that an engine computes by itself."""
+
+    def compare(self, queries: Tensor, rows: Tensor) -> Tensor:
+        """Similarity of every query to every row: (Q, D) and (n, D) float32 -> (Q, n) float32."""
 
 
 @dataclass(frozen=True)
@@ -12,10 +49,36 @@ class Cosine:
 
     width: int
 
+    kind: ClassVar[str] = "cosine"
+    inner_product: ClassVar[bool] = True
+
+    @property
+    def searched(self) -> Cosine:
+        """Itself."""
+        return self
+
+    @property
+    def reranked(self) -> Reranked | None:
+        """None."""
+        return None
+
+    def compare(self, queries: Tensor, rows: Tensor) -> Tensor:
+        """Similarity of every query to every row: (Q, D) and (n, D) float32 -> (Q, n) float32."""
+        return queries @ rows.T
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the manifest."""
+        return {"kind": self.kind, "width": self.width}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Cosine:
+        """The inverse of :meth:`to_json`."""
+        return cls(int(data["width"]))
+
 
 @dataclass(frozen=True)
 class GradientProduct:
-    """The true FUNGI similarity, without a projection (exact engine only).
+    """The true FUNGI similarity, without a projection.
 
     A vector is three unit vectors side by side, ``[e | g | a]``, of the widths ``embedding``,
     ``gradient`` and ``activation``; the similarity of two vectors is
@@ -28,82 +91,115 @@ class GradientProduct:
     activation: int
     weight: float
 
+    kind: ClassVar[str] = "gradient_product"
+    inner_product: ClassVar[bool] = False
+
     @property
     def width(self) -> int:
         """Numbers per stored vector."""
         return self.embedding + self.gradient + self.activation
 
+    @property
+    def searched(self) -> GradientProduct:
+        """Itself."""
+        return self
 
-#: What an engine computes by itself.
-Direct = Cosine | GradientProduct
+    @property
+    def reranked(self) -> Reranked | None:
+        """None."""
+        return None
+
+    def parts(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The views e, g and a of vectors (..., D)."""
+        first, second = self.embedding, self.embedding + self.gradient
+        return vectors[..., :first], vectors[..., first:second], vectors[..., second : self.width]
+
+    def weighted_parts(self, queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """e, g and a of queries (Q, D), weighted: ``(e.e') + (g.g') * (a.a')`` is the similarity.
+
+        The weights go onto the queries, which are few; the outer products' cosine is a product of cosines.
+        """
+        share = 1.0 / (1.0 + self.weight)
+        e, g, a = self.parts(queries)
+        return e * share, g * (self.weight * share), a
+
+    def compare(self, queries: Tensor, rows: Tensor) -> Tensor:
+        """Similarity of every query to every row: (Q, D) and (n, D) float32 -> (Q, n) float32."""
+        query_e, query_g, query_a = self.weighted_parts(queries)
+        row_e, row_g, row_a = self.parts(rows)
+        gradients = query_g @ row_g.T
+        gradients.mul_(query_a @ row_a.T)
+        return gradients.addmm_(query_e, row_e.T)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the manifest."""
+        widths = {"embedding": self.embedding, "gradient": self.gradient, "activation": self.activation}
+        return {"kind": self.kind, **widths, "weight": self.weight}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> GradientProduct:
+        """The inverse of :meth:`to_json`."""
+        embedding, gradient, activation = (
+            int(data[part]) for part in ("embedding", "gradient", "activation")
+        )
+        return cls(embedding, gradient, activation, float(data["weight"]))
 
 
 @dataclass(frozen=True)
 class Reranked:
     """Neighbours found by one similarity and put in the order of another.
 
-    The ``candidates`` rows nearest by ``first`` are ordered by ``then``, and the best of them are the
-    neighbours. A vector begins with the numbers of ``first`` and ends with those of ``then``; where
-    ``separate`` is False they overlap: ``first`` is the embedding, with which ``then`` begins.
+    The ``candidates`` rows nearest by ``coarse`` are ordered by ``exact``, and the best of them are the
+    neighbours. A vector begins with the numbers of ``coarse`` and ends with those of ``exact``; where
+    ``separate`` is False they overlap: ``coarse`` is the embedding, with which ``exact`` begins.
     """
 
-    first: Cosine
-    then: GradientProduct
+    coarse: Cosine
+    exact: GradientProduct
     candidates: int
     separate: bool = True
+
+    kind: ClassVar[str] = "reranked"
+    inner_product: ClassVar[bool] = False
 
     @property
     def width(self) -> int:
         """Numbers per row and query."""
-        return self.then.width + (self.first.width if self.separate else 0)
+        return self.exact.width + (self.coarse.width if self.separate else 0)
+
+    @property
+    def searched(self) -> Cosine:
+        """The coarse similarity."""
+        return self.coarse
+
+    @property
+    def reranked(self) -> Reranked:
+        """Itself."""
+        return self
+
+    def with_candidates(self, candidates: int) -> Reranked:
+        """The same with so many rows to put in order."""
+        return replace(self, candidates=candidates)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the manifest; the two similarities have the names of format 2 there."""
+        parts = {"first": self.coarse.to_json(), "then": self.exact.to_json()}
+        return {"kind": self.kind, **parts, "candidates": self.candidates, "separate": self.separate}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Reranked:
+        """The inverse of :meth:`to_json`."""
+        coarse, exact = Cosine.from_json(data["first"]), GradientProduct.from_json(data["then"])
+        return cls(coarse, exact, int(data["candidates"]), bool(data["separate"]))
 
 
-Similarity = Direct | Reranked
-
-
-def searched_width(similarity: Similarity) -> int:
-    """Numbers of a vector, from the left, by which an engine searches."""
-    return similarity.first.width if isinstance(similarity, Reranked) else similarity.width
-
-
-def similarity_to_json(similarity: Similarity) -> dict[str, Any]:
-    """Plain data for the manifest."""
-    if isinstance(similarity, Cosine):
-        return {"kind": "cosine", "width": similarity.width}
-    if isinstance(similarity, Reranked):
-        return {
-            "kind": "reranked",
-            "first": similarity_to_json(similarity.first),
-            "then": similarity_to_json(similarity.then),
-            "candidates": similarity.candidates,
-            "separate": similarity.separate,
-        }
-    return {
-        "kind": "gradient_product",
-        "embedding": similarity.embedding,
-        "gradient": similarity.gradient,
-        "activation": similarity.activation,
-        "weight": similarity.weight,
-    }
+#: Every similarity that a manifest may name.
+KINDS = {cls.kind: cls for cls in (Cosine, GradientProduct, Reranked)}
 
 
 def similarity_from_json(data: dict[str, Any]) -> Similarity:
-    """The inverse of :func:`similarity_to_json`; raises KeyError or ValueError for another shape."""
-    kind = data["kind"]
-    if kind == "cosine":
-        return _cosine(data)
-    if kind == "gradient_product":
-        return _gradient_product(data)
-    if kind == "reranked":
-        first, then = _cosine(data["first"]), _gradient_product(data["then"])
-        return Reranked(first, then, int(data["candidates"]), bool(data["separate"]))
-    raise ValueError(f"unknown similarity {kind!r}")
-
-
-def _cosine(data: dict[str, Any]) -> Cosine:
-    return Cosine(int(data["width"]))
-
-
-def _gradient_product(data: dict[str, Any]) -> GradientProduct:
-    embedding, gradient, activation = (int(data[part]) for part in ("embedding", "gradient", "activation"))
-    return GradientProduct(embedding, gradient, activation, float(data["weight"]))
+    """The inverse of ``to_json`` of any similarity; raises KeyError or ValueError for another shape."""
+    if data["kind"] not in KINDS:
+        raise ValueError(f"unknown similarity {data['kind']!r}")
+    found: Similarity = KINDS[data["kind"]].from_json(data)
+    return found

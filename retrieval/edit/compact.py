@@ -1,4 +1,4 @@
-"""A smaller index of the same memory: its rows merged into prototypes (``retrieval.edit.prototypes``)."""
+"""A smaller index of the same memory: prototypes stand for its rows (``retrieval.edit.prototypes``)."""
 
 from __future__ import annotations
 
@@ -14,29 +14,27 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from retrieval.edit.convert import Advance, beside
+from retrieval.edit.convert import copy_attached, successor
 from retrieval.edit.prototypes import (
     CELL_PASSES,
-    Distillation,
     Prototypes,
     lloyd,
-    merge,
+    make_prototypes,
     nearest_centres,
     rarity,
     share_out,
 )
-from retrieval.engines.faiss_types import training_rows
-from retrieval.engines.qdrant.locate import local_folder
-from retrieval.engines.qdrant.server import NO_WEIGHTS
 from retrieval.errors import ConfigError
-from retrieval.index import PatchIndex, create_index, open_index
+from retrieval.folder import IndexFolder, create_index
+from retrieval.index import PatchIndex
+from retrieval.progress import Progress, Task, track
 from retrieval.settings import IndexSettings
-from retrieval.similarity import Cosine, Reranked
-from retrieval.store.files import PARTIAL, storage_errors
-from retrieval.store.manifest import FORMAT
-from retrieval.store.records import IMAGES, ImageRecord, read_images
+from retrieval.similarity import Similarity
+from retrieval.store.commit import IndexFiles
+from retrieval.store.files import storage_errors
 from retrieval.store.row_file import RowFile
 from retrieval.store.rows import RowStore
+from retrieval.store.staging import staging
 
 #: Rows of a cell, about, and at most: merging takes time with their square, and cells of one class are few.
 CELL_ROWS, MAX_CELL_ROWS = 2048, 8192
@@ -48,6 +46,23 @@ _SAMPLE_PER_CELL, _SAMPLE_ROWS = 64, 65_536
 _BLOCK = 1 << 14
 
 Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CompactOptions:
+    """How rows become prototypes; defaults chosen on CamVid's train split (``benchmarks/compaction.py``).
+
+    ``keep`` is the share of rows to keep, in 0..1. ``label_scale`` is how much a difference of labels
+    counts beside one of features; ``budget_rarity`` and ``weight_rarity`` are exponents that favour rare
+    classes, 0 to treat all patches alike: by them a class's share f of the bank counts f^(1 - p) among
+    the prototypes, and in the sum of their multiplicity. Same ``seed``, same index.
+    """
+
+    keep: float
+    label_scale: float = 0.7
+    budget_rarity: float = 0.3
+    weight_rarity: float = 0.5
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,8 +93,8 @@ class _Spill:
 
     def counts(self, ids: Ids) -> torch.Tensor:
         """How many patches rows stand for, (n,) float32."""
-        weights = self.rows.weights(ids)
-        return torch.ones(len(ids)) if weights is None else torch.from_numpy(weights)
+        found = self.rows.multiplicity(ids)
+        return torch.ones(len(ids)) if found is None else torch.from_numpy(found)
 
     def blocks(self) -> Iterator[Ids]:
         """All ids, some at a time."""
@@ -91,44 +106,44 @@ def compact_index(
     source: str | Path,
     out: str | Path,
     *,
-    keep: float,
+    options: CompactOptions,
     settings: IndexSettings,
-    how: Distillation | None = None,
-    seed: int = 0,
-    advance: Advance = lambda rows: None,
+    progress: Progress | None = None,
 ) -> CompactReport:
-    """Merge the rows of the index ``source`` into about ``keep`` times as many in a new index ``out``.
+    """Make prototypes of the rows of the index ``source``, ``options.keep`` times as many, in a new index.
 
     Each new row has the mean vector and label of the rows it stands for, and the position of the most
-    central of them, so that votes can still be shown. Its weight is their number, scaled up for rare
-    classes and so that all weights sum to the patches that the source stood for; an index that was
-    compacted before favours rare classes once more. ``settings`` choose the new engine, ``how`` the
-    merging; ``advance`` hears of rows, each twice: read, and merged. Rows without a label are left
-    behind; images, features and thumbnails come along. An image that is removed from the new index
-    takes along the rows positioned in it, and what other images gave to them. Needs room beside
+    central of them, so that votes can still be shown. Its multiplicity is their number, scaled up for rare
+    classes and so that all sum to the patches that the source stood for; an index that was
+    compacted before favours rare classes once more. ``settings`` choose the new engine. Rows without a
+    label are left behind; images, features and thumbnails come along. An image that is removed from the new
+    index takes along the rows positioned in it, and what other images gave to them. Needs room beside
     ``out`` for a copy of the vectors as float16; memory holds one cell of at most MAX_CELL_ROWS rows, a
-    sample, and some 40 bytes a row. Raises ConfigError for a ``keep`` outside 0..1, the exact gradient
-    similarity or a Qdrant server as the target, and what ``convert_index`` does.
+    sample, and some 40 bytes a row. Raises ConfigError for a ``keep`` outside 0..1, a similarity that is
+    no inner product, or an engine that keeps no multiplicity, and what ``convert_index`` does.
     """
-    if not 0 < keep < 1:
-        raise ConfigError(f"keep is the share of rows to keep, above 0 and below 1, not {keep}")
-    if settings.engine == "qdrant" and settings.qdrant.url is not None:
-        raise ConfigError(NO_WEIGHTS)
-    folder = local_folder(source)
-    with open_index(folder) as index:
-        if isinstance(index.similarity, Reranked):
-            raise ConfigError("a re-ranked index cannot be compacted; build it with rerank.candidates=null")
-        if not isinstance(index.similarity, Cosine):
-            raise ConfigError(
-                "an index of the exact gradient similarity (features.projection=none) cannot be compacted, "
-                "since means of its vectors are no gradients; build it with features.projection=factored"
-            )
-        with beside(folder, Path(out)) as work, _spilled(index, work, advance) as spill:
-            records = read_images(folder) if (folder / IMAGES).exists() else []
-            found = _write(
-                index, spill, work, records, settings, (keep, how or Distillation(), seed), advance
-            )
+    if not 0 < options.keep < 1:
+        raise ConfigError(f"keep is the share of rows to keep, above 0 and below 1, not {options.keep}")
+    settings.spec.check_multiplicity()
+    folder = IndexFolder.open(source)
+    with folder.index() as index:
+        _check_similarity(index.similarity)
+        with staging(Path(out), "compact") as work:
+            copy_attached(folder, work)
+            with _spilled(index, work / "rows", progress) as spill:
+                found = _write(index, folder, spill, work, settings, options, progress)
         return CompactReport(len(index), found)
+
+
+def _check_similarity(similarity: Similarity) -> None:
+    """Raise ConfigError unless the mean of vectors is a vector of the same kind."""
+    if similarity.reranked is not None:
+        raise ConfigError("a re-ranked index cannot be compacted; build it with rerank.candidates=null")
+    if not similarity.searched.inner_product:
+        raise ConfigError(
+            "an index of the exact gradient similarity (features.projection=none) cannot be compacted, "
+            "since means of its vectors are no gradients; build it with features.projection=factored"
+        )
 
 
 def normalised(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -139,20 +154,21 @@ def normalised(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 @contextmanager
-def _spilled(index: PatchIndex, work: Path, advance: Advance) -> Iterator[_Spill]:
-    folder = work.with_name(f"{work.name}.rows{PARTIAL}")
+def _spilled(index: PatchIndex, folder: Path, progress: Progress | None) -> Iterator[_Spill]:
+    """The labelled rows in files of their own, in ``folder``, which goes in the end."""
     with storage_errors(folder):
-        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-    rows = RowStore.create(folder, len(index.classes))
-    spill = _Spill(RowFile(folder / "vectors.npy", (index.similarity.width,), np.float16), rows)
+    files = IndexFiles(folder)
+    rows = RowStore.create(files, len(index.classes))
+    spill = _Spill(RowFile(files, "vectors.npy", (index.similarity.width,), np.float16), rows)
     try:
-        for block in index.stream():
-            kept = block.labels.any(axis=1)
-            weights = None if block.weights is None else block.weights[kept]
-            rows.append(block.labels[kept], block.patches[kept], weights)
-            spill.vectors.append(block.vectors[kept])
-            advance(len(block))
+        with track(progress, "reading", len(index)) as task:
+            for block in index.stream():
+                kept = block.labels.any(axis=1)
+                multiplicity = None if block.multiplicity is None else block.multiplicity[kept]
+                rows.append(block.labels[kept], block.patches[kept], multiplicity)
+                spill.vectors.append(block.vectors[kept])
+                task.advance(len(block))
         if len(rows) == 0:
             raise ConfigError("the index holds no labelled patch to merge; add labelled images to it first")
         yield spill
@@ -164,54 +180,78 @@ def _spilled(index: PatchIndex, work: Path, advance: Advance) -> Iterator[_Spill
 
 def _write(
     index: PatchIndex,
+    folder: IndexFolder,
     spill: _Spill,
     work: Path,
-    records: list[ImageRecord],
     settings: IndexSettings,
-    chosen: tuple[float, Distillation, int],
-    advance: Advance,
+    options: CompactOptions,
+    progress: Progress | None,
 ) -> int:
     """Fill the new index in ``work``; how many rows it has."""
-    keep, how, seed = chosen
     mass = sum((_mass(spill, ids) for ids in spill.blocks()), np.zeros(len(index.classes)))
-    worth, patches = rarity(mass, how.weight_rarity), float(mass.sum())
-    scale = patches / float(mass @ worth)
-    cells = list(_cells(spill, seed))
-    budget = _budgets(spill, cells, rarity(mass, how.budget_rarity), keep)
-    manifest = index.manifest
-    recipe = {**manifest.recipe, "index": settings.model_dump(mode="json")}
-    counts = {name: count for name, count in manifest.counts.items() if name not in ("rows", "removed")}
-    counts["patches"] = round(patches)
-    manifest = replace(manifest, recipe=recipe, counts=counts, engine={}, files={}, format=FORMAT)
-    spaced = np.arange(0, len(spill), math.ceil(len(spill) / training_rows(len(spill))))
-    sample = spill.unit(spaced).numpy() if settings.engine == "faiss" else None
-    value = torch.from_numpy((worth * scale).astype(np.float32))
-    rows_of: Counter[int] = Counter()
-    with create_index(work, manifest, rows=int(budget.sum()), sample=sample, settings=settings) as target:
-        target.describe(records)
-        for number, (ids, k) in enumerate(zip(cells, budget.tolist(), strict=True)):
-            generator = torch.Generator().manual_seed(seed + number)
-            labels, count = spill.labels(ids), spill.counts(ids)
-            found = merge(
-                spill.unit(ids),
-                labels,
-                count,
-                count * (labels @ value),
-                k,
-                label_scale=how.label_scale,
-                generator=generator,
-            )
-            places = spill.rows.patches(ids[found.central])
-            _add(target, found, places)
-            rows_of.update(places[:, 0].tolist())
-            advance(len(ids))
-        target.flush(images=[replace(r, patches=rows_of[r.number]) for r in records])
+    worth, patches = rarity(mass, options.weight_rarity), float(mass.sum())
+    value = torch.from_numpy((worth * (patches / float(mass @ worth))).astype(np.float32))
+    cells = list(_cells(spill, options.seed))
+    budget = _budgets(spill, cells, rarity(mass, options.budget_rarity), options.keep)
+    manifest = successor(folder.manifest, settings)
+    manifest = replace(manifest, counts={**manifest.counts, "patches": round(patches)})
+    with create_index(
+        work,
+        manifest,
+        rows=int(budget.sum()),
+        sample=_sample(spill, settings),  # free again once it has trained
+        settings=settings,
+    ) as target:
+        target.describe(folder.records)
+        with track(progress, "merging", len(spill)) as task:
+            rows_of = _fill(target, spill, cells, budget, value, options, task)
+        records = [replace(record, patches=rows_of[record.number]) for record in folder.records]
+        target.flush(images=records, progress=progress)
         return len(target)
+
+
+def _sample(spill: _Spill, settings: IndexSettings) -> npt.NDArray[np.float32] | None:
+    """Evenly spaced vectors, as many as the engine trains with."""
+    wanted = settings.spec.training_rows
+    if wanted is None:
+        return None
+    spaced = np.arange(0, len(spill), math.ceil(len(spill) / wanted(len(spill))))
+    sample: npt.NDArray[np.float32] = spill.unit(spaced).numpy()
+    return sample
+
+
+def _fill(
+    target: PatchIndex,
+    spill: _Spill,
+    cells: list[Ids],
+    budget: npt.NDArray[np.int64],
+    value: torch.Tensor,
+    options: CompactOptions,
+    task: Task,
+) -> Counter[int]:
+    """Add each cell's prototypes; how many rows each image number has now."""
+    rows_of: Counter[int] = Counter()
+    for number, (ids, k) in enumerate(zip(cells, budget.tolist(), strict=True)):
+        labels, counts = spill.labels(ids), spill.counts(ids)
+        found = make_prototypes(
+            spill.unit(ids),
+            labels,
+            counts,
+            counts * (labels @ value),
+            k,
+            label_scale=options.label_scale,
+            generator=torch.Generator().manual_seed(options.seed + number),
+        )
+        places = spill.rows.patches(ids[found.central])
+        _add(target, found, places)
+        rows_of.update(places[:, 0].tolist())
+        task.advance(len(ids))
+    return rows_of
 
 
 def _add(target: PatchIndex, found: Prototypes, places: npt.NDArray[np.int32]) -> None:
     labels = torch.round(255 * found.labels).to(torch.uint8).numpy()
-    target.add(found.vectors.numpy(), labels, places, weights=found.weights.numpy())
+    target.add(found.vectors.numpy(), labels, places, multiplicity=found.multiplicity.numpy())
 
 
 def _mass(spill: _Spill, ids: Ids) -> npt.NDArray[np.float64]:

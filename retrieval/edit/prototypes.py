@@ -1,4 +1,4 @@
-"""Memory distillation: many labelled patches -> fewer prototypes that stand for them. Arrays in, arrays out.
+"""Many labelled patches -> fewer prototypes that stand for them. Arrays in, arrays out.
 
 Rows are first cut into *cells*: one dominant class each, and neighbours in feature space (k-means on a
 sample). Each cell is given a number of prototypes by the importance of its rows, which is larger for rare
@@ -8,7 +8,8 @@ classes, and Lloyd's k-means merges its rows into them. Distance counts label as
 
 so that a mixed patch of a class border merges with patches of the same mixture and never vanishes in its
 neighbourhood's majority. Importance of a row is sum_c l_c f_c^-p, f_c: the class's share of the bank, where p
-is one number for how many prototypes there are, and another for how much they weigh (:class:`Distillation`).
+is one number for how many prototypes there are, and another for how much they count
+(``retrieval.edit.compact``).
 """
 
 from __future__ import annotations
@@ -29,30 +30,15 @@ _CHUNK = 8192
 
 
 @dataclass(frozen=True)
-class Distillation:
-    """How rows are merged. The defaults were chosen on CamVid's train split (``benchmarks/compaction.py``).
-
-    ``label_scale`` is how much a difference of labels counts beside one of features;
-    ``budget_rarity`` and ``weight_rarity`` are exponents that favour rare classes, 0 to treat all
-    patches alike: by them a class's share f of the bank counts f^(1 - p) among the prototypes, and
-    in the sum of their weights.
-    """
-
-    label_scale: float = 0.7
-    budget_rarity: float = 0.3
-    weight_rarity: float = 0.5
-
-
-@dataclass(frozen=True)
 class Prototypes:
-    """Merged rows: unit ``vectors`` (m, D), ``labels`` (m, C) that sum to 1, ``weights`` (m,), all float32.
+    """Unit ``vectors`` (m, D), ``labels`` (m, C) that sum to 1, ``multiplicity`` (m,), all float32.
 
-    ``central`` (m,) int64 is each prototype's nearest member, as a position in the rows merged.
+    ``central`` (m,) int64 is each prototype's nearest member, as a position in the rows given.
     """
 
     vectors: Tensor
     labels: Tensor
-    weights: Tensor
+    multiplicity: Tensor
     central: npt.NDArray[np.int64]
 
 
@@ -112,7 +98,7 @@ def nearest_centres(points: Tensor, centres: Tensor) -> Tensor:
     return found
 
 
-def merge(
+def make_prototypes(
     vectors: Tensor,
     labels: Tensor,
     counts: Tensor,

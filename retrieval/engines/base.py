@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -11,9 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.classes import ClassMap
-from retrieval.errors import ConfigError
+from retrieval.errors import ConfigError, IndexClosedError
 from retrieval.similarity import Similarity
+from retrieval.store.commit import IMAGES, IndexFiles
+from retrieval.store.files import atomic_write, storage_errors
 from retrieval.store.manifest import Manifest
+from retrieval.store.records import ImageRecord, write_records
+from retrieval.store.thumbnails import thumbnail_name
 
 _Index = TypeVar("_Index", bound="IndexBase")
 
@@ -25,6 +30,7 @@ class IndexBase(ABC):
         """``folder`` holds the manifest, and whatever else the engine keeps there."""
         self.folder = folder
         self._manifest = manifest
+        self._closed = False
 
     @property
     def manifest(self) -> Manifest:
@@ -46,9 +52,20 @@ class IndexBase(ABC):
         """The classes, one for each label column."""
         return self._manifest.classes
 
-    @abstractmethod
     def close(self) -> None:
-        """Release what the index holds."""
+        """Release what the index holds, for good; what was not flushed is dropped."""
+        if not self._closed:
+            self._closed = True
+            self._release()
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Release what the index holds; called once."""
+
+    def _check_open(self) -> None:
+        """Raise IndexClosedError after :meth:`close`."""
+        if self._closed:
+            raise IndexClosedError(f"the index {self.folder} was closed; open it again to use it")
 
     def __enter__(self: _Index) -> _Index:
         return self
@@ -63,9 +80,10 @@ class IndexBase(ABC):
         vectors: npt.NDArray[np.float32],
         labels: npt.NDArray[np.uint8],
         patches: npt.NDArray[np.int32],
-        weights: npt.NDArray[np.float32] | None,
+        multiplicity: npt.NDArray[np.float32] | None,
     ) -> None:
-        """Raise ConfigError for rows that do not fit the index or each other."""
+        """Raise ConfigError for rows that do not fit the index or each other, IndexClosedError."""
+        self._check_open()
         self._check_vectors(vectors)
         count = len(vectors)
         if labels.shape != (count, len(self.classes)) or patches.shape != (count, 3):
@@ -73,15 +91,16 @@ class IndexBase(ABC):
                 f"{count} vectors need labels of shape {(count, len(self.classes))} and patches of shape "
                 f"{(count, 3)}, got {labels.shape} and {patches.shape}"
             )
-        if weights is None:
+        if multiplicity is None:
             return
-        if weights.shape != (count,):
-            raise ConfigError(f"{count} vectors need weights of shape {(count,)}, got {weights.shape}")
-        if not ((weights > 0) & np.isfinite(weights)).all():
+        if multiplicity.shape != (count,):
+            raise ConfigError(f"{count} vectors need weights of shape {(count,)}, got {multiplicity.shape}")
+        if not ((multiplicity > 0) & np.isfinite(multiplicity)).all():
             raise ConfigError("weights say how many patches a row stands for: give finite numbers above 0")
 
     def _check_queries(self, queries: npt.NDArray[np.float32], k: int) -> None:
-        """Raise ConfigError for queries that do not fit the index, or for no neighbours at all."""
+        """Raise ConfigError for queries that do not fit the index, or for no neighbours; IndexClosedError."""
+        self._check_open()
         self._check_vectors(queries)
         if k < 1:
             raise ConfigError(f"k must be at least 1, got {k}")
@@ -96,3 +115,20 @@ class IndexBase(ABC):
             raise ConfigError(
                 "vectors hold NaN or infinity; check the weights and the precision of the backbone"
             )
+
+
+def write_attached(
+    files: IndexFiles, images: Sequence[ImageRecord] | None, thumbnails: Mapping[int, bytes] | None
+) -> dict[str, Path | None]:
+    """Write the image records and thumbnails of a change, for its commit. Raises StorageError."""
+    changes: dict[str, Path | None] = {}
+    if images is not None:
+        changes[IMAGES] = write_records(files.next(IMAGES), images)
+    for number, content in (thumbnails or {}).items():
+        name = thumbnail_name(number)
+        changes[name] = files.next(name)
+        with storage_errors(files.folder):
+            (files.folder / name).parent.mkdir(exist_ok=True)
+        with atomic_write(files.next(name)) as file:
+            file.write(content)
+    return changes

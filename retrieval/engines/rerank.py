@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from retrieval.engines.exact import in_order, parts_of, weighted_parts
+from retrieval.engines.exact_search import in_order
 from retrieval.engines.vector_engine import Hits, VectorEngine
-from retrieval.errors import REPAIR, ConfigError, IndexDamagedError
+from retrieval.errors import REPAIR, IndexDamagedError
 from retrieval.similarity import GradientProduct, Reranked
+from retrieval.store.commit import Changes, IndexFiles
 from retrieval.store.row_file import RowFile
 
 ROWS = "rerank.npy"
@@ -28,7 +28,7 @@ class RerankEngine:
     """Another engine, and beside it e, g and a of every row in 8 bits, in ``rerank.npy`` (N, D).
 
     Each of the three is stored as a multiple of its own largest number: a cosine knows no scale, so
-    none is kept. What ``search`` returns are similarities by ``similarity.then``.
+    none is kept. What ``search`` returns are similarities by ``similarity.exact``.
     """
 
     def __init__(self, inner: VectorEngine, rows: RowFile, similarity: Reranked, device: str) -> None:
@@ -40,20 +40,21 @@ class RerankEngine:
 
     @classmethod
     def create(
-        cls, folder: Path, inner: VectorEngine, similarity: Reranked, *, device: str = "cpu"
+        cls, files: IndexFiles, inner: VectorEngine, similarity: Reranked, *, device: str = "cpu"
     ) -> RerankEngine:
-        """An empty engine around ``inner``, which holds the vectors of ``similarity.first``."""
-        return cls(inner, RowFile(folder / ROWS, (similarity.then.width,), np.int8), similarity, device)
+        """An empty engine around ``inner``, which holds the vectors of ``similarity.coarse``."""
+        return cls(inner, RowFile(files, ROWS, (similarity.exact.width,), np.int8), similarity, device)
 
     @classmethod
     def open(
-        cls, folder: Path, inner: VectorEngine, similarity: Reranked, *, device: str = "cpu"
+        cls, files: IndexFiles, inner: VectorEngine, similarity: Reranked, *, device: str = "cpu"
     ) -> RerankEngine:
-        """Open ``rerank.npy`` in ``folder``; raises IndexDamagedError when it does not fit."""
-        rows = RowFile.open(folder / ROWS, (similarity.then.width,), np.int8)
+        """Open ``rerank.npy``; raises IndexDamagedError when it does not fit."""
+        rows = RowFile.open(files, ROWS, (similarity.exact.width,), np.int8)
         if len(rows) != len(inner):
             raise IndexDamagedError(
-                f"{folder / ROWS} holds {len(rows)} rows, and {len(inner)} vectors lie beside it; {REPAIR}"
+                f"{files.current(ROWS)} holds {len(rows)} rows, and {len(inner)} vectors lie beside it; "
+                f"{REPAIR}"
             )
         return cls(inner, rows, similarity, device)
 
@@ -68,9 +69,9 @@ class RerankEngine:
     def add(self, vectors: npt.NDArray[np.float32]) -> None:
         """Append vectors (n, D) float32."""
         before = len(self)
-        self._rows.append(quantise(self._last(vectors), self._similarity.then))
+        self._rows.append(quantise(self._exact(vectors), self._similarity.exact))
         try:
-            self._inner.add(self._first(vectors))
+            self._inner.add(self._coarse(vectors))
         except BaseException:
             self._rows.keep(before)
             raise
@@ -79,24 +80,24 @@ class RerankEngine:
     def search(self, queries: npt.NDArray[np.float32], k: int, allowed: npt.NDArray[np.bool_] | None) -> Hits:
         """The best ``k`` of the candidates of every query, (Q, k) each."""
         wide = max(k, min(self._similarity.candidates, len(self)))
-        found = torch.from_numpy(self._inner.search(self._first(queries), wide, allowed)[1])
-        similarities = self._compare(torch.from_numpy(self._last(queries)), found)
+        found = torch.from_numpy(self._inner.search(self._coarse(queries), wide, allowed)[1])
+        similarities = self._compare(torch.from_numpy(self._exact(queries)), found)
         best, where = in_order(similarities, found)
         return best[:, :k].numpy(), where[:, :k].numpy()
 
     def vectors(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """The vectors of rows: (n,) int64 -> (n, D) float32; e, g and a from their 8-bit copies."""
         stored = torch.from_numpy(self._rows.array()[ids]).float()
-        parts = parts_of(stored, self._similarity.then)
+        parts = self._similarity.exact.parts(stored)
         last = torch.cat([torch.nn.functional.normalize(part, dim=-1) for part in parts], dim=-1).numpy()
         return np.hstack([self._inner.vectors(ids), last]) if self._similarity.separate else last
 
-    def stage(self) -> list[Path]:
-        """Complete the pending files of both parts."""
-        return [*self._inner.stage(), *([self._rows.path] if self._rows.stage() else [])]
+    def stage(self) -> Changes:
+        """Complete what changed in both parts."""
+        return {**self._inner.stage(), **self._rows.stage()}
 
     def committed(self) -> None:
-        """Forget the pending files."""
+        """What was staged is stored now."""
         self._inner.committed()
         self._rows.committed()
 
@@ -105,19 +106,19 @@ class RerankEngine:
         self._inner.close()
         self._rows.close()
 
-    def _first(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        return np.ascontiguousarray(vectors[:, : self._similarity.first.width], dtype=np.float32)
+    def _coarse(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return np.ascontiguousarray(vectors[:, : self._similarity.coarse.width], dtype=np.float32)
 
-    def _last(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        return np.ascontiguousarray(vectors[:, -self._similarity.then.width :], dtype=np.float32)
+    def _exact(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return np.ascontiguousarray(vectors[:, -self._similarity.exact.width :], dtype=np.float32)
 
     def _compare(self, queries: Tensor, ids: Tensor) -> Tensor:
         """True similarity of queries (Q, D) to their own rows ``ids`` (Q, C): (Q, C) float32, -inf for -1."""
         similarities = torch.full(ids.shape, -torch.inf)
         if len(self) == 0:
             return similarities
-        stored, width = torch.from_numpy(self._rows.array()), self._similarity.then.width
-        weighted = [part.to(self._device) for part in weighted_parts(queries, self._similarity.then)]
+        stored, width = torch.from_numpy(self._rows.array()), self._similarity.exact.width
+        weighted = [part.to(self._device) for part in self._similarity.exact.weighted_parts(queries)]
         pairs = max(1, _CHUNK_BYTES // (_NUMBER_BYTES * width))
         across = max(1, min(pairs, ids.shape[1]))
         down = pairs // across
@@ -127,9 +128,7 @@ class RerankEngine:
             for left in range(0, ids.shape[1], across):
                 block = ids[top : top + down, left : left + across]
                 rows = unpacked[: block.numel()].copy_(stored.index_select(0, block.flatten().clamp_min(0)))
-                e, g, a = map(
-                    _products, asked, parts_of(rows.view(*block.shape, width), self._similarity.then)
-                )
+                e, g, a = map(_products, asked, self._similarity.exact.parts(rows.view(*block.shape, width)))
                 similarities[top : top + down, left : left + across] = g.mul_(a).add_(e)
         return similarities.masked_fill_(ids < 0, -torch.inf)
 
@@ -137,23 +136,12 @@ class RerankEngine:
 def quantise(vectors: npt.NDArray[np.float32], similarity: GradientProduct) -> npt.NDArray[np.int8]:
     """e, g and a (n, D) as whole numbers of -127 to 127, each divided by its own largest: (n, D) int8."""
     parts = []
-    for part in parts_of(torch.from_numpy(vectors), similarity):
+    for part in similarity.parts(torch.from_numpy(vectors)):
         largest = part.abs().amax(dim=-1, keepdim=True)
         # a part of zeros stays zeros
         parts.append((part / torch.where(largest > 0, largest, 1.0) * 127).round().to(torch.int8))
     quantised: npt.NDArray[np.int8] = torch.cat(parts, dim=-1).numpy()
     return quantised
-
-
-def check_candidates(candidates: int | None, similarity: object) -> None:
-    """Raise ConfigError where ``candidates`` are asked for and the index keeps nothing to re-rank by."""
-    if candidates is not None and not isinstance(similarity, Reranked):
-        raise ConfigError(
-            "this index keeps nothing to re-rank by, so rerank.candidates cannot be set; "
-            "build it with rerank.candidates=120, or leave the setting empty"
-        )
-    if candidates is not None and candidates < 1:
-        raise ConfigError(f"rerank.candidates must be at least 1, got {candidates}")
 
 
 def _products(queries: Tensor, rows: Tensor) -> Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from retrieval.store.commit import Changes
 
 #: Similarities (Q, K) float32 and row ids (Q, K) int64, best first; -inf and -1 where there is none.
 Hits = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
@@ -31,11 +32,11 @@ class VectorEngine(Protocol):
     def vectors(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """The stored vectors of live rows, as exact as the engine has them: (n,) int64 -> (n, D) float32."""
 
-    def stage(self) -> list[Path]:
-        """Complete the pending files (``retrieval.store.manifest``); returns the paths they replace."""
+    def stage(self) -> Changes:
+        """Complete what changed: new files by name, None for a name that is no part of the index any more."""
 
     def committed(self) -> None:
-        """Called when the pending files have been renamed."""
+        """Called when the manifest that names them has been written."""
 
     def close(self) -> None:
         """Release memory and files."""

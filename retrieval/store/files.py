@@ -12,9 +12,6 @@ from typing import BinaryIO
 
 from retrieval.errors import StorageError
 
-#: Ending of a complete file that waits for the manifest which names it (see ``retrieval.store.manifest``).
-PENDING = ".new"
-
 #: Ending of a file that is still being written; whoever finds one after a crash may delete it.
 PARTIAL = ".part"
 
@@ -22,11 +19,6 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 #: Something of another kind stands in the way: a file where a folder should be, or the reverse.
 _OCCUPIED = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
-
-
-def pending_path(path: Path) -> Path:
-    """Where the next version of ``path`` waits until its manifest is written."""
-    return path.with_name(path.name + PENDING)
 
 
 @contextmanager
@@ -88,6 +80,15 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Force every file below ``folder``, and all folders with their names, onto the disk."""
+    for root, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            with (Path(root) / name).open("rb+") as file:
+                os.fsync(file.fileno())
+        sync_folder(Path(root))
 
 
 def sha256_file(path: Path) -> str:

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.errors import REPAIR, IndexDamagedError
+from retrieval.store.commit import IndexFiles
 from retrieval.store.row_file import RowFile
 
 LABELS = "labels.npy"
@@ -47,23 +48,23 @@ class LabelFile:
     Grows and is committed as a ``RowFile`` does; no more than the rows asked for is ever widened.
     """
 
-    def __init__(self, path: Path, classes: int, entries: int | None) -> None:
+    def __init__(self, files: IndexFiles, classes: int, entries: int | None) -> None:
         """``entries`` classes of a row are kept, or all when None. Use :meth:`create` or :meth:`open`."""
         self.classes = classes
         self._entries = entries
-        self.file = RowFile(path, (_row_bytes(classes, entries),), np.uint8)
+        self.file = RowFile(files, LABELS, (_row_bytes(classes, entries),), np.uint8)
 
     @classmethod
-    def create(cls, folder: Path, classes: int) -> LabelFile:
+    def create(cls, files: IndexFiles, classes: int) -> LabelFile:
         """An empty file: sparse for more than DENSE_CLASSES classes, where that is smaller."""
         sparse = classes > DENSE_CLASSES and _row_bytes(classes, ENTRIES) < classes
-        return cls(folder / LABELS, classes, ENTRIES if sparse else None)
+        return cls(files, classes, ENTRIES if sparse else None)
 
     @classmethod
-    def open(cls, folder: Path, classes: int, layout: Mapping[str, Any]) -> LabelFile:
+    def open(cls, files: IndexFiles, classes: int, layout: Mapping[str, Any]) -> LabelFile:
         """Open the file whose :attr:`layout` is given; raises IndexDamagedError when it does not fit."""
-        labels = cls(folder / LABELS, classes, _entries_of(layout, folder))
-        labels.file = RowFile.open(folder / LABELS, (_row_bytes(classes, labels._entries),), np.uint8)
+        labels = cls(files, classes, _entries_of(layout, files.folder))
+        labels.file = RowFile.open(files, LABELS, (_row_bytes(classes, labels._entries),), np.uint8)
         return labels
 
     @property

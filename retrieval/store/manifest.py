@@ -1,9 +1,8 @@
-"""``manifest.json``: what an index says of itself, and the checksums of all its files.
+"""``manifest.json``: what an index says of itself, and where its files are, with their checksums.
 
-The manifest is written last; without one there is no index. Files that change together are
-committed together: each waits as ``NAME.new``, then ``manifest.json.new`` is written, which
-names all of them, and only then everything is renamed. A crash before that manifest is complete
-leaves the old index; after it, the next opening finishes the renames (:func:`finish_commit`).
+The manifest is what makes an index: a change writes its files under names of their own, then replaces the
+manifest in one step (``retrieval.store.commit``). A file that the manifest does not list is no part of the
+index.
 """
 
 from __future__ import annotations
@@ -11,37 +10,32 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from retrieval.classes import ClassMap
 from retrieval.errors import REPAIR, IndexDamagedError, IndexFileError, IndexMismatchError
-from retrieval.similarity import Similarity, similarity_from_json, similarity_to_json
-from retrieval.store.files import (
-    PARTIAL,
-    PENDING,
-    atomic_write,
-    pending_path,
-    sha256_file,
-    storage_errors,
-    sync_folder,
-)
+from retrieval.similarity import Similarity, similarity_from_json
+from retrieval.store.files import PARTIAL, sha256_file
 
 MANIFEST = "manifest.json"
 
 #: Version of the index folder that this code writes; it reads this one and every older one.
-FORMAT = 2
+FORMAT = 3
+
+#: Ending of the files of a change that formats 1 and 2 had begun to commit.
+PENDING = ".new"
 
 #: How labels are stored where nothing is said: a byte for every class.
 DENSE = {"kind": "dense"}
 
-#: Start of the names of an engine's subfolders, of which only the manifest's (``engine["folder"]``) counts.
-GENERATION = "edge."
-
 #: Files up to this many bytes have their checksums compared whenever an index is opened.
 QUICK_BYTES = 64 * 2**20
+
+#: The lock of whoever changes the index; there only while it is held.
+CHANGE_LOCK = "change.lock"
 
 
 def _now() -> str:
@@ -54,6 +48,21 @@ class FileEntry:
 
     bytes: int
     sha256: str
+    path: str | None = None
+    """Where it lies, relative to the folder and with ``/``; None: under its name."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the manifest."""
+        place = {} if self.path is None else {"path": self.path}
+        return {"bytes": self.bytes, "sha256": self.sha256, **place}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FileEntry:
+        """The inverse of :meth:`to_json`; raises KeyError or ValueError for another shape."""
+        path = data.get("path")
+        if path is not None and (path.startswith("/") or ".." in path.split("/")):
+            raise ValueError(f"the path {path!r} leaves the folder")
+        return cls(int(data["bytes"]), str(data["sha256"]), path)
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class Manifest:
     ``engine`` has the engine's ``kind`` and its resolved parameters (filled in by
     ``create_index``), ``labels`` how the labels are stored (``retrieval.store.label_file``; filled in
     when the index is written), ``files`` the checksums by path relative to the folder, with ``/``
-    (filled in when the manifest is written).
+    (filled in when the manifest is written), ``generation`` how often the index was changed.
     """
 
     classes: ClassMap
@@ -80,25 +89,24 @@ class Manifest:
     files: dict[str, FileEntry] = field(default_factory=dict)
     created: str = field(default_factory=_now)
     format: int = FORMAT
+    generation: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, in the order in which a person reads it."""
         return {
             "format": self.format,
+            "generation": self.generation,
             "created": self.created,
             "counts": self.counts,
             "engine": self.engine,
             "labels": self.labels,
-            "similarity": similarity_to_json(self.similarity),
+            "similarity": self.similarity.to_json(),
             "classes": self.classes.to_json(),
             "dataset": self.dataset,
             "recipe": self.recipe,
             "fingerprints": self.fingerprints,
             "packages": self.packages,
-            "files": {
-                name: {"bytes": entry.bytes, "sha256": entry.sha256}
-                for name, entry in sorted(self.files.items())
-            },
+            "files": {name: entry.to_json() for name, entry in sorted(self.files.items())},
         }
 
     @classmethod
@@ -114,18 +122,28 @@ class Manifest:
             labels=dict(data.get("labels", DENSE)),  # format 1 had no other kind
             dataset=dict(data["dataset"]),
             packages=dict(data["packages"]),
-            files={
-                name: FileEntry(int(entry["bytes"]), str(entry["sha256"]))
-                for name, entry in data["files"].items()
-            },
+            files={name: FileEntry.from_json(entry) for name, entry in data["files"].items()},
             created=str(data["created"]),
             format=int(data["format"]),
+            generation=int(data.get("generation", 0)),  # formats 1 and 2 had none
         )
+
+    @property
+    def live_rows(self) -> int:
+        """Rows added and not removed."""
+        return self.counts.get("rows", 0) - self.counts.get("removed", 0)
+
+    def place(self, folder: Path, name: str) -> Path:
+        """Where a listed file lies. Raises IndexDamagedError for a file that the manifest does not list."""
+        entry = self.files.get(name)
+        if entry is None:
+            raise IndexDamagedError(f"the manifest in {folder} lists no {name}; {REPAIR}")
+        return folder / (entry.path or name)
 
 
 def has_manifest(folder: Path) -> bool:
     """Whether ``folder`` holds a finished index."""
-    return (folder / MANIFEST).exists() or _pending_manifest(folder) is not None
+    return (folder / MANIFEST).exists() or _begun_commit(folder) is not None
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -137,6 +155,9 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not folder.is_dir():
         raise IndexFileError(f"there is no index at {folder}; build one with `mycelia index build`")
+    begun = _begun_commit(folder)
+    if begun is not None:
+        return begun
     if not path.exists():
         raise IndexDamagedError(
             f"{folder} has no {MANIFEST}, so it is no index or its build has not finished; "
@@ -145,116 +166,74 @@ def read_manifest(folder: Path) -> Manifest:
     return _parse(path)
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
-    """Write the manifest with the checksums of every file in ``folder``; returns it with them.
-
-    Use it after changing files that the index itself does not hold (features, thumbnails);
-    ``PatchIndex.flush`` does it too. Raises StorageError.
-    """
-    return commit(folder, manifest, ())
-
-
-def commit(folder: Path, manifest: Manifest, staged: Iterable[Path]) -> Manifest:
-    """Rename the pending versions of ``staged`` into place together with a new manifest.
-
-    Every path of ``staged`` must have a complete, synced ``NAME.new`` beside it. Returns the
-    manifest with the checksums filled in. Raises StorageError; the old index is then intact.
-    """
-    paths = tuple(staged)
-    with storage_errors(folder):
-        current = {path: path for path in _payload(folder, manifest)}
-        current.update({path: pending_path(path) for path in paths})
-        files = {
-            path.relative_to(folder).as_posix(): FileEntry(source.stat().st_size, sha256_file(source))
-            for path, source in current.items()
-        }
-        complete = replace(manifest, files=files, format=FORMAT)
-        with atomic_write(pending_path(folder / MANIFEST)) as file:
-            file.write(_encode(complete))
-        _rename_all(folder, paths)
-    return complete
-
-
-def is_committing(folder: Path) -> bool:
-    """Whether a commit in ``folder`` broke off after its manifest was written.
-
-    Whatever that manifest names must stay: the next opening finishes the renames.
-    """
-    return pending_path(folder / MANIFEST).exists()
-
-
-def finish_commit(folder: Path) -> None:
-    """Finish the renames of a commit that a crash interrupted; does nothing where there was none."""
-    pending = _pending_manifest(folder)
-    if pending is None:
-        return
-    staged = [folder / name for name in pending.files if pending_path(folder / name).exists()]
-    matches = [
-        path
-        for path in staged
-        if _fits(pending_path(path), pending.files[path.relative_to(folder).as_posix()])
-    ]
-    with storage_errors(folder):
-        _rename_all(folder, matches)
-
-
 def verify_folder(folder: Path, manifest: Manifest, *, all_checksums: bool = True) -> None:
     """Compare every file with the manifest: sizes always, checksums of all files or of the smaller ones.
 
     Raises IndexDamagedError, naming the first file that is missing or differs.
     """
     for name, entry in manifest.files.items():
-        path = folder / name
+        path = manifest.place(folder, name)
         if not path.is_file():
             raise IndexDamagedError(f"{path} is missing; {REPAIR}")
         size = path.stat().st_size
         if size != entry.bytes:
             raise IndexDamagedError(f"{path} has {size} bytes, expected {entry.bytes}; {REPAIR}")
     for name, entry in manifest.files.items():
-        if (all_checksums or entry.bytes <= QUICK_BYTES) and sha256_file(folder / name) != entry.sha256:
+        path = manifest.place(folder, name)
+        if (all_checksums or entry.bytes <= QUICK_BYTES) and sha256_file(path) != entry.sha256:
             raise IndexDamagedError(
-                f"{folder / name} has changed since the index was written (its checksum differs); {REPAIR}"
+                f"{path} has changed since the index was written (its checksum differs); {REPAIR}"
             )
 
 
-def _payload(folder: Path, manifest: Manifest) -> Iterator[Path]:
-    """Every file of an index but the manifest, an engine's older subfolders and a crash's leftovers."""
-    kept = manifest.engine.get("folder")
-    for path in sorted(folder.rglob("*")):
-        top = path.relative_to(folder).parts[0]
-        if top.startswith(GENERATION) and top != kept:
-            continue
-        if path.is_file() and path.name != MANIFEST and path.suffix not in (PENDING, PARTIAL):
-            yield path
+def unlisted_files(folder: Path, manifest: Manifest) -> list[str]:
+    """Files in the folder that are no part of the index, by path with ``/``; locks and ``.part`` aside."""
+    listed = {entry.path or name for name, entry in manifest.files.items()} | {MANIFEST, CHANGE_LOCK}
+    return sorted(
+        name
+        for path in _files_below(folder)
+        if (name := path.relative_to(folder).as_posix()) not in listed and path.suffix != PARTIAL
+    )
 
 
-def _rename_all(folder: Path, paths: Iterable[Path]) -> None:
-    for path in (*paths, folder / MANIFEST):
-        pending_path(path).replace(path)
-    sync_folder(folder)
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The content of ``manifest.json``."""
+    data = manifest.to_json()
+    return json.dumps({**data, "checksum": _digest(data)}, indent=1).encode() + b"\n"
 
 
-def _fits(path: Path, entry: FileEntry) -> bool:
-    return path.stat().st_size == entry.bytes and sha256_file(path) == entry.sha256
+def _files_below(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
 
 
-def _pending_manifest(folder: Path) -> Manifest | None:
-    path = pending_path(folder / MANIFEST)
+def _begun_commit(folder: Path) -> Manifest | None:
+    """The state whose commit formats 1 and 2 had begun: a whole ``manifest.json.new``, files renamed or not.
+
+    Nothing is renamed here, since a reader writes nothing; None where there is no such state.
+    """
+    path = folder / (MANIFEST + PENDING)
     if not path.exists():
         return None
     try:
-        return _parse(path)
+        begun = _parse(path)
+        if begun.format > 2 or ((folder / MANIFEST).exists() and _parse(folder / MANIFEST).format > 2):
+            return None  # left over: a later change has been committed since
     except IndexFileError:
         return None
+    files = {name: _renamed_or_not(folder, name, entry) for name, entry in begun.files.items()}
+    return replace(begun, files=files)
+
+
+def _renamed_or_not(folder: Path, name: str, entry: FileEntry) -> FileEntry:
+    pending = folder / (name + PENDING)
+    fits = (
+        pending.is_file() and pending.stat().st_size == entry.bytes and sha256_file(pending) == entry.sha256
+    )
+    return replace(entry, path=name + PENDING) if fits else entry
 
 
 def _digest(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
-def _encode(manifest: Manifest) -> bytes:
-    data = manifest.to_json()
-    return json.dumps({**data, "checksum": _digest(data)}, indent=1).encode() + b"\n"
 
 
 def _parse(path: Path) -> Manifest:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from retrieval.errors import REPAIR, IndexDamagedError
+from retrieval.errors import REPAIR, ConfigError, IndexDamagedError, did_you_mean
+from retrieval.store.commit import IMAGES, IndexFiles
 from retrieval.store.files import atomic_write
-
-IMAGES = "images.jsonl"
+from retrieval.store.manifest import has_manifest, read_manifest
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,16 @@ def _box(edges: Sequence[float] | None) -> tuple[float, float, float, float] | N
     return top, left, bottom, right
 
 
-def write_images(folder: Path, records: Iterable[ImageRecord], *, name: str = IMAGES) -> Path:
-    """Write the records, in their order, to ``folder/name``; returns the path. Raises StorageError."""
-    path = folder / name
+def write_records(path: Path, records: Iterable[ImageRecord]) -> Path:
+    """Write the records, in their order, to a file; returns its path. Raises StorageError."""
     with atomic_write(path) as file:
         for record in records:
             file.write(json.dumps(asdict(record), ensure_ascii=False).encode() + b"\n")
     return path
 
 
-def read_images(folder: Path) -> list[ImageRecord]:
-    """All records of ``folder/images.jsonl``; raises IndexDamagedError, naming the line, for a bad one."""
-    path = folder / IMAGES
+def read_records(path: Path) -> list[ImageRecord]:
+    """All records of a file; raises IndexDamagedError, naming the line, for a bad one."""
     records: list[ImageRecord] = []
     try:
         with path.open("rb") as file:  # binary: text would also be split at U+2028 and its like
@@ -81,3 +79,29 @@ def read_images(folder: Path) -> list[ImageRecord]:
             f"{path}, line {len(records) + 1}, is no image record ({error}); {REPAIR}"
         ) from error
     return records
+
+
+def image_numbers(records: Iterable[ImageRecord], ids: Collection[str], *, where: str | Path) -> list[int]:
+    """The image numbers (one for each augmentation epoch) of images, by id, that are not removed; rising.
+
+    Raises ConfigError for an id that is not there, naming the nearest; ``where`` names the index.
+    """
+    numbers: dict[str, list[int]] = {}
+    for record in records:
+        if not record.removed:
+            numbers.setdefault(record.id, []).append(record.number)
+    for id in ids:
+        if id not in numbers:
+            raise ConfigError(f"{where} has no memory image {id!r}{did_you_mean(id, numbers)}")
+    return sorted({number for id in ids for number in numbers[id]})
+
+
+def write_images(folder: Path, records: Iterable[ImageRecord]) -> Path:
+    """Write the records of an index that is being made to ``folder/images.jsonl``. Raises StorageError."""
+    return write_records(folder / IMAGES, records)
+
+
+def read_images(folder: Path) -> list[ImageRecord]:
+    """All records of the index in ``folder``; raises IndexDamagedError for a bad one."""
+    files = IndexFiles(folder, read_manifest(folder)) if has_manifest(folder) else IndexFiles(folder)
+    return read_records(files.current(IMAGES))

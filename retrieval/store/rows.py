@@ -11,15 +11,16 @@ import numpy.typing as npt
 
 from retrieval.errors import REPAIR, IndexDamagedError
 from retrieval.neighbors import Filter
-from retrieval.store.files import atomic_write, pending_path, storage_errors
+from retrieval.store.commit import IndexFiles
+from retrieval.store.files import atomic_write
 from retrieval.store.label_file import LabelFile
 from retrieval.store.row_file import RowFile
 
-PATCHES, REMOVED, WEIGHTS = "patches.npy", "removed.npy", "weights.npy"
+PATCHES, REMOVED, MULTIPLICITY = "patches.npy", "removed.npy", "weights.npy"
 
 
 class RowStore:
-    """Soft labels, patch positions, weights and tombstones of the rows 0..N-1; a row's id is its position.
+    """Labels, positions, multiplicity and tombstones of the rows 0..N-1; a row's id is its position.
 
     ``labels.npy`` holds soft labels (``retrieval.store.label_file``), ``patches.npy`` (N, 3) int32 image
     number, grid row and grid column, ``weights.npy`` (N,) float32 how many patches a row stands
@@ -29,50 +30,48 @@ class RowStore:
 
     def __init__(
         self,
-        folder: Path,
+        files: IndexFiles,
         labels: LabelFile,
         patches: RowFile,
-        weights: RowFile | None,
+        multiplicity: RowFile | None,
         removed: npt.NDArray[np.int64],
     ) -> None:
-        self._folder = folder
+        self._files = files
         self._labels = labels
         self._patches = patches
-        self._weights = weights
-        self._weighted_from: int | None = None  # rows before those that made the weights' file necessary
+        self._multiplicity = multiplicity
+        self._multiple_from: int | None = None  # rows before those that made the file necessary
         self._removed = removed
         self._removed_changed = False
         self._dominant = np.empty(0, dtype=np.int32)
 
     @classmethod
-    def create(cls, folder: Path, classes: int) -> RowStore:
+    def create(cls, files: IndexFiles, classes: int) -> RowStore:
         """An empty store for ``classes`` columns; nothing is written before the first rows."""
-        with storage_errors(folder):  # what a killed build left must not be taken for these rows' weights
-            (folder / WEIGHTS).unlink(missing_ok=True)
-        patches = RowFile(folder / PATCHES, (3,), np.int32)
-        store = cls(folder, LabelFile.create(folder, classes), patches, None, np.empty(0, dtype=np.int64))
+        patches = RowFile(files, PATCHES, (3,), np.int32)
+        store = cls(files, LabelFile.create(files, classes), patches, None, np.empty(0, dtype=np.int64))
         store._removed_changed = True
         return store
 
     @classmethod
-    def open(cls, folder: Path, classes: int, layout: Mapping[str, Any]) -> RowStore:
-        """Open the files in ``folder``; raises IndexDamagedError when they do not fit each other.
+    def open(cls, files: IndexFiles, classes: int, layout: Mapping[str, Any]) -> RowStore:
+        """Open the files of an index; raises IndexDamagedError when they do not fit each other.
 
         ``layout`` is what the manifest says of the labels.
         """
-        labels = LabelFile.open(folder, classes, layout)
-        patches = RowFile.open(folder / PATCHES, (3,), np.int32)
-        weighted = (folder / WEIGHTS).exists()
-        weights = RowFile.open(folder / WEIGHTS, (), np.float32) if weighted else None
-        removed = _read_removed(folder / REMOVED)
-        fits = len(labels) == len(patches) and (weights is None or len(weights) == len(patches))
+        labels = LabelFile.open(files, classes, layout)
+        patches = RowFile.open(files, PATCHES, (3,), np.int32)
+        multiple = MULTIPLICITY in files
+        multiplicity = RowFile.open(files, MULTIPLICITY, (), np.float32) if multiple else None
+        removed = _read_removed(files.current(REMOVED))
+        fits = len(labels) == len(patches) and (multiplicity is None or len(multiplicity) == len(patches))
         if not fits or (removed.size and not 0 <= removed[0] <= removed[-1] < len(labels)):
             raise IndexDamagedError(
-                f"{folder} holds {len(labels)} labels, {len(patches)} patch positions, "
-                f"{'no' if weights is None else len(weights)} weights and removed rows "
+                f"{files.folder} holds {len(labels)} labels, {len(patches)} patch positions, "
+                f"{'no' if multiplicity is None else len(multiplicity)} weights and removed rows "
                 f"that do not belong together; {REPAIR}"
             )
-        return cls(folder, labels, patches, weights, removed)
+        return cls(files, labels, patches, multiplicity, removed)
 
     def __len__(self) -> int:
         """Rows ever added, removed ones included: the id of the next row."""
@@ -92,24 +91,24 @@ class RowStore:
         self,
         labels: npt.NDArray[Any],
         patches: npt.NDArray[Any],
-        weights: npt.NDArray[np.float32] | None = None,
+        multiplicity: npt.NDArray[np.float32] | None = None,
     ) -> None:
-        """Append labels (n, C) uint8, patches (n, 3) int32 and weights (n,); all or, after an error, none."""
+        """Append labels (n, C) uint8, patches (n, 3) int32, multiplicity (n,); all or none of them."""
         before = len(self)
         try:
             self._labels.append(labels)
             self._patches.append(patches)
-            self._append_weights(before, len(patches), weights)
+            self._append_multiplicity(before, len(patches), multiplicity)
         except BaseException:
             self.keep(before)
             raise
 
     def keep(self, rows: int) -> None:
         """Forget the rows after the first ``rows`` (undoes the last append)."""
-        if self._weights is not None and self._weighted_from is not None and rows <= self._weighted_from:
-            self._weights.close()  # the rows that made it necessary are gone
-            self._weights = self._weighted_from = None
-        for file in self._files():
+        if self._multiplicity is not None and self._multiple_from is not None and rows <= self._multiple_from:
+            self._multiplicity.close()  # the rows that made it necessary are gone
+            self._multiplicity = self._multiple_from = None
+        for file in self._row_files():
             file.keep(rows)
         self._dominant = self._dominant[:rows]
 
@@ -117,13 +116,13 @@ class RowStore:
         """Soft labels of rows: ids (...) -> (..., C) uint8, 0 for the id -1."""
         return self._labels.read(ids)
 
-    def weights(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32] | None:
+    def multiplicity(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32] | None:
         """How many patches rows stand for: ids (...) -> (...) float32, 0 for the id -1; None: all for one."""
-        if self._weights is None:
+        if self._multiplicity is None:
             return None
-        if len(self._weights) == 0:
+        if len(self._multiplicity) == 0:
             return np.zeros(ids.shape, dtype=np.float32)
-        return np.where(ids < 0, np.float32(0), self._weights.array()[np.maximum(ids, 0)])
+        return np.where(ids < 0, np.float32(0), self._multiplicity.array()[np.maximum(ids, 0)])
 
     def patches(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """Image number, grid row, grid column of rows: ids (...) -> (..., 3) int32, -1 for the id -1."""
@@ -168,42 +167,45 @@ class RowStore:
             allowed &= ~np.isin(self._dominant_classes(), list(wanted.not_classes))
         return allowed
 
-    def stage(self) -> list[Path]:
-        """Complete the pending files; returns the paths they will replace."""
-        staged = [file.path for file in self._files() if file.stage()]
+    def stage(self) -> dict[str, Path]:
+        """Complete what changed: names and files."""
+        staged: dict[str, Path] = {}
+        for file in self._row_files():
+            staged |= file.stage()
         if self._removed_changed:
-            path = self._folder / REMOVED
-            with atomic_write(pending_path(path)) as out:
+            staged[REMOVED] = self._files.next(REMOVED)
+            with atomic_write(staged[REMOVED]) as out:
                 np.save(out, self._removed, allow_pickle=False)
-            staged.append(path)
         return staged
 
     def committed(self) -> None:
-        """Forget the pending files: they have been renamed."""
-        for file in self._files():
+        """What was staged is stored now."""
+        for file in self._row_files():
             file.committed()
         self._removed_changed = False
-        self._weighted_from = None
+        self._multiple_from = None
 
     def close(self) -> None:
         """Release the files."""
-        for file in self._files():
+        for file in self._row_files():
             file.close()
 
-    def _files(self) -> list[RowFile]:
+    def _row_files(self) -> list[RowFile]:
         files = [self._labels.file, self._patches]
-        return files if self._weights is None else [*files, self._weights]
+        return files if self._multiplicity is None else [*files, self._multiplicity]
 
-    def _append_weights(self, before: int, count: int, weights: npt.NDArray[np.float32] | None) -> None:
-        if weights is None:
-            weights = np.ones(count, dtype=np.float32)
-        if self._weights is None:
-            if (weights == 1).all():
+    def _append_multiplicity(
+        self, before: int, count: int, multiplicity: npt.NDArray[np.float32] | None
+    ) -> None:
+        if multiplicity is None:
+            multiplicity = np.ones(count, dtype=np.float32)
+        if self._multiplicity is None:
+            if (multiplicity == 1).all():
                 return
-            self._weights = RowFile(self._folder / WEIGHTS, (), np.float32)
-            self._weighted_from = before
-            self._weights.append(np.ones(before, dtype=np.float32))
-        self._weights.append(weights)
+            self._multiplicity = RowFile(self._files, MULTIPLICITY, (), np.float32)
+            self._multiple_from = before
+            self._multiplicity.append(np.ones(before, dtype=np.float32))
+        self._multiplicity.append(multiplicity)
 
     def _dominant_classes(self) -> npt.NDArray[np.int32]:
         if len(self._dominant) < len(self):

@@ -16,7 +16,7 @@ from indexer.datasets import Dataset
 from indexer.features.fungi import join_components
 from indexer.progress import track
 from indexer.recipe import Recipe
-from retrieval.engines.faiss import FaissEngine
+from retrieval.engines.faiss_search import FaissEngine
 from retrieval.engines.faiss_types import default_k_factor, training_rows
 from retrieval.neighbors import NO_NEIGHBOR, Neighbors
 from retrieval.settings import IndexSettings

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from retrieval.engines.exact import in_order, merge_nearest
+from retrieval.engines.exact_search import in_order, merge_nearest
 from retrieval.neighbors import NO_NEIGHBOR, Neighbors
 from segmentation.tuning.rows import Bank, Query, channels, mix
 

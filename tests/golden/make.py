@@ -56,7 +56,7 @@ def write(
     )
     settings = IndexSettings(engine=engine)
     with create_index(folder, manifest, rows=ROWS, settings=settings) as index:
-        index.add(unit_vectors(ROWS, phase=0.0), labels, patches.astype(np.int32), weights=weights)
+        index.add(unit_vectors(ROWS, phase=0.0), labels, patches.astype(np.int32), multiplicity=weights)
         index.remove(1)
         index.flush(images=records)
         found = index.search(unit_vectors(4, phase=0.3), 5)
@@ -64,7 +64,7 @@ def write(
         "ids": found.ids.tolist(),
         "similarities": found.similarities.tolist(),
         "labels": found.labels.tolist(),
-        "weights": None if found.weights is None else found.weights.tolist(),
+        "weights": None if found.multiplicity is None else found.multiplicity.tolist(),
     }
     folder.with_suffix(".json").write_text(json.dumps(expected) + "\n")
 

@@ -30,7 +30,7 @@ _PIECE = 1 << 20
 _POLL = 1.0
 
 #: Called with how many vectors are in the graph and how many there are.
-Progress = Callable[[int, int], None]
+GraphProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Collection:
                 "choose another index.qdrant.collection"
             )
 
-    def finish(self, progress: Progress | None = None) -> None:
+    def finish(self, progress: GraphProgress | None = None) -> None:
         """Switch the graph on and wait until the server has built it (the collection is green)."""
         if self.in_memory:
             return

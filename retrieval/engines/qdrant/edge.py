@@ -17,6 +17,7 @@ from retrieval.engines.qdrant.edge_requests import filter_condition, shard_confi
 from retrieval.engines.qdrant.payload import CLASS, IMAGE, edge_payloads
 from retrieval.engines.qdrant.settings import QdrantSettings
 from retrieval.engines.qdrant.sizing import bytes_per_row
+from retrieval.engines.qdrant.spec import KIND_EDGE
 from retrieval.engines.vector_engine import Hits
 from retrieval.errors import (
     ConfigError,
@@ -26,12 +27,14 @@ from retrieval.errors import (
     StorageError,
 )
 from retrieval.neighbors import Filter
-from retrieval.similarity import Cosine, Reranked, Similarity
-from retrieval.store.files import PARTIAL, storage_errors
-from retrieval.store.manifest import GENERATION, is_committing
+from retrieval.similarity import Similarity
+from retrieval.store.commit import Changes, IndexFiles
+from retrieval.store.files import PARTIAL, storage_errors, sync_tree
+from retrieval.store.manifest import has_manifest, read_manifest
 from retrieval.store.rows import RowStore
 
-KIND_EDGE = "qdrant_edge"
+#: Start of the names of the subfolders, of which the manifest's counts (``engine["folder"]``).
+GENERATION = "edge."
 
 #: Rows handed over at a time.
 _CHUNK = 2048
@@ -60,31 +63,38 @@ class EdgeEngine:
     """
 
     def __init__(
-        self, folder: Path, settings: QdrantSettings, similarity: Similarity, rows: RowStore
+        self, files: IndexFiles, settings: QdrantSettings, similarity: Similarity, rows: RowStore
     ) -> None:
         """Use :meth:`create` or :meth:`open`."""
         self._edge = load_edge()
-        self._folder = folder
+        self._files = files
+        self._folder = files.folder
         self._settings = settings
-        self._width = cosine_width(similarity)
+        self._width = similarity.width
         self._rows = rows
         self._total = 0
         self._hidden: set[int] = set()
         self._shard: Any = None
         self._generation, self._committed = 1, 0
-        self._lock = _lock(folder)
+        self._lock = _lock(files.folder)
 
     @classmethod
     def create(
-        cls, folder: Path, similarity: Similarity, *, settings: QdrantSettings, rows: RowStore, expected: int
+        cls,
+        files: IndexFiles,
+        similarity: Similarity,
+        *,
+        settings: QdrantSettings,
+        rows: RowStore,
+        expected: int,
     ) -> EdgeEngine:
         """An empty engine for ``expected`` rows. Raises ConfigError where they exceed the recipe's limits."""
         load_edge()
-        _check_limits(settings, cosine_width(similarity), expected)
-        engine = cls(folder, settings, similarity, rows)
+        _check_limits(settings, similarity.width, expected)
+        engine = cls(files, settings, similarity, rows)
         try:
-            with engine._errors(), storage_errors(folder):
-                for stale in folder.glob(f"{GENERATION}*"):
+            with engine._errors(), storage_errors(files.folder):
+                for stale in files.folder.glob(f"{GENERATION}*"):
                     shutil.rmtree(stale)
                 engine._path.mkdir()
                 config = shard_config(engine._edge, settings, engine._width)
@@ -97,7 +107,7 @@ class EdgeEngine:
 
     @classmethod
     def open(
-        cls, folder: Path, similarity: Similarity, parameters: dict[str, Any], *, rows: RowStore
+        cls, files: IndexFiles, similarity: Similarity, parameters: dict[str, Any], *, rows: RowStore
     ) -> EdgeEngine:
         """Open the subfolder that the manifest's ``parameters`` name.
 
@@ -107,7 +117,7 @@ class EdgeEngine:
         """
         name = str(parameters["folder"])
         settings = QdrantSettings.model_validate(parameters["settings"])
-        engine = cls(folder, settings, similarity, rows)
+        engine = cls(files, settings, similarity, rows)
         engine._generation = engine._committed = int(name.removeprefix(GENERATION))
         engine._total = len(rows)
         try:
@@ -118,7 +128,6 @@ class EdgeEngine:
                     f"{engine._path} holds {found} vectors, expected {len(rows) - rows.removed}; "
                     "restore it from a copy or build the index again"
                 )
-            engine._drop_stale()
         except BaseException:
             engine.close()
             raise
@@ -178,18 +187,22 @@ class EdgeEngine:
         """Leave rows out of every search from now on; the next commit deletes them."""
         self._hidden.update(ids)
 
-    def stage(self) -> list[Path]:
-        """Delete hidden rows, build the graph and write everything into the pending subfolder."""
+    def stage(self) -> Changes:
+        """Delete hidden rows, build the graph and write everything into a subfolder of its own."""
         if self._hidden:
             self._begin()
             self._delete(sorted(self._hidden))
-        if self._generation != self._committed:
-            with self._errors():
-                self._shard.optimize()
-                self._shard.flush()
-                self._shard.close()
-            self._load()  # which completes Edge's own configuration file, before the manifest sums it up
-        return []
+        if self._generation == self._committed:
+            return {}
+        with self._errors():
+            self._shard.optimize()
+            self._shard.flush()
+            self._shard.close()
+        self._load()  # which completes Edge's own configuration file, before the manifest sums it up
+        sync_tree(self._path)
+        new = {path.relative_to(self._folder).as_posix(): path for path in sorted(self._path.rglob("*"))}
+        old = {name: None for name in self._files.names() if name.startswith(GENERATION)}
+        return {**old, **{name: path for name, path in new.items() if path.is_file()}}
 
     def committed(self) -> None:
         """Drop the subfolders that the manifest no longer names."""
@@ -203,13 +216,18 @@ class EdgeEngine:
             with self._errors():
                 self._shard.close()
             self._shard = None
-        if self._generation != self._committed and not is_committing(self._folder):
+        if self._generation != self._committed and not self._is_listed():
             shutil.rmtree(self._path, ignore_errors=True)
         self._lock.release()
 
     @property
     def _path(self) -> Path:
         return self._folder / f"{GENERATION}{self._generation}"
+
+    def _is_listed(self) -> bool:
+        """Whether the manifest on disk names this subfolder: a commit may fail after its last step."""
+        name = f"{GENERATION}{self._generation}"
+        return has_manifest(self._folder) and read_manifest(self._folder).engine.get("folder") == name
 
     def _load(self) -> None:
         if not self._path.is_dir():
@@ -229,6 +247,7 @@ class EdgeEngine:
         self._generation += 1
         try:
             with storage_errors(self._folder):
+                shutil.rmtree(self._path, ignore_errors=True)  # of a change that was killed
                 shutil.copytree(old, self._path)
         except BaseException:
             shutil.rmtree(self._path, ignore_errors=True)
@@ -324,21 +343,6 @@ def _check_limits(settings: QdrantSettings, width: int, rows: int) -> None:
                 f"than index.qdrant.{name}_limit={limit}; raise it, keep fewer patches, or set "
                 f"index.qdrant.{cure}"
             )
-
-
-def cosine_width(similarity: Similarity) -> int:
-    """The vectors' width; raises ConfigError for a similarity that is no inner product."""
-    if isinstance(similarity, Cosine):
-        return similarity.width
-    if isinstance(similarity, Reranked):
-        raise ConfigError(
-            "Qdrant cannot re-rank by the exact gradient similarity (rerank.candidates); "
-            "set index.engine to faiss or exact, or leave rerank.candidates empty"
-        )
-    raise ConfigError(
-        "Qdrant cannot search the exact gradient similarity (features.projection=none); "
-        "set index.engine=exact, or features.projection to factored or dense"
-    )
 
 
 def _lock(folder: Path) -> FileLock:

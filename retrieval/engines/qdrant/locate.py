@@ -7,32 +7,30 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
 from retrieval.engines.qdrant.collection import Collection
-from retrieval.engines.qdrant.connection import is_address, parse_address
+from retrieval.engines.qdrant.connection import parse_address
 from retrieval.engines.qdrant.payload import bank_fingerprint
 from retrieval.engines.qdrant.server import IMAGE_PARTS, SHARDS, engine_parameters, settings_of
 from retrieval.errors import IndexDamagedError
+from retrieval.store.cache import cache_folder
+from retrieval.store.commit import IMAGES, write_manifest
 from retrieval.store.files import atomic_write, sha256_file, storage_errors
-from retrieval.store.manifest import MANIFEST, write_manifest
-from retrieval.store.records import IMAGES
+from retrieval.store.lock import Lock
+from retrieval.store.manifest import CHANGE_LOCK, MANIFEST
 
 _INTERNAL = (SHARDS, IMAGE_PARTS, MANIFEST)
 
 
-def local_folder(path: str | Path) -> Path:
-    """The folder of an index: ``path`` itself, or for ``qdrant://HOST:PORT/COLLECTION`` a fetched one.
+def fetch_folder(address: str | Path) -> Path:
+    """A local folder of the index at ``qdrant://HOST:PORT/COLLECTION``.
 
-    What is fetched (manifest, list of images, feature tensors; no vectors) stays in the user's
-    cache folder, and only what changed is fetched again. Raises ServerError, IndexFileError where
-    there is no such collection and IndexDamagedError where its build is not complete.
+    What is fetched (manifest, list of images, feature tensors; no vectors) stays in the cache folder, and
+    only what changed is fetched again. Raises ServerError, IndexFileError where there is no such
+    collection and IndexDamagedError where its build is not complete.
     """
-    if not is_address(path):
-        return Path(path)
-    collection = Collection(parse_address(path))
+    collection = Collection(parse_address(address))
     try:
-        return _fetch(collection, user_cache_path("mycelia") / "collections")
+        return _fetch(collection, cache_folder() / "collections")
     finally:
         collection.close()
 
@@ -47,8 +45,23 @@ def _fetch(collection: Collection, cache: Path) -> Path:
     manifest = stored[0]
     key = hashlib.sha256(f"{collection.settings.url}\n{bank_fingerprint(manifest)}".encode()).hexdigest()[:16]
     folder = cache / f"{re.sub(r'[^A-Za-z0-9._-]', '_', collection.name)}-{key}"
+    settings = settings_of(manifest).model_copy(
+        update=collection.settings.model_dump(include={"url", "grpc_port", "collection"})
+    )
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    lock = Lock(folder / CHANGE_LOCK)
+    lock.acquire(f"fetch {collection.name}")
+    try:
+        _fetch_files(collection, folder)
+        write_manifest(folder, replace(manifest, engine=engine_parameters(settings), files={}))
+    finally:
+        lock.release()
+    return folder
+
+
+def _fetch_files(collection: Collection, folder: Path) -> None:
+    """Fetch what is not there yet or has changed."""
     for file in collection.files():
         target = folder / Path(file.name).name
         if file.name.startswith(_INTERNAL) or (target.is_file() and sha256_file(target) == file.sha256):
@@ -60,9 +73,3 @@ def _fetch(collection: Collection, cache: Path) -> Path:
         with atomic_write(folder / IMAGES) as out:
             for part in parts:
                 out.write(collection.get_file(part.name))
-    settings = settings_of(manifest).model_copy(
-        update=collection.settings.model_dump(include={"url", "grpc_port", "collection"})
-    )
-
-    write_manifest(folder, replace(manifest, engine=engine_parameters(settings)))
-    return folder

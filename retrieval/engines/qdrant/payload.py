@@ -35,7 +35,6 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.errors import ConfigError
-from retrieval.similarity import similarity_to_json
 from retrieval.store.label_file import dominant_columns
 from retrieval.store.manifest import Manifest
 
@@ -74,7 +73,7 @@ def bank_fingerprint(manifest: Manifest) -> str:
         "recipe": {name: value for name, value in manifest.recipe.items() if name not in aside},
         "fingerprints": manifest.fingerprints,
         "dataset": {name: value for name, value in manifest.dataset.items() if name != "root"},
-        "similarity": similarity_to_json(manifest.similarity),
+        "similarity": manifest.similarity.to_json(),
         "classes": manifest.classes.to_json(),
     }
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

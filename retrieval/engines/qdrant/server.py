@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from retrieval.engines.base import IndexBase
-from retrieval.engines.qdrant.collection import VECTOR, Collection, Progress
+from retrieval.engines.base import IndexBase, write_attached
+from retrieval.engines.qdrant.collection import VECTOR, Collection
 from retrieval.engines.qdrant.connection import server_errors
-from retrieval.engines.qdrant.edge import cosine_width
 from retrieval.engines.qdrant.payload import (
     COL,
     FOUND,
@@ -32,22 +31,17 @@ from retrieval.engines.qdrant.payload import (
 )
 from retrieval.engines.qdrant.server_requests import filter_condition, search_params
 from retrieval.engines.qdrant.settings import QdrantSettings
+from retrieval.engines.qdrant.spec import KIND_SERVER, SERVER
 from retrieval.errors import ConfigError, IndexDamagedError, IndexMismatchError
 from retrieval.neighbors import Filter, Neighbors, Rows
-from retrieval.store.files import PARTIAL, PENDING, pending_path, storage_errors
-from retrieval.store.manifest import MANIFEST, Manifest, commit
-from retrieval.store.records import IMAGES, ImageRecord, write_images
+from retrieval.progress import Progress, track
+from retrieval.store.commit import FEATURES, IMAGES, IndexFiles
+from retrieval.store.files import storage_errors
+from retrieval.store.manifest import Manifest
+from retrieval.store.records import ImageRecord
 
-KIND_SERVER = "qdrant_server"
-
-#: Files in the collection that tell which shards of a parallel build are done, and their lists of images.
+#: Files in the collection that tell which shares of a parallel build are done, and their lists of images.
 SHARDS, IMAGE_PARTS = "shards/", "images/"
-
-#: What a user who brings weighted rows is told.
-NO_WEIGHTS = (
-    "a Qdrant server keeps no row weights, so it cannot hold a compacted index; "
-    "choose the engine exact, faiss or embedded qdrant (without a URL) for this one"
-)
 
 #: Bytes of a point in an upload besides its vector and label, generously.
 _POINT_BYTES = 400
@@ -60,36 +54,48 @@ class ServerIndex(IndexBase):
     holds the manifest and whatever else reading needs, but no vectors.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, collection: Collection) -> None:
+    def __init__(
+        self,
+        files: IndexFiles,
+        manifest: Manifest,
+        collection: Collection,
+        *,
+        share: tuple[int, int] | None = None,
+    ) -> None:
         """Use :meth:`create` or :meth:`open`."""
-        super().__init__(folder, manifest)
+        super().__init__(files.folder, manifest)
+        self._files = files
         self.collection = collection
         self._settings = collection.settings
         self._fingerprint = bank_fingerprint(manifest)
         self._origins: dict[int, Origin] = {}
         self._live: int | None = None
         self._loading = False
-        #: (number, of) where this is one of several builders; set it before :meth:`flush`.
-        self.shard: tuple[int, int] | None = None
-        #: Hears of (vectors in the graph, vectors) while :meth:`flush` waits for the graph.
-        self.progress: Progress | None = None
+        self._share = share
 
     @classmethod
     def create(
-        cls, folder: Path, manifest: Manifest, settings: QdrantSettings, *, client: Any = None
+        cls,
+        files: IndexFiles,
+        manifest: Manifest,
+        settings: QdrantSettings,
+        *,
+        share: tuple[int, int] | None = None,
+        client: Any = None,
     ) -> ServerIndex:
         """A collection for a new index, or the unfinished one of the same build.
 
-        Raises ConfigError without a collection's name, IndexMismatchError where another bank has
+        ``share`` is (number, of) where this is one of several builders. Raises ConfigError without a
+        collection's name, IndexMismatchError where another bank has
         that name, MissingExtraError and ServerError.
         """
         collection = open_collection(settings, manifest, client=client)
-        index = cls(folder, replace(manifest, engine=engine_parameters(settings)), collection)
+        index = cls(files, replace(manifest, engine=engine_parameters(settings)), collection, share=share)
         index._loading = True
         return index
 
     @classmethod
-    def open(cls, folder: Path, manifest: Manifest, *, client: Any = None) -> ServerIndex:
+    def open(cls, files: IndexFiles, manifest: Manifest, *, client: Any = None) -> ServerIndex:
         """The index that a folder's manifest describes.
 
         Raises IndexFileError where the collection is gone, IndexMismatchError where another bank
@@ -97,19 +103,19 @@ class ServerIndex(IndexBase):
         """
         collection = Collection(settings_of(manifest), client=client)
         try:
-            collection.check(cosine_width(manifest.similarity))
+            collection.check(manifest.similarity.width)
             stored = collection.read_manifest()
             if stored is None or bank_fingerprint(stored[0]) != bank_fingerprint(manifest):
                 raise IndexMismatchError(
                     f"the collection {collection.name!r} at {collection.settings.url} is no longer the one "
-                    f"that {folder} was built with; build the index again, or open the "
+                    f"that {files.folder} was built with; build the index again, or open the "
                     "collection by its address"
                 )
             manifest = replace(manifest, counts=stored[0].counts or manifest.counts)
         except BaseException:
             collection.close()
             raise
-        return cls(folder, manifest, collection)
+        return cls(files, manifest, collection)
 
     def __len__(self) -> int:
         """Patches in the collection, as the server counts them; asked once and after each change."""
@@ -129,17 +135,17 @@ class ServerIndex(IndexBase):
         labels: npt.NDArray[np.uint8],
         patches: npt.NDArray[np.int32],
         *,
-        weights: npt.NDArray[np.float32] | None = None,
+        multiplicity: npt.NDArray[np.float32] | None = None,
     ) -> npt.NDArray[np.int64]:
         """Upload rows, replacing those that are there already; returns their ids (n,) int64.
 
         Images that were not described are identified by their number. What was uploaded before an
-        error stays; adding the same rows again completes it. Raises ConfigError for weights other
+        error stays; adding the same rows again completes it. Raises ConfigError for a multiplicity other
         than 1, which the payload has no place for.
         """
-        self._check_rows(vectors, labels, patches, weights)
-        if weights is not None and (weights != 1).any():
-            raise ConfigError(NO_WEIGHTS)
+        self._check_rows(vectors, labels, patches, multiplicity)
+        if multiplicity is not None and (multiplicity != 1).any():
+            SERVER.check_multiplicity()
         count = len(vectors)
         ids = pack_ids(patches)
         step = self._points_per_request()
@@ -177,10 +183,12 @@ class ServerIndex(IndexBase):
 
     def patches(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """Image number, grid row and grid column of rows: (...) int64 -> (..., 3) int32; -1 for the id -1."""
+        self._check_open()
         return unpack_ids(np.asarray(ids, dtype=np.int64))
 
     def remove(self, image: int) -> int:
         """Remove every row of an image number, at once and for good; returns how many."""
+        self._check_open()
         m = self.collection.models
         condition = m.Filter(must=[m.FieldCondition(key=IMAGE, match=m.MatchValue(value=int(image)))])
         count = self.collection.count(condition)
@@ -194,6 +202,7 @@ class ServerIndex(IndexBase):
 
     def stream(self, *, batch: int = 4096) -> Iterator[Rows]:
         """All rows by rising id, about ``batch`` at a time (whole images)."""
+        self._check_open()
         name = self.collection.name
         with server_errors(self._settings):
             hits = self.collection.client.facet(name, key=IMAGE, limit=len(self) + 1, exact=True).hits
@@ -208,32 +217,43 @@ class ServerIndex(IndexBase):
         if group:
             yield self._rows_of(group)
 
-    def flush(self, *, images: Sequence[ImageRecord] | None = None) -> None:
-        """Keep the manifest, the list of images and the folder's files in the collection, and in the folder.
+    def flush(
+        self,
+        *,
+        images: Sequence[ImageRecord] | None = None,
+        thumbnails: Mapping[int, bytes] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Keep the manifest, the list of images and the features in the collection, and in the folder.
 
-        After loading, the graph is switched on and waited for, unless :meth:`finish` did it already
-        or this is one shard of several that are not all done.
+        After loading, the graph is switched on and waited for, unless this is one share of several that
+        are not all done; ``progress`` hears of vectors in the graph.
         """
+        self._check_open()
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        staged = []
-        if images is not None:
-            write_images(self.folder, images, name=pending_path(Path(IMAGES)).name)
-            staged.append(self.folder / IMAGES)
-        self._upload_files(images)
+        changes = write_attached(self._files, images, thumbnails)
+        self._upload_files(changes.get(IMAGES))
         complete = self._count_rows(images)
         if complete and self._loading:
-            self.finish(self.progress)
+            self._finish(progress)
         self.collection.write_manifest(self._manifest, complete=complete)
-        self._manifest = commit(self.folder, self._manifest, staged)
+        self._manifest = self._files.commit(self._manifest, changes)
 
-    def finish(self, progress: Progress | None = None) -> None:
-        """Switch the graph on and wait for it; ``progress`` hears of (vectors in the graph, vectors)."""
-        self.collection.finish(progress)
+    def _finish(self, progress: Progress | None) -> None:
+        """Switch the graph on and wait for it."""
+        with track(progress, "graph", max(1, len(self))) as task:
+            known = 0
+
+            def report(done: int, total: int) -> None:
+                nonlocal known
+                task.advance(max(0, done - known))
+                known = max(known, done)
+
+            self.collection.finish(report)
         self._loading = False
 
-    def close(self) -> None:
-        """Close the connection."""
+    def _release(self) -> None:
         self.collection.close()
 
     def _points_per_request(self) -> int:
@@ -277,38 +297,50 @@ class ServerIndex(IndexBase):
                 f"patch ({error}); nobody but Mycelia should write to it: build the index again"
             ) from error
 
-    def _upload_files(self, images: Sequence[ImageRecord] | None) -> None:
-        """Keep what a reader needs in the collection: files at the folder's top and the list of images."""
-        for path in sorted(self.folder.iterdir()):
-            if (
-                path.is_file()
-                and path.name not in (MANIFEST, IMAGES)
-                and path.suffix not in (PENDING, PARTIAL)
-            ):
-                self.collection.put_file(path.name, path.read_bytes(), first_wins=self.shard is not None)
-        if images is not None:
-            listed = pending_path(self.folder / IMAGES).read_bytes()
-            if self.shard is None:
-                self.collection.put_file(IMAGES, listed)
-                self.collection.delete_files(IMAGE_PARTS)
-            else:
-                self.collection.put_file(IMAGE_PARTS + _shard_name(self.shard) + ".jsonl", listed)
+    def _upload_files(self, images: Path | None) -> None:
+        """Keep what a reader needs in the collection: the features and the list of images."""
+        features = self._files.current(FEATURES)
+        if features.is_file():
+            self.collection.put_file(FEATURES, features.read_bytes(), first_wins=self._share is not None)
+        if images is None:
+            return
+        if self._share is None:
+            self.collection.put_file(IMAGES, images.read_bytes())
+            self.collection.delete_files(IMAGE_PARTS)
+        else:
+            self.collection.put_file(IMAGE_PARTS + _share_name(self._share) + ".jsonl", images.read_bytes())
 
     def _count_rows(self, images: Sequence[ImageRecord] | None) -> bool:
-        """Fill in the manifest's counts; False while shards of a parallel build are missing."""
+        """Fill in the manifest's counts; False while shares of a parallel build are missing."""
         counts = {"removed": 0, **self._manifest.counts}
-        if self.shard is None:
+        if self._share is None:
             counts["rows"] = len(self) + counts["removed"]
             self._manifest = replace(self._manifest, counts=counts)
             return True
         if images is not None:
             own = {"rows": sum(record.patches for record in images), "images": len(images)}
-            self.collection.put_file(SHARDS + _shard_name(self.shard) + ".json", json.dumps(own).encode())
+            self.collection.put_file(SHARDS + _share_name(self._share) + ".json", json.dumps(own).encode())
         done = [json.loads(self.collection.get_file(file.name)) for file in self.collection.files(SHARDS)]
         for name in ("rows", "images"):
-            counts[name] = sum(int(shard[name]) for shard in done)
+            counts[name] = sum(int(share[name]) for share in done)
         self._manifest = replace(self._manifest, counts=counts)
-        return len(done) == self.shard[1]
+        return len(done) == self._share[1]
+
+
+class CollectionFiles:
+    """The files in a collection, as ``SharedFiles``."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+
+    def get(self, name: str) -> bytes | None:
+        """A file's content, None where it is not there."""
+        there = any(file.name == name for file in self._collection.files(name))
+        return self._collection.get_file(name) if there else None
+
+    def put(self, name: str, content: bytes) -> None:
+        """Keep a file, unless somebody was faster: then theirs stays."""
+        self._collection.put_file(name, content, first_wins=True)
 
 
 def open_collection(settings: QdrantSettings, manifest: Manifest, *, client: Any = None) -> Collection:
@@ -318,10 +350,9 @@ def open_collection(settings: QdrantSettings, manifest: Manifest, *, client: Any
     """
     if not settings.collection:
         raise ConfigError("a Qdrant server needs a name for the data: set index.qdrant.collection=NAME")
-    width = cosine_width(manifest.similarity)
     collection = Collection(settings, client=client)
     try:
-        collection.create(width, replace(manifest, engine=engine_parameters(settings)))
+        collection.create(manifest.similarity.width, replace(manifest, engine=engine_parameters(settings)))
     except BaseException:
         collection.close()
         raise
@@ -345,5 +376,5 @@ def settings_of(manifest: Manifest) -> QdrantSettings:
         ) from error
 
 
-def _shard_name(shard: tuple[int, int]) -> str:
-    return f"{shard[0]:05d}-of-{shard[1]:05d}"
+def _share_name(share: tuple[int, int]) -> str:
+    return f"{share[0]:05d}-of-{share[1]:05d}"

@@ -47,7 +47,7 @@ def test_every_point_goes_to_its_nearest_centre() -> None:
 def test_k_means_ends_where_each_centre_is_the_weighted_mean_of_its_points() -> None:
     points = torch.randn(300, 4, generator=generator())
     weights = torch.rand(300, generator=generator(1)) + 0.1
-    nearest, centres = lloyd(points, 6, passes=200, generator=generator(2), weights=weights)
+    nearest, centres = lloyd(points, 6, passes=200, generator=generator(2), multiplicity=weights)
     assert (nearest == nearest_centres(points, centres)).all()
     for number in range(6):
         inside = nearest == number
@@ -75,7 +75,7 @@ def test_a_prototype_is_its_members_mean_and_names_the_nearest_of_them() -> None
     mean = F.normalize((vectors * counts[:, None]).sum(dim=0), dim=0)
     torch.testing.assert_close(found.vectors[0], mean)
     torch.testing.assert_close(found.labels[0], torch.tensor([12.0, 15.0, 18.0]) / 45)
-    assert found.weights.tolist() == [90.0]
+    assert found.multiplicity.tolist() == [90.0]
     assert found.central.tolist() == [int((vectors @ mean).argmax())]
 
 
@@ -85,7 +85,7 @@ def test_rows_at_one_place_are_kept_apart_by_their_labels() -> None:
     labels = F.one_hot(torch.arange(40) % 2, 2).float()
     found = merge(vectors, labels, torch.ones(40), torch.ones(40), 8, label_scale=0.7, generator=generator(1))
     assert (found.labels.max(dim=1).values > 0.99).all()
-    assert found.weights.sum() == 40
+    assert found.multiplicity.sum() == 40
 
 
 def test_room_for_every_row_changes_none() -> None:

@@ -19,7 +19,7 @@ from retrieval import (
     Manifest,
     create_index,
 )
-from retrieval.engines import faiss, faiss_types
+from retrieval.engines import faiss_search, faiss_types
 from retrieval.engines.faiss_types import choose_factory, reduced_width, training_rows
 from retrieval.errors import ConfigError, MissingExtraError
 
@@ -137,7 +137,7 @@ def test_faiss_searches_a_copy_on_the_gpu_and_stores_the_cpus_form(
     copies: int,
 ) -> None:
     gpu = _Gpu(pytest.importorskip("faiss"), refused=refused)
-    monkeypatch.setattr(faiss, "load_faiss", lambda: gpu)
+    monkeypatch.setattr(faiss_search, "load_faiss", lambda: gpu)
     settings = IndexSettings(engine="faiss", factory="Flat")
     with create_index(tmp_path / "a", manifest(), rows=300, settings=settings) as index:
         index.add(bank.vectors[:200], bank.labels[:200], bank.patches[:200])
@@ -162,7 +162,7 @@ def test_int8_refinement_is_chosen_by_the_recipe(
     assert choose_factory(50_000, 64, 0, refine="int8") == "SQ8"
     assert choose_factory(1_000_000, 64, 160_000, refine="int8") == "IVF4000,PQ64x4fs,Refine(SQ8)"
     monkeypatch.setattr(faiss_types, "FLAT_ROWS", 100)
-    monkeypatch.setattr(faiss, "FLAT_ROWS", 100)
+    monkeypatch.setattr(faiss_search, "FLAT_ROWS", 100)
     settings = IndexSettings(engine="faiss", refine="int8")
     with create_index(tmp_path / "a", manifest(), rows=300, sample=bank.vectors, settings=settings) as index:
         index.add(bank.vectors, bank.labels, bank.patches)
@@ -178,7 +178,7 @@ def test_candidates_are_found_in_the_directions_that_matter(
     tmp_path: Path, manifest: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("faiss")
-    for module in (faiss_types, faiss):
+    for module in (faiss_types, faiss_search):
         monkeypatch.setattr(module, "FLAT_ROWS", 100)
     rng = np.random.default_rng(0)
     shaped = rng.standard_normal((3000, 64)) * 0.8 ** np.arange(64)  # most of it in few directions

@@ -96,7 +96,7 @@ def make(
             tmp_path / "index",
             described,
             rows=N,
-            sample=rows[:, : described.similarity.first.width],
+            sample=rows[:, : described.similarity.coarse.width],
             settings=settings,
         )
         for start, stop in ((0, 1), (1, 170), (170, 170), (170, N)):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from retrieval import Cosine, Filter, GradientProduct, IndexSettings, Manifest, PatchIndex, create_index
-from retrieval.engines import exact as exact_module
+from retrieval.engines import exact_search as exact_module
 from retrieval.errors import ConfigError
 
 FILTERS = [

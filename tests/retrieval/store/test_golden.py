@@ -44,8 +44,8 @@ def test_a_golden_index_opens_and_finds_what_it_found_when_it_was_written(
     np.testing.assert_allclose(found.similarities, expected["similarities"], atol=1e-4)
     np.testing.assert_array_equal(found.labels, expected["labels"])
     if expected.get("weights") is None:
-        assert found.weights is None
+        assert found.multiplicity is None
     else:
-        np.testing.assert_array_equal(found.weights, expected["weights"])
+        np.testing.assert_array_equal(found.multiplicity, expected["weights"])
     records = read_images(copy)
     assert [record.id for record in records] == ["image-0", "image-1", "image-2"]

@@ -107,7 +107,7 @@ def test_an_index_of_many_classes_answers_filters_and_keeps_its_labels(
         with open_index(folder, verify=True) as index:
             found = index.search(vectors[5:6], 1)
             np.testing.assert_array_equal(found.labels[0, 0], labels[5])
-            assert found.weights is None
+            assert found.multiplicity is None
             forbidden = int(labels[5].argmax())
             others = index.search(vectors[5:6], 36, filter=Filter(not_classes=[forbidden]))
             seen = others.labels[others.ids >= 0]

@@ -11,7 +11,7 @@ import pytest
 
 from retrieval import IndexSettings, Manifest, PatchIndex, create_index, open_index
 from retrieval.edit.convert import convert_index
-from retrieval.engines.exact import ExactEngine
+from retrieval.engines.exact_search import ExactEngine
 from retrieval.engines.qdrant.settings import MEMORY, QdrantSettings
 from retrieval.errors import ConfigError, IndexDamagedError, StorageError
 from retrieval.store.manifest import FORMAT, read_manifest, write_manifest
@@ -28,10 +28,10 @@ def test_weights_are_found_streamed_removed_and_converted(
 ) -> None:
     pytest.importorskip({"faiss": "faiss", "qdrant": "qdrant_edge"}.get(settings.engine, "torch"))
     with create_index(tmp_path / "a", manifest(), rows=300, settings=settings) as index:
-        index.add(bank.vectors[:200], bank.labels[:200], bank.patches[:200], weights=COUNTS[:200])
+        index.add(bank.vectors[:200], bank.labels[:200], bank.patches[:200], multiplicity=COUNTS[:200])
         index.flush()
     with open_index(tmp_path / "a") as index:
-        index.add(bank.vectors[200:], bank.labels[200:], bank.patches[200:], weights=COUNTS[200:])
+        index.add(bank.vectors[200:], bank.labels[200:], bank.patches[200:], multiplicity=COUNTS[200:])
         index.remove(4)
         index.flush()
     convert_index(tmp_path / "a", tmp_path / "b", settings=EXACT)
@@ -41,9 +41,9 @@ def test_weights_are_found_streamed_removed_and_converted(
             blocks = list(index.stream(batch=70))
             np.testing.assert_array_equal(np.concatenate([b.weights for b in blocks]), COUNTS[live])
             found = index.search(bank.vectors[live][:9], 271)
-            assert found.weights is not None and found.weights.dtype == np.float32
-            np.testing.assert_array_equal(found.weights[:, 0], COUNTS[live][:9])
-            assert (found.weights[found.ids < 0] == 0).all() and (found.ids < 0).any()
+            assert found.multiplicity is not None and found.multiplicity.dtype == np.float32
+            np.testing.assert_array_equal(found.multiplicity[:, 0], COUNTS[live][:9])
+            assert (found.multiplicity[found.ids < 0] == 0).all() and (found.ids < 0).any()
 
 
 def test_rows_before_and_after_weighted_ones_stand_for_one_patch(
@@ -51,8 +51,8 @@ def test_rows_before_and_after_weighted_ones_stand_for_one_patch(
 ) -> None:
     with create_index(tmp_path / "a", manifest(), rows=300, settings=EXACT) as index:
         index.add(bank.vectors[:100], bank.labels[:100], bank.patches[:100])
-        assert index.search(bank.queries, 3).weights is None
-        index.add(bank.vectors[100:200], bank.labels[100:200], bank.patches[100:200], weights=COUNTS[:100])
+        assert index.search(bank.queries, 3).multiplicity is None
+        index.add(bank.vectors[100:200], bank.labels[100:200], bank.patches[100:200], multiplicity=COUNTS[:100])
         index.add(bank.vectors[200:], bank.labels[200:], bank.patches[200:])
         index.flush()
     stored = np.load(tmp_path / "a" / WEIGHTS, allow_pickle=False)
@@ -63,11 +63,11 @@ def test_weights_of_one_are_no_file(tmp_path: Path, bank: Any, manifest: Callabl
     (tmp_path / "a").mkdir()
     np.save(tmp_path / "a" / WEIGHTS, COUNTS[:7])  # what a killed build left
     with create_index(tmp_path / "a", manifest(), rows=300, settings=EXACT) as index:
-        index.add(bank.vectors, bank.labels, bank.patches, weights=np.ones(300, np.float32))
+        index.add(bank.vectors, bank.labels, bank.patches, multiplicity=np.ones(300, np.float32))
         index.flush()
     with open_index(tmp_path / "a", verify=True) as index:
         assert not (tmp_path / "a" / WEIGHTS).exists()
-        assert next(index.stream()).weights is None and index.search(bank.queries, 3).weights is None
+        assert next(index.stream()).multiplicity is None and index.search(bank.queries, 3).multiplicity is None
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_impossible_weights_are_refused(
 ) -> None:
     with create_index(tmp_path / "a", manifest(), rows=300, settings=EXACT) as index:
         with pytest.raises(ConfigError, match=message):
-            index.add(bank.vectors, bank.labels, bank.patches, weights=weights)
+            index.add(bank.vectors, bank.labels, bank.patches, multiplicity=weights)
         assert len(index) == 0
 
 
@@ -110,9 +110,9 @@ def test_rows_that_were_not_added_leave_no_weights(
         index.add(*rows)
         with monkeypatch.context() as patched, pytest.raises(StorageError):
             patched.setattr(ExactEngine, "add", fail)
-            index.add(*rows, weights=np.full(9, 2, np.float32))
+            index.add(*rows, multiplicity=np.full(9, 2, np.float32))
         index.flush()
-        assert index.search(bank.queries, 3).weights is None
+        assert index.search(bank.queries, 3).multiplicity is None
     assert not list((tmp_path / "a").glob("weights*"))
 
 
@@ -122,12 +122,12 @@ def test_a_server_takes_no_weights(tmp_path: Path, bank: Any, manifest: Callable
     chosen = IndexSettings(engine="qdrant", qdrant=server)
     with create_index(tmp_path / "a", manifest(), rows=300, settings=chosen) as index:
         rows = bank.vectors[:50], bank.labels[:50], bank.patches[:50]
-        index.add(*rows, weights=np.ones(50, np.float32))
+        index.add(*rows, multiplicity=np.ones(50, np.float32))
         assert len(index) == 50
         with pytest.raises(ConfigError, match="no row weights"):
-            index.add(*rows, weights=COUNTS[:50])
+            index.add(*rows, multiplicity=COUNTS[:50])
     with create_index(tmp_path / "b", manifest(), rows=300, settings=EXACT) as index:
-        index.add(bank.vectors, bank.labels, bank.patches, weights=COUNTS)
+        index.add(bank.vectors, bank.labels, bank.patches, multiplicity=COUNTS)
         index.flush()
     with pytest.raises(ConfigError, match="no row weights"):
         convert_index(tmp_path / "b", tmp_path / "c", settings=chosen)
@@ -143,7 +143,7 @@ def test_an_index_of_the_first_format_is_written_in_the_present_one(
             index.flush()
     assert read_manifest(tmp_path / "a").format == 1
     with open_index(tmp_path / "a") as index:
-        index.add(bank.vectors[200:], bank.labels[200:], bank.patches[200:], weights=COUNTS[200:])
+        index.add(bank.vectors[200:], bank.labels[200:], bank.patches[200:], multiplicity=COUNTS[200:])
         index.flush()
     assert read_manifest(tmp_path / "a").format == FORMAT == 2
     with open_index(tmp_path / "a", verify=True) as index:

@@ -1,0 +1,141 @@
+"""Exact search by brute force in torch: the oracle, and the engine of small banks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from retrieval.engines.vector_engine import Hits
+from retrieval.errors import ConfigError
+from retrieval.similarity import DirectSimilarity
+from retrieval.store.commit import Changes, IndexFiles
+from retrieval.store.row_file import RowFile
+
+VECTORS = "vectors.npy"
+
+#: Bank rows compared at a time, and queries at a time: at most 512 MB of similarities, usually 30.
+_BANK_CHUNK = 8192
+_QUERY_CHUNK = 8192
+
+
+class ExactEngine:
+    """Vectors in a memory-mapped ``vectors.npy`` (N, D), float16 or float32; float32 arithmetic.
+
+    On the CPU the bank is read from the file chunk by chunk, so it need not fit into memory; on an
+    accelerator it is copied there at the first search. Rows of equal similarity come in the order
+    of their ids.
+    """
+
+    def __init__(self, vectors: RowFile, similarity: DirectSimilarity, dtype: str, device: str) -> None:
+        self._vectors = vectors
+        self._similarity = similarity
+        self._dtype = dtype
+        self._device = torch.device(device)
+        self._resident: Tensor | None = None
+
+    @classmethod
+    def create(
+        cls, files: IndexFiles, similarity: DirectSimilarity, *, dtype: str, device: str = "cpu"
+    ) -> ExactEngine:
+        """An empty engine; nothing is written before the first vectors."""
+        return cls(RowFile(files, VECTORS, (similarity.width,), dtype), similarity, dtype, device)
+
+    @classmethod
+    def open(
+        cls, files: IndexFiles, similarity: DirectSimilarity, *, dtype: str, device: str = "cpu"
+    ) -> ExactEngine:
+        """Open ``vectors.npy``; raises IndexDamagedError when it does not fit."""
+        if dtype not in ("float16", "float32"):
+            raise ConfigError(f"the exact engine stores float16 or float32, not {dtype!r}")
+        return cls(RowFile.open(files, VECTORS, (similarity.width,), dtype), similarity, dtype, device)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Engine kind and storage type."""
+        return {"kind": "exact", "dtype": self._dtype}
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def add(self, vectors: npt.NDArray[np.float32]) -> None:
+        """Append vectors (n, D) float32."""
+        self._vectors.append(vectors)
+        self._resident = None
+
+    @torch.inference_mode()
+    def search(self, queries: npt.NDArray[np.float32], k: int, allowed: npt.NDArray[np.bool_] | None) -> Hits:
+        """The ``k`` nearest rows of every query, (Q, k) each."""
+        similarities = np.full((len(queries), k), -np.inf, dtype=np.float32)
+        ids = np.full((len(queries), k), -1, dtype=np.int64)
+        mask = None if allowed is None else torch.from_numpy(allowed).to(self._device)
+        for start in range(0, len(queries), _QUERY_CHUNK):
+            rows = slice(start, start + _QUERY_CHUNK)
+            block = torch.from_numpy(np.array(queries[rows], dtype=np.float32)).to(self._device)
+            best, where = in_order(*self._nearest(block, k, mask))
+            found = best.shape[1]
+            similarities[rows, :found] = best.cpu().numpy()
+            ids[rows, :found] = where.cpu().numpy()
+        ids[np.isneginf(similarities)] = -1
+        return similarities, ids
+
+    def vectors(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """The stored vectors of rows: (n,) int64 -> (n, D) float32."""
+        return np.asarray(self._vectors.array()[ids], dtype=np.float32)
+
+    def stage(self) -> Changes:
+        """Complete ``vectors.npy`` when anything was added."""
+        return self._vectors.stage()
+
+    def committed(self) -> None:
+        """What was staged is stored now."""
+        self._vectors.committed()
+
+    def close(self) -> None:
+        """Release memory and the file."""
+        self._resident = None
+        self._vectors.close()
+
+    def _nearest(self, queries: Tensor, k: int, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The best min(k, N) similarities and row ids of each query, in no order."""
+        bank = self._bank()
+        best = queries.new_empty(len(queries), 0)
+        where = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
+        for start in range(0, len(bank), _BANK_CHUNK):
+            rows = bank[start : start + _BANK_CHUNK].float()  # (n, D)
+            similarities = self._similarity.compare(queries, rows)  # (Q, n)
+            if allowed is not None:
+                similarities.masked_fill_(~allowed[start : start + _BANK_CHUNK], -torch.inf)
+            best, where = merge_nearest(best, where, similarities, start=start, k=k)
+        return best, where
+
+    def _bank(self) -> Tensor:
+        stored = torch.from_numpy(self._vectors.array())
+        if self._device.type == "cpu":
+            return stored
+        if self._resident is None:
+            self._resident = stored.to(self._device)
+        return self._resident
+
+
+def merge_nearest(
+    best: Tensor, where: Tensor, similarities: Tensor, *, start: int, k: int
+) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest of those found, (Q, K) each, and of the rows from ``start`` on, (Q, n); no order."""
+    top, columns = similarities.topk(min(k, similarities.shape[1]), dim=1, sorted=False)
+    best = torch.cat([best, top], dim=1)
+    where = torch.cat([where, columns + start], dim=1)
+    if best.shape[1] > k:
+        best, kept = best.topk(k, dim=1, sorted=False)
+        where = where.gather(1, kept)
+    return best, where
+
+
+def in_order(similarities: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort rows of (Q, K) by falling similarity, equal ones by rising id."""
+    ids, order = ids.sort(dim=1)
+    similarities, rank = similarities.gather(1, order).sort(dim=1, descending=True, stable=True)
+    return similarities, ids.gather(1, rank)

@@ -1,0 +1,116 @@
+"""Qdrant: in this process, or on a server or cluster where the settings name one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retrieval.engines.qdrant.settings import QdrantSettings
+from retrieval.engines.spec import Creation, EngineSpec, Opening, SharedFiles
+from retrieval.store.manifest import Manifest
+
+if TYPE_CHECKING:
+    from retrieval.index import PatchIndex
+
+KIND_EDGE, KIND_SERVER = "qdrant_edge", "qdrant_server"
+
+
+def _create_edge(asked: Creation) -> PatchIndex:
+    from retrieval.engines.embedded import create_embedded
+    from retrieval.engines.qdrant.edge import EdgeEngine
+    from retrieval.engines.qdrant.edge_index import EdgeIndex
+
+    return create_embedded(
+        asked,
+        lambda similarity, rows: EdgeEngine.create(
+            asked.files, similarity, settings=asked.settings, rows=rows, expected=asked.rows
+        ),
+        index=EdgeIndex,
+    )
+
+
+def _open_edge(asked: Opening) -> PatchIndex:
+    from retrieval.engines.embedded import open_embedded
+    from retrieval.engines.qdrant.edge import EdgeEngine
+    from retrieval.engines.qdrant.edge_index import EdgeIndex
+
+    return open_embedded(
+        asked,
+        lambda similarity, rows: EdgeEngine.open(asked.files, similarity, asked.manifest.engine, rows=rows),
+        index=EdgeIndex,
+    )
+
+
+def _require_edge() -> None:
+    from retrieval.engines.qdrant.edge import load_edge
+
+    load_edge()
+
+
+def _create_server(asked: Creation) -> PatchIndex:
+    from retrieval.engines.qdrant.server import ServerIndex
+
+    return ServerIndex.create(asked.files, asked.manifest, asked.settings, share=asked.share)
+
+
+def _open_server(asked: Opening) -> PatchIndex:
+    from retrieval.engines.qdrant.server import ServerIndex
+
+    return ServerIndex.open(asked.files, asked.manifest)
+
+
+def _fetch(path: str | Path) -> Path | None:
+    from retrieval.engines.qdrant.connection import is_address
+    from retrieval.engines.qdrant.locate import fetch_folder
+
+    return fetch_folder(path) if is_address(path) else None
+
+
+def _reach(settings: QdrantSettings, manifest: Manifest) -> None:
+    from retrieval.engines.qdrant.server import open_collection
+
+    open_collection(settings, manifest).close()
+
+
+@contextmanager
+def _shared_files(settings: QdrantSettings, manifest: Manifest) -> Iterator[SharedFiles]:
+    from retrieval.engines.qdrant.server import CollectionFiles, open_collection
+
+    collection = open_collection(settings, manifest)
+    try:
+        yield CollectionFiles(collection)
+    finally:
+        collection.close()
+
+
+EDGE = EngineSpec(
+    name="qdrant",
+    kind=KIND_EDGE,
+    title="Qdrant",
+    settings=QdrantSettings,
+    create=_create_edge,
+    open=_open_edge,
+    chosen=lambda settings: settings.url is None,
+    require=_require_edge,
+    packages=("qdrant-edge-py",),
+    reranks=False,
+)
+
+SERVER = EngineSpec(
+    name="qdrant",
+    kind=KIND_SERVER,
+    title="a Qdrant server",
+    settings=QdrantSettings,
+    create=_create_server,
+    open=_open_server,
+    chosen=lambda settings: settings.url is not None,
+    packages=("qdrant-client",),
+    reranks=False,
+    keeps_multiplicity=False,
+    many_writers=True,
+    fetch=_fetch,
+    reach=_reach,
+    shared_files=_shared_files,
+)

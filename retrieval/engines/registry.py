@@ -1,0 +1,62 @@
+"""Which engines there are: those of this folder, and those that installed packages bring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from retrieval.engines.exact import EXACT
+from retrieval.engines.faiss import FAISS
+from retrieval.engines.qdrant.spec import EDGE, SERVER
+from retrieval.engines.spec import EngineSpec
+from retrieval.errors import IndexDamagedError, IndexMismatchError
+from retrieval.plugins import load_plugins
+from retrieval.store.manifest import Manifest
+
+#: Entry points of this group load to an :class:`EngineSpec`.
+GROUP = "mycelia.engines"
+
+ENGINES: tuple[EngineSpec, ...] = (EXACT, FAISS, EDGE, SERVER)
+
+
+def engines() -> tuple[EngineSpec, ...]:
+    """Every engine there is."""
+    return (*ENGINES, *load_plugins(GROUP, EngineSpec))
+
+
+def engines_named(name: str) -> tuple[EngineSpec, ...]:
+    """The engines that ``index.engine=name`` may mean; none for an unknown name."""
+    own = tuple(spec for spec in ENGINES if spec.name == name)
+    return own or tuple(spec for spec in load_plugins(GROUP, EngineSpec) if spec.name == name)
+
+
+def engine_of(manifest: Manifest, where: Path) -> EngineSpec:
+    """The engine that holds an index's vectors; ``where`` names the index in messages.
+
+    Raises IndexMismatchError for an engine that is not known here, IndexDamagedError where none is named.
+    """
+    kind: Any = manifest.engine.get("kind")
+    if kind is None:
+        raise IndexDamagedError(f"the manifest in {where} names no engine; build the index again")
+    known = {spec.kind: spec for spec in ENGINES}
+    found = known.get(kind) or next((s for s in load_plugins(GROUP, EngineSpec) if s.kind == kind), None)
+    if found is None:
+        raise IndexMismatchError(
+            f"{where} uses the engine {kind!r}, which this Mycelia does not know; update Mycelia, or install "
+            "the package that brings it"
+        )
+    return found
+
+
+def local_folder(path: str | Path) -> Path:
+    """The folder of an index: ``path`` itself, or what an engine fetches for an address of its own."""
+    for spec in ENGINES:
+        found = spec.fetch(path)
+        if found is not None:
+            return found
+    return Path(path)
+
+
+def engine_packages() -> tuple[str, ...]:
+    """Distributions whose versions decide what engines find."""
+    return tuple(dict.fromkeys(name for spec in engines() for name in spec.packages))

@@ -1,0 +1,139 @@
+"""What an engine says of itself: name, settings, how an index is made and opened with it, what it can do.
+
+An engine is told apart by these abilities alone; nobody asks which one it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel
+
+from retrieval.errors import ConfigError
+from retrieval.similarity import Similarity
+from retrieval.store.commit import IndexFiles
+from retrieval.store.lock import Lock
+from retrieval.store.manifest import Manifest
+
+if TYPE_CHECKING:
+    from retrieval.index import PatchIndex
+
+
+@dataclass(frozen=True)
+class Creation:
+    """What is known when an empty index is made."""
+
+    files: IndexFiles
+    manifest: Manifest
+    rows: int
+    """Rows expected."""
+    sample: npt.NDArray[np.float32] | None
+    """Vectors (n, d) of what is searched, that train quantisers; None where none were given."""
+    settings: Any
+    """The engine's own section of the settings."""
+    device: str
+    """A torch device, for searching."""
+    share: tuple[int, int] | None
+    """(number, of) where this is one of several that fill the index."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What is known when an index is opened."""
+
+    files: IndexFiles
+    manifest: Manifest
+    similarity: Similarity
+    """The manifest's, perhaps with another number of candidates to put in order."""
+    device: str
+    """A torch device, for searching."""
+    lock: Lock | None
+    """The lock of the change that opens it, already held; None for a reader."""
+
+
+class SharedFiles(Protocol):
+    """Files that all who fill one index have in common."""
+
+    def get(self, name: str) -> bytes | None:
+        """A file's content, None where it is not there."""
+
+    def put(self, name: str, content: bytes) -> None:
+        """Keep a file, unless somebody was faster: then theirs stays."""
+
+
+def _nothing(*arguments: Any) -> None:
+    """For engines that have nothing to do."""
+
+
+def _always(settings: Any) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """One engine. See ``CONTRIBUTING.md`` for how to add one."""
+
+    name: str
+    """What ``index.engine`` calls it; also the name of its section of the settings."""
+    kind: str
+    """What manifests call it."""
+    title: str
+    """Its name in sentences."""
+    settings: type[BaseModel]
+    """Its section of the settings."""
+    create: Callable[[Creation], PatchIndex]
+    open: Callable[[Opening], PatchIndex]
+
+    chosen: Callable[[Any], bool] = _always
+    """Whether settings with its name mean this one, where engines share a name."""
+    require: Callable[[], None] = _nothing
+    """Raises MissingExtraError where what it needs is not installed."""
+    packages: tuple[str, ...] = ()
+    """Distributions whose versions decide what it finds; those that are installed are recorded."""
+
+    training_rows: Callable[[int], int] | None = None
+    """How many of a bank's rows train it; None: it needs no training."""
+    inner_products_only: bool = True
+    """Whether it computes nothing but the inner product of unit vectors."""
+    reranks: bool = True
+    """Whether an index of it can put neighbours in order by a second similarity."""
+    keeps_multiplicity: bool = True
+    """Whether its rows may stand for several patches."""
+    many_writers: bool = False
+    """Whether several processes may fill one index at a time."""
+    searches_exactly: bool = False
+    """Whether every search looks at every row, so that nothing is lost to speed."""
+
+    fetch: Callable[[str | Path], Path | None] = field(default=_nothing)
+    """The local folder of an index named by an address of this engine; None for anything else."""
+    reach: Callable[[Any, Manifest], None] = _nothing
+    """Raises at once what would otherwise be raised after hours of work: a server that is away."""
+    shared_files: Callable[[Any, Manifest], AbstractContextManager[SharedFiles]] | None = None
+    """Files in common, of an engine with many writers."""
+
+    def check(self, similarity: Similarity) -> None:
+        """Raise ConfigError for a similarity that this engine cannot serve."""
+        if similarity.reranked is not None and not self.reranks:
+            raise ConfigError(
+                f"{self.title} cannot re-rank by the exact gradient similarity (rerank.candidates); "
+                "set index.engine to faiss or exact, or leave rerank.candidates empty"
+            )
+        if self.inner_products_only and not similarity.searched.inner_product:
+            raise ConfigError(
+                f"{self.title} cannot search the exact gradient similarity (features.projection=none); "
+                "set index.engine=exact, or features.projection to factored or dense"
+            )
+
+    def check_multiplicity(self) -> None:
+        """Raise ConfigError where rows that stand for several patches cannot be kept."""
+        if not self.keeps_multiplicity:
+            raise ConfigError(
+                f"{self.title} keeps no row weights, so it cannot hold a compacted index; "
+                "choose the engine exact, faiss or embedded qdrant (without a URL) for this one"
+            )

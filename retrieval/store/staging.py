@@ -1,0 +1,105 @@
+"""A folder that is made beside its place and appears there whole, synced, or not at all."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from retrieval.errors import IndexBusyError, IndexExistsError
+from retrieval.store.files import storage_errors, sync_folder, sync_tree
+from retrieval.store.lock import Lock
+from retrieval.store.manifest import has_manifest
+
+
+def check_free(out: Path) -> None:
+    """Raise IndexExistsError unless ``out`` is nothing or an empty folder."""
+    if out.is_dir() and has_manifest(out):
+        raise IndexExistsError(f"{out} holds an index already; choose another --out or delete it first")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise IndexExistsError(f"{out} exists and is no index; choose another --out")
+
+
+@contextmanager
+def staging(out: Path, purpose: str, *, replace: bool = False) -> Iterator[Path]:
+    """A new, empty folder beside ``out`` that takes its place when the block ends well, and goes when not.
+
+    ``purpose`` (a word) is in the folder's name; what a killed run with the same purpose left beside
+    ``out`` is deleted. ``replace`` puts it in the place of a folder that is there. Raises
+    IndexExistsError where ``out`` is taken, IndexBusyError where another process makes it, StorageError.
+    """
+    with reserved(out, replace=replace):
+        left = re.compile(rf"\.?{re.escape(out.name)}\.{purpose}-[0-9a-f]{{8}}")
+        for path in out.parent.iterdir():
+            if left.fullmatch(path.name):
+                shutil.rmtree(path, ignore_errors=True)
+        folder = out.with_name(f"{out.name}.{purpose}-{secrets.token_hex(4)}")
+        try:
+            with storage_errors(out.parent):
+                folder.mkdir()
+            yield folder
+            publish(folder, out, replace=replace)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def workspace(out: Path, folder: Path) -> Iterator[None]:
+    """The right to work in ``folder`` on what will be ``out``; the folder survives errors.
+
+    When the block has ended well, having put its result in place with :func:`publish`, the folder goes.
+    Raises as :func:`staging` does.
+    """
+    with reserved(out):
+        with storage_errors(out.parent):
+            folder.mkdir(exist_ok=True)
+        yield
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def reserved(out: Path, *, replace: bool = False) -> Iterator[None]:
+    """``out`` for this process alone: every command that makes something there excludes the others."""
+    if not replace:
+        check_free(out)
+    with storage_errors(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    lock = Lock(out.with_name(f".{out.name}.lock"))
+    try:
+        lock.acquire(f"make {out}", wait=0)
+    except IndexBusyError:
+        raise IndexBusyError(
+            f"another process is making {out} right now; wait for it or choose another --out"
+        ) from None
+    try:
+        if not replace:
+            check_free(out)  # once more: whoever had the lock until now may have finished
+        yield
+    finally:
+        lock.release()
+
+
+def publish(folder: Path, out: Path, *, replace: bool = False) -> None:
+    """Sync all of ``folder`` and give it the name ``out``, in the place of what is there with ``replace``.
+
+    Raises StorageError; what was there before is there still.
+    """
+    with storage_errors(out.parent):
+        sync_tree(folder)
+        old = out.with_name(f"{folder.name}.old")
+        if replace and out.exists():
+            out.rename(old)
+        elif out.is_dir():
+            out.rmdir()  # empty, as check_free saw
+        try:
+            folder.replace(out)
+        except BaseException:
+            if old.exists():
+                old.rename(out)
+            raise
+        sync_folder(out.parent)
+    shutil.rmtree(old, ignore_errors=True)
