@@ -199,7 +199,8 @@ class EdgeEngine:
             self._shard.flush()
             self._shard.close()
         self._load()  # which completes Edge's own configuration file, before the manifest sums it up
-        sync_tree(self._path)
+        with storage_errors(self._folder):
+            sync_tree(self._path)
         new = {path.relative_to(self._folder).as_posix(): path for path in sorted(self._path.rglob("*"))}
         old = {name: None for name in self._files.names() if name.startswith(GENERATION)}
         return {**old, **{name: path for name, path in new.items() if path.is_file()}}

@@ -19,9 +19,10 @@ from retrieval import (
     read_images,
 )
 from retrieval.edit import compact as compact_module
-from retrieval.edit.compact import compact_index
+from retrieval.edit.compact import CompactOptions, compact_index
 from retrieval.engines.qdrant.settings import QdrantSettings
 from retrieval.errors import ConfigError, IndexExistsError
+from retrieval.progress import ProgressEvent
 from retrieval.similarity import Similarity
 
 EXACT = IndexSettings(engine="exact", dtype="float32")
@@ -67,17 +68,22 @@ def test_prototypes_stand_for_the_places_and_everything_comes_along(
 ) -> None:
     pytest.importorskip({"faiss": "faiss", "qdrant": "qdrant_edge"}.get(engine, "torch"))
     folder = source(settings=IndexSettings(engine=engine))
-    heard: list[int] = []
+    heard: list[ProgressEvent] = []
     report = compact_index(
-        folder, tmp_path / "b", keep=0.25, settings=IndexSettings(engine=engine), advance=heard.append
+        folder,
+        tmp_path / "b",
+        options=CompactOptions(0.25),
+        settings=IndexSettings(engine=engine),
+        progress=heard.append,
     )
     assert report.rows == 360 and 80 <= report.prototypes <= 100
-    assert sum(heard) == 360 + 359
+    ends = {event.stage: (event.done, event.total) for event in heard if event.event == "end"}
+    assert ends == {"reading": (360, 360), "merging": (359, 359)}
     with open_index(folder) as old, open_index(tmp_path / "b", verify=True) as new:
         before, after = (next(index.stream(batch=1000)) for index in (old, new))
         assert len(after) == len(new) == report.prototypes
-        assert after.weights is not None
-        assert after.weights.sum() == pytest.approx(359, rel=1e-4)  # the unlabelled one is left behind
+        assert after.multiplicity is not None
+        assert after.multiplicity.sum() == pytest.approx(359, rel=1e-4)  # the unlabelled one is left behind
         np.testing.assert_allclose(np.linalg.norm(after.vectors, axis=1), 1, atol=2e-3)
         places = {tuple(place) for place in before.patches.tolist()}
         assert {tuple(place) for place in after.patches.tolist()} <= places
@@ -95,11 +101,11 @@ def test_prototypes_stand_for_the_places_and_everything_comes_along(
 
 
 def test_rare_classes_have_more_say_than_their_share(tmp_path: Path, source: Make) -> None:
-    compact_index(source(), tmp_path / "b", keep=0.2, settings=EXACT)
+    compact_index(source(), tmp_path / "b", options=CompactOptions(0.2), settings=EXACT)
     with open_index(tmp_path / "b") as index:
         rows = next(index.stream())
-    assert rows.weights is not None
-    weight = np.bincount(rows.labels.argmax(axis=1), rows.weights)
+    assert rows.multiplicity is not None
+    weight = np.bincount(rows.labels.argmax(axis=1), rows.multiplicity)
     per_patch = weight / np.array([287, 54, 18])  # what is live and labelled of each class
     assert per_patch[2] > per_patch[1] > per_patch[0] > 0
     expected = (np.array([287, 54, 18]) / 359) ** -0.5
@@ -112,54 +118,54 @@ def test_cells_are_cut_and_every_row_is_in_one(
     monkeypatch.setattr(compact_module, "CELL_ROWS", 30)
     monkeypatch.setattr(compact_module, "MAX_CELL_ROWS", 25)
     monkeypatch.setattr(compact_module, "_BLOCK", 64)
-    report = compact_index(source(), tmp_path / "b", keep=0.3, settings=EXACT)
+    report = compact_index(source(), tmp_path / "b", options=CompactOptions(0.3), settings=EXACT)
     with open_index(tmp_path / "b") as index:
         rows = next(index.stream())
-    assert rows.weights is not None and rows.weights.sum() == pytest.approx(359, rel=1e-4)
+    assert rows.multiplicity is not None and rows.multiplicity.sum() == pytest.approx(359, rel=1e-4)
     assert abs(report.prototypes - 0.3 * 359) < 20
 
 
 def test_the_same_seed_makes_the_same_index_and_another_one_does_not(tmp_path: Path, source: Make) -> None:
     folder, vectors = source(), []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        compact_index(folder, tmp_path / name, keep=0.1, settings=EXACT, seed=seed)
+        compact_index(folder, tmp_path / name, options=CompactOptions(0.1, seed=seed), settings=EXACT)
         vectors.append((tmp_path / name / "vectors.npy").read_bytes())
     assert vectors[0] == vectors[1] != vectors[2]
 
 
 def test_a_compacted_index_can_be_compacted_again(tmp_path: Path, source: Make) -> None:
-    compact_index(source(), tmp_path / "a", keep=0.5, settings=EXACT)
-    report = compact_index(tmp_path / "a", tmp_path / "b", keep=0.3, settings=EXACT)
+    compact_index(source(), tmp_path / "a", options=CompactOptions(0.5), settings=EXACT)
+    report = compact_index(tmp_path / "a", tmp_path / "b", options=CompactOptions(0.3), settings=EXACT)
     with open_index(tmp_path / "b") as index:
         rows = next(index.stream())
-    assert rows.weights is not None and report.prototypes < 70
-    assert rows.weights.sum() == pytest.approx(359, rel=1e-3)
+    assert rows.multiplicity is not None and report.prototypes < 70
+    assert rows.multiplicity.sum() == pytest.approx(359, rel=1e-3)
 
 
 @pytest.mark.parametrize("keep", [0, 1, -1, 7, float("nan")])
 def test_impossible_shares_are_refused(tmp_path: Path, source: Make, keep: float) -> None:
     with pytest.raises(ConfigError, match="share of rows"):
-        compact_index(source(), tmp_path / "b", keep=keep, settings=EXACT)
+        compact_index(source(), tmp_path / "b", options=CompactOptions(keep), settings=EXACT)
 
 
 def test_what_cannot_be_compacted_is_refused(tmp_path: Path, source: Make) -> None:
     server = IndexSettings(engine="qdrant", qdrant=QdrantSettings(url=":memory:", collection="x"))
     with pytest.raises(ConfigError, match="no row weights"):
-        compact_index(source(), tmp_path / "b", keep=0.5, settings=server)
+        compact_index(source(), tmp_path / "b", options=CompactOptions(0.5), settings=server)
     product = source("product", similarity=GradientProduct(8, 8, 8, 0.5))
     with pytest.raises(ConfigError, match="cannot be compacted"):
-        compact_index(product, tmp_path / "b", keep=0.5, settings=EXACT)
-    with pytest.raises(IndexExistsError, match="is there already"):
-        compact_index(product.parent / "source", product, keep=0.5, settings=EXACT)
+        compact_index(product, tmp_path / "b", options=CompactOptions(0.5), settings=EXACT)
+    with pytest.raises(IndexExistsError, match="holds an index already"):
+        compact_index(product.parent / "source", product, options=CompactOptions(0.5), settings=EXACT)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["product", "source"]
 
 
 def test_a_stopped_run_leaves_no_index(tmp_path: Path, source: Make) -> None:
-    def stop(rows: int) -> None:
+    def stop(event: ProgressEvent) -> None:
         raise KeyboardInterrupt
 
     folder = source()
     with pytest.raises(KeyboardInterrupt):
-        compact_index(folder, tmp_path / "b", keep=0.5, settings=EXACT, advance=stop)
-    assert not (tmp_path / "b").exists() and not list(tmp_path.glob("*.rows*"))
-    assert compact_index(folder, tmp_path / "b", keep=0.5, settings=EXACT).prototypes > 100
+        compact_index(folder, tmp_path / "b", options=CompactOptions(0.5), settings=EXACT, progress=stop)
+    assert not (tmp_path / "b").exists() and not list(tmp_path.glob("b*"))
+    assert compact_index(folder, tmp_path / "b", options=CompactOptions(0.5), settings=EXACT).prototypes > 100

@@ -15,6 +15,7 @@ from retrieval import ImageRecord, IndexSettings, PatchIndex, open_index, read_i
 from retrieval.edit.convert import convert_index
 from retrieval.engines.qdrant.settings import QdrantSettings
 from retrieval.errors import IndexExistsError
+from retrieval.progress import ProgressEvent
 
 EXACT = IndexSettings(engine="exact", dtype="float32")
 EDGE = IndexSettings(engine="qdrant", qdrant=QdrantSettings(datatype="float32", threads=1))
@@ -39,10 +40,11 @@ def test_round_trip_through_every_engine(tmp_path: Path, source: Path, bank: Any
     pytest.importorskip("faiss")
     pytest.importorskip("qdrant_edge")
     route = [source, tmp_path / "edge", tmp_path / "flat", tmp_path / "edge 2", tmp_path / "exact"]
-    heard: list[int] = []
+    heard: list[ProgressEvent] = []
     for (before, after), settings in zip(pairwise(route), (EDGE, FLAT, EDGE, EXACT), strict=True):
-        assert convert_index(before, after, settings=settings, advance=heard.append) == 270
-    assert sum(heard) == 4 * 270
+        assert convert_index(before, after, settings=settings, progress=heard.append) == 270
+    ends = [event for event in heard if event.event == "end" and event.stage == "converting"]
+    assert [(event.done, event.total) for event in ends] == 4 * [(270, 270)]
     with open_index(source) as first, open_index(route[-1], verify=True) as last:
         wanted, found = (index.search(bank.queries, 20) for index in (first, last))
         np.testing.assert_array_equal(found.similarities, wanted.similarities)
@@ -92,16 +94,16 @@ def test_existing_target_is_left_alone(tmp_path: Path, source: Path) -> None:
     target = tmp_path / "there"
     target.mkdir()
     (target / "letter.txt").write_text("dear")
-    with pytest.raises(IndexExistsError, match="is there already"):
+    with pytest.raises(IndexExistsError, match="is no index"):
         convert_index(source, target, settings=EXACT)
     assert (target / "letter.txt").read_text() == "dear"
 
 
 def test_a_stopped_conversion_leaves_no_index(tmp_path: Path, source: Path) -> None:
-    def stop(rows: int) -> None:
+    def stop(event: ProgressEvent) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        convert_index(source, tmp_path / "out", settings=EXACT, advance=stop)
-    assert not (tmp_path / "out").exists()
+        convert_index(source, tmp_path / "out", settings=EXACT, progress=stop)
+    assert not list(tmp_path.glob("*out*"))
     assert convert_index(source, tmp_path / "out", settings=EXACT) == 270

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from retrieval.edit.prototypes import lloyd, merge, nearest_centres, rarity, share_out
+from retrieval.edit.prototypes import lloyd, make_prototypes, nearest_centres, rarity, share_out
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -47,7 +47,7 @@ def test_every_point_goes_to_its_nearest_centre() -> None:
 def test_k_means_ends_where_each_centre_is_the_weighted_mean_of_its_points() -> None:
     points = torch.randn(300, 4, generator=generator())
     weights = torch.rand(300, generator=generator(1)) + 0.1
-    nearest, centres = lloyd(points, 6, passes=200, generator=generator(2), multiplicity=weights)
+    nearest, centres = lloyd(points, 6, passes=200, generator=generator(2), weights=weights)
     assert (nearest == nearest_centres(points, centres)).all()
     for number in range(6):
         inside = nearest == number
@@ -71,7 +71,7 @@ def test_a_prototype_is_its_members_mean_and_names_the_nearest_of_them() -> None
     vectors = copies(9, 0.2)
     labels = F.one_hot(torch.arange(9) % 3, 3).float()
     counts = torch.arange(1.0, 10.0)
-    found = merge(vectors, labels, counts, 2 * counts, 1, label_scale=0.7, generator=generator())
+    found = make_prototypes(vectors, labels, counts, 2 * counts, 1, label_scale=0.7, generator=generator())
     mean = F.normalize((vectors * counts[:, None]).sum(dim=0), dim=0)
     torch.testing.assert_close(found.vectors[0], mean)
     torch.testing.assert_close(found.labels[0], torch.tensor([12.0, 15.0, 18.0]) / 45)
@@ -83,7 +83,9 @@ def test_rows_at_one_place_are_kept_apart_by_their_labels() -> None:
     """A border: the same features under two labels do not become one mixture while there is room."""
     vectors = copies(40, 0.02)
     labels = F.one_hot(torch.arange(40) % 2, 2).float()
-    found = merge(vectors, labels, torch.ones(40), torch.ones(40), 8, label_scale=0.7, generator=generator(1))
+    found = make_prototypes(
+        vectors, labels, torch.ones(40), torch.ones(40), 8, label_scale=0.7, generator=generator(1)
+    )
     assert (found.labels.max(dim=1).values > 0.99).all()
     assert found.multiplicity.sum() == 40
 
@@ -92,7 +94,9 @@ def test_room_for_every_row_changes_none() -> None:
     vectors = copies(20, 0.3)
     labels = torch.rand(20, 3, generator=generator())
     labels /= labels.sum(dim=1, keepdim=True)
-    found = merge(vectors, labels, torch.ones(20), torch.ones(20), 20, label_scale=0.7, generator=generator())
+    found = make_prototypes(
+        vectors, labels, torch.ones(20), torch.ones(20), 20, label_scale=0.7, generator=generator()
+    )
     torch.testing.assert_close(found.vectors, vectors)
     torch.testing.assert_close(found.labels, labels)
     assert found.central.tolist() == list(range(20))

@@ -25,6 +25,8 @@ from retrieval import (
 )
 from retrieval.engines.qdrant.server import ServerIndex
 from retrieval.engines.qdrant.settings import MEMORY, QdrantSettings
+from retrieval.store.commit import IndexFiles
+from retrieval.store.manifest import read_manifest
 
 IMAGES, GRID, WIDTH, CLASSES = 30, (8, 10), 32, 4
 ROWS = IMAGES * GRID[0] * GRID[1]
@@ -55,16 +57,17 @@ class Store:
         name = "qdrant" if engine in ("edge", "memory", "server") else engine
         settings = IndexSettings(engine=name, dtype="float32", qdrant=qdrant)  # type: ignore[arg-type]
         if self._client is not None:
-            self.index: PatchIndex = ServerIndex.create(folder, manifest, qdrant, client=self._client)
+            self.index: PatchIndex = ServerIndex.create(
+                IndexFiles(folder), manifest, qdrant, client=self._client
+            )
         else:
             self.index = create_index(folder, manifest, rows=ROWS, settings=settings)
 
     def reopen(self) -> None:
         self.index.close()
         if self._client is not None:
-            from retrieval import read_manifest
-
-            self.index = ServerIndex.open(self.folder, read_manifest(self.folder), client=self._client)
+            stored = read_manifest(self.folder)
+            self.index = ServerIndex.open(IndexFiles(self.folder, stored), stored, client=self._client)
         else:
             self.index = open_index(self.folder)
 

@@ -22,6 +22,7 @@ from retrieval.engines.qdrant.settings import QdrantSettings
 from retrieval.engines.qdrant.sizing import bytes_per_row
 from retrieval.errors import ConfigError, IndexDamagedError, IndexFileError, MissingExtraError, StorageError
 from retrieval.similarity import GradientProduct
+from retrieval.store.commit import IndexFiles
 
 
 def settings_of(**changes: Any) -> IndexSettings:
@@ -79,7 +80,7 @@ def test_a_crash_before_the_manifest_leaves_the_old_index(
     index = open_index(stored)
     index.add(bank.vectors[:5], bank.labels[:5], bank.patches[:5])
     with monkeypatch.context() as patch:
-        patch.setattr("retrieval.engines.embedded.commit", crash)
+        patch.setattr(IndexFiles, "commit", crash)
         with pytest.raises(KeyboardInterrupt):
             index.flush()
     copy = stored.parent / "as the crash left it"
@@ -87,7 +88,13 @@ def test_a_crash_before_the_manifest_leaves_the_old_index(
     index.close()
     assert (copy / "edge.2").is_dir()
     with open_index(copy, verify=True) as after:
-        assert len(after) == 300 and not (copy / "edge.2").exists()
+        assert len(after) == 300 and (copy / "edge.2").is_dir()  # a reader deletes nothing
+    with open_index(copy) as after:
+        assert after.remove(7) == 30
+        after.flush()
+    assert [path.name for path in copy.glob("edge.*")] == ["edge.2"]
+    with open_index(copy, verify=True) as after:
+        assert len(after) == 270
 
 
 def test_removed_rows_are_deleted_at_the_flush(stored: Path) -> None:

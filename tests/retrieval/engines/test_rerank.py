@@ -30,7 +30,7 @@ from retrieval.engines.faiss_types import choose_factory
 from retrieval.engines.qdrant.settings import QdrantSettings
 from retrieval.engines.rerank import ROWS, quantise
 from retrieval.errors import ConfigError, IndexDamagedError, StorageError
-from retrieval.similarity import Reranked, Similarity, similarity_from_json, similarity_to_json
+from retrieval.similarity import Reranked, Similarity, similarity_from_json
 
 N, WEIGHT, WIDTHS = 300, 0.5, (24, 16, 17)
 PRODUCT = GradientProduct(*WIDTHS, weight=WEIGHT)
@@ -234,7 +234,7 @@ def test_conversion_keeps_the_order(make: Any, separate: bool, tmp_path: Path) -
 def test_qdrant_is_refused(tmp_path: Path, manifest: Callable[..., Manifest], qdrant: QdrantSettings) -> None:
     pytest.importorskip("qdrant_edge")
     settings = IndexSettings(engine="qdrant", qdrant=qdrant)
-    with pytest.raises(ConfigError, match=r"Qdrant cannot re-rank .*index\.engine to faiss or exact"):
+    with pytest.raises(ConfigError, match=r"Qdrant.* cannot re-rank .*index\.engine to faiss or exact"):
         create_index(tmp_path / "x", manifest(similarity_of(9, separate=False)), rows=1, settings=settings)
 
 
@@ -289,23 +289,26 @@ def test_a_failed_add_adds_nothing(make: Any, separate: bool, monkeypatch: pytes
     assert best.ids.tolist() == [[0, N]]
 
 
-@pytest.mark.parametrize("renames", range(4))
-def test_a_flush_that_fails_midway_is_completed_at_the_next_opening(
-    make: Any, separate: bool, renames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("separate", [False, True], ids=["embeddings", "separate"])
+@pytest.mark.parametrize("step", range(4))
+def test_a_change_that_fails_midway_leaves_vectors_and_copies_together(
+    make: Any, separate: bool, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queries = whole(QUERIES, separate=separate)
     with make(IndexSettings(engine="exact"), 30) as index:
+        index.flush()
         expected = index.search(queries, 3)
-        real, done = os.replace, []
+    real, done = os.fsync, []
 
-        def stop(source: os.PathLike[str], target: os.PathLike[str]) -> None:
-            if str(source).endswith(".new"):
-                if len(done) == renames:
-                    raise OSError(errno.EACCES, "denied")
-                done.append(source)
-            real(source, target)
+    def stop(descriptor: int) -> None:
+        if len(done) == step:
+            raise OSError(errno.EACCES, "denied")
+        done.append(descriptor)
+        real(descriptor)
 
-        monkeypatch.setattr(os, "replace", stop)
+    with open_index(tmp_path / "index") as index:
+        index.add(whole(BANK, separate=separate)[:5], LABELS[:5], PATCHES[:5])
+        monkeypatch.setattr(os, "fsync", stop)
         with pytest.raises(StorageError):
             index.flush()
         monkeypatch.undo()
@@ -326,7 +329,7 @@ def test_rows_that_do_not_belong_are_noticed(make: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("similarity", [Cosine(5), PRODUCT, similarity_of(7, separate=True)])
 def test_similarities_survive_json(similarity: Similarity) -> None:
-    assert similarity_from_json(similarity_to_json(similarity)) == similarity
+    assert similarity_from_json(similarity.to_json()) == similarity
 
 
 def test_unknown_similarity_is_refused() -> None:

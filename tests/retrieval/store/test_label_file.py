@@ -10,8 +10,9 @@ import pytest
 from retrieval import ClassInfo, ClassMap, Cosine, Filter, IndexSettings, Manifest, create_index, open_index
 from retrieval.edit.convert import convert_index
 from retrieval.errors import IndexDamagedError
+from retrieval.store.commit import IndexFiles, write_manifest
 from retrieval.store.label_file import DENSE_CLASSES, ENTRIES, LabelFile, pack_labels, unpack_labels
-from retrieval.store.manifest import read_manifest, write_manifest
+from retrieval.store.manifest import read_manifest
 
 
 def soft_labels(rows: int, classes: int, present: int, seed: int = 0) -> np.ndarray:
@@ -54,7 +55,7 @@ def test_many_equal_shares_keep_the_first_and_a_full_byte_is_no_overflow() -> No
 @pytest.mark.parametrize("classes", [2, DENSE_CLASSES, DENSE_CLASSES + 1, 171, 300])
 def test_the_file_is_sparse_where_classes_are_many_and_reads_alike(tmp_path: Path, classes: int) -> None:
     labels = soft_labels(70, classes, min(classes, ENTRIES))
-    file = LabelFile.create(tmp_path, classes)
+    file = LabelFile.create(IndexFiles(tmp_path), classes)
     assert file.layout["kind"] == ("dense" if classes <= DENSE_CLASSES else "sparse")
     for start in (0, 1, 50):
         file.append(labels[start : {0: 1, 1: 50, 50: 70}[start]])
@@ -73,7 +74,7 @@ def test_the_file_is_sparse_where_classes_are_many_and_reads_alike(tmp_path: Pat
 
 
 def test_an_empty_file_reads_as_nothing(tmp_path: Path) -> None:
-    file = LabelFile.create(tmp_path, 100)
+    file = LabelFile.create(IndexFiles(tmp_path), 100)
     assert file.read(np.full((2, 3), -1)).shape == (2, 3, 100)
     assert file.dominant(0).shape == (0,)
 

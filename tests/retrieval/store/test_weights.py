@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from retrieval.edit.convert import convert_index
 from retrieval.engines.exact_search import ExactEngine
 from retrieval.engines.qdrant.settings import MEMORY, QdrantSettings
 from retrieval.errors import ConfigError, IndexDamagedError, StorageError
-from retrieval.store.manifest import FORMAT, read_manifest, write_manifest
-from retrieval.store.rows import WEIGHTS
+from retrieval.store.commit import write_manifest
+from retrieval.store.manifest import FORMAT, FileEntry, read_manifest
+from retrieval.store.rows import MULTIPLICITY
 
 EXACT = IndexSettings(engine="exact", dtype="float32")
 ENGINES = [EXACT, IndexSettings(engine="faiss"), IndexSettings(engine="qdrant")]
@@ -39,7 +41,7 @@ def test_weights_are_found_streamed_removed_and_converted(
     for folder in (tmp_path / "a", tmp_path / "b"):
         with open_index(folder, verify=True) as index:
             blocks = list(index.stream(batch=70))
-            np.testing.assert_array_equal(np.concatenate([b.weights for b in blocks]), COUNTS[live])
+            np.testing.assert_array_equal(np.concatenate([b.multiplicity for b in blocks]), COUNTS[live])
             found = index.search(bank.vectors[live][:9], 271)
             assert found.multiplicity is not None and found.multiplicity.dtype == np.float32
             np.testing.assert_array_equal(found.multiplicity[:, 0], COUNTS[live][:9])
@@ -52,22 +54,26 @@ def test_rows_before_and_after_weighted_ones_stand_for_one_patch(
     with create_index(tmp_path / "a", manifest(), rows=300, settings=EXACT) as index:
         index.add(bank.vectors[:100], bank.labels[:100], bank.patches[:100])
         assert index.search(bank.queries, 3).multiplicity is None
-        index.add(bank.vectors[100:200], bank.labels[100:200], bank.patches[100:200], multiplicity=COUNTS[:100])
+        index.add(
+            bank.vectors[100:200], bank.labels[100:200], bank.patches[100:200], multiplicity=COUNTS[:100]
+        )
         index.add(bank.vectors[200:], bank.labels[200:], bank.patches[200:])
         index.flush()
-    stored = np.load(tmp_path / "a" / WEIGHTS, allow_pickle=False)
+    stored = np.load(tmp_path / "a" / MULTIPLICITY, allow_pickle=False)
     np.testing.assert_array_equal(stored, np.concatenate([np.ones(100), COUNTS[:100], np.ones(100)]))
 
 
 def test_weights_of_one_are_no_file(tmp_path: Path, bank: Any, manifest: Callable[..., Manifest]) -> None:
     (tmp_path / "a").mkdir()
-    np.save(tmp_path / "a" / WEIGHTS, COUNTS[:7])  # what a killed build left
+    np.save(tmp_path / "a" / MULTIPLICITY, COUNTS[:7])  # what a killed build left
     with create_index(tmp_path / "a", manifest(), rows=300, settings=EXACT) as index:
         index.add(bank.vectors, bank.labels, bank.patches, multiplicity=np.ones(300, np.float32))
         index.flush()
     with open_index(tmp_path / "a", verify=True) as index:
-        assert not (tmp_path / "a" / WEIGHTS).exists()
-        assert next(index.stream()).multiplicity is None and index.search(bank.queries, 3).multiplicity is None
+        assert MULTIPLICITY not in index.manifest.files
+        assert (
+            next(index.stream()).multiplicity is None and index.search(bank.queries, 3).multiplicity is None
+        )
 
 
 @pytest.mark.parametrize(
@@ -93,8 +99,11 @@ def test_weights_that_do_not_belong_to_the_rows_are_refused(
 ) -> None:
     with build(tmp_path / "a", EXACT) as index:
         index.flush()
-    np.save(tmp_path / "a" / WEIGHTS, COUNTS[:-1])
-    write_manifest(tmp_path / "a", read_manifest(tmp_path / "a"))
+    np.save(tmp_path / "a" / MULTIPLICITY, COUNTS[:-1])
+    manifest = read_manifest(tmp_path / "a")
+    write_manifest(
+        tmp_path / "a", replace(manifest, files={**manifest.files, MULTIPLICITY: FileEntry(0, "")})
+    )
     with pytest.raises(IndexDamagedError, match="299 weights"):
         open_index(tmp_path / "a")
 
@@ -138,13 +147,13 @@ def test_an_index_of_the_first_format_is_written_in_the_present_one(
     tmp_path: Path, bank: Any, build: Callable[..., PatchIndex], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("retrieval.store.manifest.FORMAT", 1)
+        patch.setattr("retrieval.store.commit.FORMAT", 1)
         with build(tmp_path / "a", EXACT, rows=200) as index:
             index.flush()
     assert read_manifest(tmp_path / "a").format == 1
     with open_index(tmp_path / "a") as index:
         index.add(bank.vectors[200:], bank.labels[200:], bank.patches[200:], multiplicity=COUNTS[200:])
         index.flush()
-    assert read_manifest(tmp_path / "a").format == FORMAT == 2
+    assert read_manifest(tmp_path / "a").format == FORMAT == 3
     with open_index(tmp_path / "a", verify=True) as index:
-        assert index.search(bank.vectors[299:], 1).weights == pytest.approx(COUNTS[299])
+        assert index.search(bank.vectors[299:], 1).multiplicity == pytest.approx(COUNTS[299])

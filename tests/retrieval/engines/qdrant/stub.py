@@ -18,6 +18,7 @@ from qdrant_client import grpc as q
 from retrieval import ImageRecord, Manifest
 from retrieval.engines.qdrant.server import ServerIndex
 from retrieval.engines.qdrant.settings import QdrantSettings
+from retrieval.store.commit import IndexFiles
 
 RECORDS = [ImageRecord(i, f"photo {i}", f"{i}.png", f"{i:064x}", 60, 50, 30) for i in range(10)]
 
@@ -203,7 +204,7 @@ def settings_for(stub: QdrantStub, **changes: Any) -> QdrantSettings:
 
 
 def fill(stub: QdrantStub, folder: Path, manifest: Manifest, bank: Any, **changes: Any) -> ServerIndex:
-    index = ServerIndex.create(folder, manifest, settings_for(stub, **changes))
+    index = ServerIndex.create(IndexFiles(folder), manifest, settings_for(stub, **changes))
     index.describe(RECORDS)
     index.add(bank.vectors, bank.labels, bank.patches)
     return index

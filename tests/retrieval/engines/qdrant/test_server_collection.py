@@ -16,9 +16,9 @@ from qdrant_client import grpc as q
 
 from retrieval import Filter, IndexSettings, Manifest, create_index, open_index, read_images
 from retrieval.edit.convert import convert_index
-from retrieval.engines.qdrant import locate
 from retrieval.engines.qdrant.server import ServerIndex
 from retrieval.errors import IndexDamagedError, MyceliaError, ServerError
+from retrieval.store.commit import IndexFiles
 
 from .stub import RECORDS, QdrantStub, fill, settings_for
 
@@ -90,11 +90,11 @@ def test_graph_is_off_while_loading_and_waited_for(
     assert stub.collections["bank"].hnsw_config.m == 0
     stub.statuses = [q.CollectionStatus.Green] * 2 + [q.CollectionStatus.Yellow] * 3
     heard: list[tuple[int, int]] = []
-    index.finish(lambda done, total: heard.append((done, total)))
+    index.collection.finish(lambda done, total: heard.append((done, total)))
     assert len(heard) == 6 and not stub.statuses  # one green that was premature, three yellow, two green
     stub.statuses = [q.CollectionStatus.Green, q.CollectionStatus.Red]
     with pytest.raises(ServerError, match="cannot optimise"):
-        index.finish()
+        index.collection.finish()
     index.close()
 
 
@@ -114,8 +114,7 @@ def test_shards_fill_one_collection(
         (folder / "features.safetensors").write_bytes(
             b"tensors of the first" if number == 1 else b"of another"
         )
-        index = ServerIndex.create(folder, manifest(), settings_for(stub))
-        index.shard = (number, 3)
+        index = ServerIndex.create(IndexFiles(folder), manifest(), settings_for(stub), share=(number, 3))
         own = [record for record in RECORDS if record.number % 3 == number - 1]
         index.describe(own)
         chosen = np.isin(bank.patches[:, 0], [record.number for record in own])
@@ -123,7 +122,7 @@ def test_shards_fill_one_collection(
         index.flush(images=own)
         index.close()
 
-    monkeypatch.setattr(locate, "user_cache_path", lambda name: tmp_path / "cache")
+    monkeypatch.setenv("MYCELIA_CACHE", str(tmp_path / "cache"))
     address = f"qdrant://127.0.0.1:{stub.port - 1}/bank"
     for number in (1, 2, 2):
         run(number)
@@ -171,5 +170,5 @@ def test_manifest_of_the_folder_has_no_surprise(
     data["engine"]["datatype"] = "float8"
     broken = replace(Manifest.from_json(data), engine=data["engine"])
     with pytest.raises(IndexDamagedError, match="datatype"):
-        ServerIndex.open(tmp_path, broken)
+        ServerIndex.open(IndexFiles(tmp_path, broken), broken)
     assert issubclass(IndexDamagedError, MyceliaError)

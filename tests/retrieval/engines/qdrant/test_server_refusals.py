@@ -18,6 +18,7 @@ from retrieval.engines.qdrant import connection
 from retrieval.engines.qdrant.server import ServerIndex
 from retrieval.engines.qdrant.settings import QdrantSettings
 from retrieval.errors import ConfigError, IndexFileError, IndexMismatchError, MissingExtraError, ServerError
+from retrieval.store.commit import IndexFiles
 
 from .stub import RECORDS, QdrantStub, fill, settings_for
 
@@ -32,10 +33,10 @@ def test_a_wrong_key_is_not_shown(
 ) -> None:
     stub.key = "right-one"
     with pytest.raises(ServerError, match="QDRANT_API_KEY, which is not set"):
-        ServerIndex.create(tmp_path, manifest(), settings_for(stub))
+        ServerIndex.create(IndexFiles(tmp_path), manifest(), settings_for(stub))
     monkeypatch.setenv("QDRANT_API_KEY", "wrong-secret")
     with pytest.raises(ServerError, match="refuses the key") as caught:
-        ServerIndex.create(tmp_path, manifest(), settings_for(stub))
+        ServerIndex.create(IndexFiles(tmp_path), manifest(), settings_for(stub))
     assert "wrong-secret" not in str(caught.value) and caught.value.__cause__ is None
     monkeypatch.setenv("QDRANT_API_KEY", "right-one")
     index = fill(stub, tmp_path, manifest(), bank)
@@ -53,7 +54,7 @@ def test_details_with_the_key_are_cleaned(
     monkeypatch.setenv("QDRANT_API_KEY", "told")
     stub.refusals = {"CollectionExists": [grpc.StatusCode.INTERNAL]}
     with pytest.raises(ServerError) as caught:
-        ServerIndex.create(tmp_path, manifest(), settings_for(stub))
+        ServerIndex.create(IndexFiles(tmp_path), manifest(), settings_for(stub))
     assert "told" not in str(caught.value) and "***" in str(caught.value)
 
 
@@ -63,13 +64,13 @@ def test_collections_of_others_are_refused(
     fill(stub, tmp_path, manifest(), bank).close()
     for change in ({"recipe": {"seed": 4}}, {"dataset": {"name": "zoo"}}, {"fingerprints": {"weights": "x"}}):
         with pytest.raises(IndexMismatchError, match="another recipe"):
-            ServerIndex.create(tmp_path, replace(manifest(), **change), settings_for(stub))
+            ServerIndex.create(IndexFiles(tmp_path), replace(manifest(), **change), settings_for(stub))
     wider = replace(manifest(), similarity=replace(manifest().similarity, width=64))
     with pytest.raises(IndexMismatchError, match="vectors of 32 numbers, and this recipe makes 64"):
-        ServerIndex.create(tmp_path, wider, settings_for(stub))
+        ServerIndex.create(IndexFiles(tmp_path), wider, settings_for(stub))
     assert len(stub.points["bank"]) == 300
     elsewhere = replace(manifest(), recipe={"seed": 3, "index": {}, "runtime": {"device": "cuda"}})
-    ServerIndex.create(tmp_path, elsewhere, settings_for(stub)).close()
+    ServerIndex.create(IndexFiles(tmp_path), elsewhere, settings_for(stub)).close()
 
 
 def test_a_collection_that_is_gone(
@@ -111,7 +112,9 @@ def test_the_extra_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "qdrant_client", None)
     with pytest.raises(MissingExtraError, match=r"mycelia\[qdrant\]"):
-        ServerIndex.create(tmp_path, manifest(), QdrantSettings(url="http://127.0.0.1:9", collection="bank"))
+        ServerIndex.create(
+            IndexFiles(tmp_path), manifest(), QdrantSettings(url="http://127.0.0.1:9", collection="bank")
+        )
 
 
 def test_a_name_is_needed(tmp_path: Path, manifest: Callable[..., Manifest]) -> None:

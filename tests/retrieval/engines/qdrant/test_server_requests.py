@@ -17,6 +17,7 @@ from retrieval import Manifest
 from retrieval.engines.qdrant.server import ServerIndex
 from retrieval.engines.qdrant.settings import QdrantSettings
 from retrieval.errors import IndexFileError, ServerError
+from retrieval.store.commit import IndexFiles
 
 from .stub import RECORDS, QdrantStub, fill, settings_for
 
@@ -55,7 +56,7 @@ def test_a_broken_upload_is_completed_by_doing_it_again(
     tmp_path: Path, stub: QdrantStub, manifest: Callable[..., Manifest], bank: Any
 ) -> None:
     stub.refusals = {"Upsert": []}
-    index = ServerIndex.create(tmp_path, manifest(), settings_for(stub, batch_points=100))
+    index = ServerIndex.create(IndexFiles(tmp_path), manifest(), settings_for(stub, batch_points=100))
     index.describe(RECORDS)
     index.add(bank.vectors[:200], bank.labels[:200], bank.patches[:200])
     stub.refusals["Upsert"] = [grpc.StatusCode.UNAVAILABLE] * 5
@@ -80,7 +81,7 @@ def test_a_slow_server_is_named(
 def test_a_server_that_is_away(tmp_path: Path, stub: QdrantStub, manifest: Callable[..., Manifest]) -> None:
     stub.server.stop(0).wait()
     with pytest.raises(ServerError, match=r"no Qdrant server answers at http://127\.0\.0\.1:6333"):
-        ServerIndex.create(tmp_path, manifest(), settings_for(stub, attempts=2))
+        ServerIndex.create(IndexFiles(tmp_path), manifest(), settings_for(stub, attempts=2))
     assert not (tmp_path / "manifest.json").exists()
 
 
@@ -123,7 +124,9 @@ def test_refusals_over_rest(
     url = f"http://127.0.0.1:{server.server_port}"
     try:
         with pytest.raises(kind, match=text):
-            ServerIndex.create(tmp_path, manifest(), QdrantSettings(url=url, collection="bank", grpc=False))
+            ServerIndex.create(
+                IndexFiles(tmp_path), manifest(), QdrantSettings(url=url, collection="bank", grpc=False)
+            )
     finally:
         server.shutdown()
         server.server_close()
@@ -132,4 +135,4 @@ def test_refusals_over_rest(
 def test_rest_without_a_server(tmp_path: Path, manifest: Callable[..., Manifest]) -> None:
     settings = QdrantSettings(url="http://127.0.0.1:9", collection="bank", grpc=False, attempts=1)
     with pytest.raises(ServerError, match=r"no Qdrant server answers at http://127\.0\.0\.1:9:"):
-        ServerIndex.create(tmp_path, manifest(), settings)
+        ServerIndex.create(IndexFiles(tmp_path), manifest(), settings)
