@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from retrieval.engines.registry import engines_named
 from retrieval.errors import ConfigError
-from retrieval.settings import IndexSettings
+from retrieval.settings import FLAT_KEYS, IndexSettings
 
 
 class _Section(BaseModel):
@@ -157,6 +158,32 @@ class Recipe(_Section):
     transfer: TransferSettings = TransferSettings()
     runtime: RuntimeSettings = RuntimeSettings()
 
+    @model_validator(mode="after")
+    def _check_rules(self) -> Recipe:
+        """Raise ConfigError for sections that contradict each other."""
+        engine, features = self.index.spec, self.features
+        exact = features.kind == "fungi" and features.projection == "none"
+        if exact and features.pca is not None:
+            raise ConfigError(
+                "features.pca needs a projected gradient; with features.projection=none leave it empty"
+            )
+        if exact and engine.inner_products_only:
+            raise ConfigError(
+                f"features.projection=none needs index.engine=exact, not {engine.name}: "
+                "its similarity is no inner product"
+            )
+        if exact and self.reranks:
+            raise ConfigError(
+                "features.projection=none orders all neighbours by the exact similarity already; leave "
+                "rerank.candidates empty, or choose features.projection=factored or features.kind=embeddings"
+            )
+        if self.reranks and not engine.reranks:
+            raise ConfigError(
+                f"rerank.candidates needs index.engine=faiss or exact, not {engine.name}: "
+                f"an index on {engine.title} keeps no second vector to re-rank by"
+            )
+        return self
+
     @property
     def reranks(self) -> bool:
         """Whether neighbours are ordered by the exact FUNGI similarity."""
@@ -263,6 +290,8 @@ def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 def _check_keys(data: dict[str, Any], model: type[BaseModel], where: str, *, prefix: str) -> None:
     for name, value in data.items():
         field = model.model_fields.get(name)
+        if field is None and model is IndexSettings and (name in FLAT_KEYS or engines_named(name)):
+            continue  # a key of an older recipe, or the section of an installed engine
         if field is None:
             raise ConfigError(f"{where}: unknown key {prefix}{name}{_nearest(f'{prefix}{name}')}")
         section = field.annotation

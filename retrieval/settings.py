@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from retrieval.engines.exact import ExactSettings
 from retrieval.engines.faiss import FaissSettings
 from retrieval.engines.qdrant.settings import QdrantSettings
 from retrieval.engines.registry import engines, engines_named
 from retrieval.engines.spec import EngineSpec
+from retrieval.errors import ConfigError
 
 #: Keys that older recipes and manifests have directly below ``index``, and the sections they are in now.
 FLAT_KEYS = {"factory": "faiss", "refine": "faiss", "nprobe": "faiss", "k_factor": "faiss", "dtype": "exact"}
@@ -46,7 +47,7 @@ class IndexSettings(BaseModel):
             found = engines_named(key)
             if not found:
                 raise ValueError(f"unknown key index.{key}")
-            placed[key] = found[0].settings.model_validate(placed[key] or {})
+            placed[key] = _section_of(found[0], placed[key] or {})
         return placed
 
     @field_validator("engine")
@@ -68,3 +69,13 @@ class IndexSettings(BaseModel):
     def spec(self) -> EngineSpec:
         """The chosen engine."""
         return next(spec for spec in engines_named(self.engine) if spec.chosen(self.section))
+
+
+def _section_of(spec: EngineSpec, data: Any) -> BaseModel:
+    """The section of an installed engine; raises ConfigError, naming the key, for one that does not fit."""
+    try:
+        return spec.settings.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, ("index", spec.name, *first["loc"])))
+        raise ConfigError(f"{key} = {first['input']!r} does not fit: {first['msg']}") from error
