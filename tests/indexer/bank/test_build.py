@@ -23,10 +23,14 @@ from retrieval.errors import (
     MaskError,
     MissingExtraError,
 )
+from retrieval.progress import ProgressEvent
 
 Folder = Callable[..., Dataset]
 MakeRecipe = Callable[..., Recipe]
 Content = Callable[[Path], dict[str, bytes]]
+
+#: What a build tells of, in this order.
+STAGES = ["fitting features", "memory bank", "index"]
 
 pytestmark = pytest.mark.usefixtures("small_parts")
 
@@ -39,13 +43,15 @@ def test_build_stores_what_the_recipe_says(
     labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dataset, recipe = labelled_folder(6), tiny_recipe()
-    report = build_index(dataset, tmp_path / "x.index", recipe=recipe)
+    events: list[ProgressEvent] = []
+    report = build_index(dataset, tmp_path / "x.index", recipe=recipe, progress=events.append)
     assert (report.path, report.images, report.skipped) == (tmp_path / "x.index", 6, ())
     assert report.rows == 6 * 8  # 48 patches over six images
     assert not (tmp_path / "x.index.partial").exists()
     printed = capsys.readouterr()
-    assert printed.out == ""
-    assert "memory bank: 6/6" in printed.err
+    assert printed.out == printed.err == "", "who asks for progress shows it"
+    assert ProgressEvent("end", "memory bank", 6, 6) in events
+    assert [event.stage for event in events if event.event == "start"] == STAGES
 
     with open_index(tmp_path / "x.index", verify=True) as index:
         assert len(index) == report.rows
@@ -223,8 +229,8 @@ def test_a_missing_file_is_noticed_before_any_work(
 def test_no_labelled_pixel(labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
     dataset = labelled_folder(2)
     for sample in dataset.samples:
-        assert sample.mask is not None
-        Image.fromarray(np.full_like(np.asarray(Image.open(sample.mask)), 255)).save(sample.mask)
+        mask = dataset.root / "masks" / f"{sample.id}.png"
+        Image.fromarray(np.full_like(np.asarray(Image.open(mask)), 255)).save(mask)
     with pytest.raises(DatasetError, match=f"{dataset.root.name}: no labelled patch"):
         build_index(dataset, tmp_path / "x", recipe=tiny_recipe())
 

@@ -18,10 +18,11 @@ from filelock import FileLock
 from PIL import Image
 from safetensors.torch import save_file
 
-from indexer.bank import build
+from indexer.bank import fitting
 from indexer.bank.build import build_index
 from indexer.bank.parts import Part, PartStore
 from indexer.datasets import Dataset
+from indexer.datasets.labels import MaskFile
 from indexer.features.weights import create_model
 from indexer.recipe import Recipe
 from retrieval import open_index, read_images
@@ -159,7 +160,7 @@ def test_interrupted_while_fitting(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(build, "read_image", interrupted)
+        patch.setattr(fitting, "read_image", interrupted)
         with pytest.raises(KeyboardInterrupt):
             build_index(dataset, tmp_path / "x", recipe=recipe)
     build_index(dataset, tmp_path / "x", recipe=recipe)
@@ -243,10 +244,15 @@ def test_where_it_runs_may_change_between_runs(
     assert build_index(dataset, tmp_path / "x", recipe=changed).rows == 48
 
 
+def mask_of(dataset: Dataset, position: int) -> Path:
+    labels = dataset.samples[position].labels
+    assert isinstance(labels, MaskFile)
+    return labels.path
+
+
 def spoil(dataset: Dataset) -> tuple[bytes, bytes]:
     """Truncate the second image and turn the fourth mask; what they were."""
-    image, mask = dataset.samples[1].image, dataset.samples[3].mask
-    assert mask is not None
+    image, mask = dataset.samples[1].image, mask_of(dataset, 3)
     before = image.read_bytes(), mask.read_bytes()
     image.write_bytes(before[0][: len(before[0]) // 2])
     Image.open(mask).rotate(90, expand=True).save(mask)
@@ -268,8 +274,7 @@ def test_bad_images_stop_the_build_until_they_are_repaired(
     with pytest.raises(MaskError, match=r"photo3\.png"):
         build_index(dataset, tmp_path / "x", recipe=recipe)
     assert not (tmp_path / "x").exists()
-    assert dataset.samples[3].mask is not None
-    dataset.samples[3].mask.write_bytes(mask)
+    mask_of(dataset, 3).write_bytes(mask)
     build_index(dataset, tmp_path / "x", recipe=recipe)
     assert content(tmp_path / "x") == content(tmp_path / "whole")
 
@@ -302,8 +307,7 @@ def test_skipped_images_come_back_once_nothing_may_be_skipped(
             build_index(dataset, tmp_path / "x", recipe=recipe, skip_bad=True)
     with pytest.raises(MaskError, match=r"photo3\.png"):
         build_index(dataset, tmp_path / "x", recipe=recipe)
-    assert dataset.samples[3].mask is not None
-    dataset.samples[3].mask.write_bytes(mask)
+    mask_of(dataset, 3).write_bytes(mask)
     assert build_index(dataset, tmp_path / "x", recipe=recipe).images == 6
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import load
 from torch import Tensor
 
-from indexer.features.fungi import FEATURES_FILE, FungiExtractor, join_components, open_extractor
+from indexer.features.fungi import FEATURES_FILE, FungiExtractor, join_features, open_extractor
 from indexer.recipe import Recipe, RuntimeSettings
 from retrieval import ClassInfo, ClassMap, Cosine, GradientProduct, Manifest, Reranked
 from retrieval.errors import ConfigError, DatasetError, IndexDamagedError, IndexMismatchError
@@ -142,13 +142,13 @@ def test_exact_vectors_carry_the_cosine_of_the_true_gradients(
 
 
 @pytest.mark.parametrize("weight", [0.25, 3.0])
-def test_components_join_to_the_vectors_of_any_weight(
+def test_parts_join_to_the_vectors_of_any_weight(
     weight: float, tiny_extractor: Extractor, random_images: Tensor
 ) -> None:
-    components = tiny_extractor().components(random_images)  # made with the default weight, 1
+    parts = tiny_extractor().feature_parts(random_images)  # made with the default weight, 1
     other = tiny_extractor(f"features.gradient_weight={weight}").extract(random_images)
-    torch.testing.assert_close(join_components(components, weight), other)
-    e, g = (part.flatten(0, 1) for part in components)
+    torch.testing.assert_close(join_features(parts, weight), other)
+    e, g = (part.flatten(0, 1) for part in parts)
     mixed = (e @ e.T + weight * (g @ g.T)) / (1 + weight)
     torch.testing.assert_close(other.flatten(0, 1) @ other.flatten(0, 1).T, mixed)
 
