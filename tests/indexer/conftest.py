@@ -79,6 +79,22 @@ def labelled_folder(tmp_path: Path) -> Callable[..., Dataset]:
 
 
 @pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
+    """``install("toy", "mycelia.datasets", source)``: a package of one module, whose ``PLUGIN`` it names."""
+
+    def make(name: str, group: str, source: str) -> None:
+        site = tmp_path / "site"
+        info = site / f"{name}-0.dist-info"
+        info.mkdir(parents=True)
+        (site / f"{name}.py").write_text(source)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {name}:PLUGIN\n")
+        monkeypatch.syspath_prepend(site)
+
+    return make
+
+
+@pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Builds work in parts of two images, so that six images are three parts."""
     monkeypatch.setattr(parts, "PART_IMAGES", 2)

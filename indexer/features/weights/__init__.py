@@ -32,9 +32,10 @@ def create_model(name: str, weights: str, *, seed: int = 0) -> nn.Module:
     """
     _check_name(name)
     kind, _, place = weights.partition(":")
-    source = _source(kind)
+    known = _sources(kind)
+    source = next((source for source in known if source.kind == kind), None)
     if source is None or source.takes_place != bool(place):
-        forms = [source.form for source in _SOURCES]
+        forms = [source.form for source in known]
         raise ConfigError(f"backbone.weights {weights!r} should be {', '.join(forms[:-1])} or {forms[-1]}")
     return source.create(name, place, seed).eval().requires_grad_(False)
 
@@ -48,11 +49,11 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _source(kind: str) -> WeightsSource | None:
-    """The source of a kind; other packages are asked only where it is none of ours."""
-    ours = [source for source in _SOURCES if source.kind == kind]
-    known = ours or entry_points_of(SOURCE_GROUP, WeightsSource)
-    return next((source for source in known if source.kind == kind), None)
+def _sources(kind: str) -> tuple[WeightsSource, ...]:
+    """All sources; other packages are asked only where ``kind`` is none of ours."""
+    if any(source.kind == kind for source in _SOURCES):
+        return _SOURCES
+    return (*_SOURCES, *entry_points_of(SOURCE_GROUP, WeightsSource))
 
 
 def _check_name(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from indexer import open_extractor
 from indexer.bank.build import BuildReport, build_index
 from indexer.bank.parts import PartStore
 from indexer.bank.sampling import patches_per_image, plain_geometry
+from indexer.bank.versions import package_versions
 from indexer.datasets import Dataset, load_dataset
-from indexer.recipe import Recipe
-from retrieval import open_index, read_images, verify_folder
+from indexer.recipe import Recipe, recipe_from_dict
+from retrieval import open_index, read_images, read_manifest, verify_folder
 from retrieval.errors import (
     ConfigError,
     DatasetError,
@@ -259,3 +261,23 @@ def test_impossible_recipes_leave_nothing_behind(
     with pytest.raises(ConfigError, match=message):
         build_index(dataset, tmp_path / "x", recipe=tiny_recipe(*overrides))
     assert not list(tmp_path.glob("x*"))
+
+
+def test_where_a_build_ran_is_not_told(
+    labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    build_index(labelled_folder(2), tmp_path / "x", recipe=tiny_recipe())
+    recipe = read_manifest(tmp_path / "x").recipe
+    assert "runtime" not in recipe
+    assert recipe_from_dict(recipe).fingerprint() == tiny_recipe().fingerprint()
+
+
+def test_versions_name_every_faiss_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.0")
+    assert {"mycelia", "torch", "faiss-cpu", "faiss-gpu", "faiss-gpu-cu12"} <= package_versions().keys()
+
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", absent)
+    assert package_versions() == {}
