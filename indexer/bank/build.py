@@ -1,9 +1,9 @@
 """From a data set to an index: streaming, resumable, with progress.
 
 The rows are computed in parts of a fixed number of images; each part is a file that appears whole or
-not at all. A build that was stopped goes on with the first missing part, and since a part depends
-on nothing but the recipe and its own images, the finished index equals that of an uninterrupted
-build. The index appears under its own name only once it is complete.
+not at all. A part says which images, labels and features it was computed from, so a build that was
+stopped computes only what is missing or has changed since, and the finished index equals that of an
+uninterrupted build. The index appears under its own name only once it is complete.
 """
 
 from __future__ import annotations

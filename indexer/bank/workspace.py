@@ -119,9 +119,10 @@ def check_partial(out: Path) -> None:
         return
     # what a build leaves that was stopped before it wrote its plan
     ours = {LOCK, THUMBS, PLAN + PARTIAL}
-    others = [path.name for path in folder.iterdir() if path.name not in ours]
-    if (folder / THUMBS).is_dir():
-        others += [f"{THUMBS}/{path.name}" for path in (folder / THUMBS).iterdir()]
+    with storage_errors(folder):
+        others = [path.name for path in folder.iterdir() if path.name not in ours]
+        if (folder / THUMBS).is_dir():
+            others += [f"{THUMBS}/{path.name}" for path in (folder / THUMBS).iterdir()]
     check_free(out)  # once more: a builder that has just finished sweeps up here
     if others:
         raise IndexMismatchError(

@@ -6,11 +6,23 @@ from pathlib import Path
 
 from indexer.datasets import camvid, folder, voc
 from indexer.datasets.base import Dataset, Layout, Sample, parse_ids
-from indexer.datasets.labels import LabelSource
+from indexer.datasets.keys import SourceKey
+from indexer.datasets.labels import LabelSource, MaskFile, NoLabels
 from retrieval.errors import ConfigError, DatasetError
 from retrieval.plugins import entry_points_of
 
-__all__ = ["FORMATS", "Dataset", "LabelSource", "Layout", "Sample", "load_dataset", "parse_ids"]
+__all__ = [
+    "FORMATS",
+    "Dataset",
+    "LabelSource",
+    "Layout",
+    "MaskFile",
+    "NoLabels",
+    "Sample",
+    "SourceKey",
+    "load_dataset",
+    "parse_ids",
+]
 
 #: Tried in this order where the format is ``auto``; those of other packages come after them.
 _LAYOUTS: tuple[Layout, ...] = (voc.LAYOUT, folder.LAYOUT, camvid.LAYOUT)

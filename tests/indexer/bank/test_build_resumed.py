@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,6 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from indexer.bank.build import build_index
-from indexer.bank.parts import Part, PartStore
 from indexer.datasets import Dataset
 from indexer.recipe import Recipe
 from retrieval import read_images
@@ -26,6 +26,9 @@ from retrieval.store.files import sha256_file
 Folder = Callable[..., Dataset]
 MakeRecipe = Callable[..., Recipe]
 Content = Callable[[Path], dict[str, bytes]]
+AsFresh = Callable[..., bool]
+CountParts = Callable[[], list[int]]
+StopAfter = Callable[[int], AbstractContextManager[None]]
 
 pytestmark = pytest.mark.usefixtures("small_parts")
 
@@ -37,7 +40,7 @@ FITTED = "features.pca=10"
 
 @pytest.fixture
 def stopped(
-    labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path
+    labelled_folder: Folder, tiny_recipe: MakeRecipe, stop_after: StopAfter, tmp_path: Path
 ) -> Callable[..., tuple[Dataset, Recipe]]:
     """``stopped(*overrides)``: six images, and a build of them in ``x`` that was stopped after two parts."""
 
@@ -45,15 +48,7 @@ def stopped(
         dataset, recipe = labelled_folder(6), tiny_recipe(*overrides)
         if spoil is not None:
             (dataset.root / spoil).write_bytes(b"no image")
-        write = PartStore.write
-
-        def stopping(self: PartStore, number: int, part: Part) -> None:
-            write(self, number, part)
-            if number == 1:
-                raise KeyboardInterrupt
-
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(PartStore, "write", stopping)
+        with stop_after(2):
             build_index(dataset, tmp_path / "x", recipe=recipe, skip_bad=skip_bad)
         return dataset, recipe
 
@@ -61,16 +56,14 @@ def stopped(
 
 
 @pytest.fixture
-def computed(monkeypatch: pytest.MonkeyPatch, stopped: object) -> list[int]:
-    """The numbers of the parts that are computed, in their order."""
-    write, numbers = PartStore.write, []
+def as_fresh(tmp_path: Path, content: Content) -> Callable[..., bool]:
+    """``as_fresh(dataset, recipe)``: whether the index in ``x`` has the bytes of a build in one go."""
 
-    def counting(self: PartStore, number: int, part: Part) -> None:
-        numbers.append(number)
-        write(self, number, part)
+    def compare(dataset: Dataset, recipe: Recipe, *, skip_bad: bool = False) -> bool:
+        build_index(dataset, tmp_path / "fresh", recipe=recipe, skip_bad=skip_bad)
+        return content(tmp_path / "x") == content(tmp_path / "fresh")
 
-    monkeypatch.setattr(PartStore, "write", counting)
-    return numbers
+    return compare
 
 
 def turn(path: Path) -> None:
@@ -92,40 +85,38 @@ def test_what_was_replaced_is_read_again(
     kind: str,
     again: list[int],
     stopped: Callable[..., tuple[Dataset, Recipe]],
-    computed: list[int],
+    count_parts: CountParts,
     tmp_path: Path,
-    content: Content,
+    as_fresh: AsFresh,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     dataset, recipe = stopped(recipe_of)
     turn(dataset.root / kind / "photo1.png")
-    computed.clear()
+    computed = count_parts()
     with caplog.at_level(logging.INFO, logger="mycelia"):
         build_index(dataset, tmp_path / "x", recipe=recipe)
     assert computed == again
     assert "computed again" in caplog.text and "photo1.png" in caplog.text
-    build_index(dataset, tmp_path / "fresh", recipe=recipe)
-    assert content(tmp_path / "x") == content(tmp_path / "fresh")
+    assert as_fresh(dataset, recipe)
     records = read_images(tmp_path / "x")
     assert [record.sha256 for record in records] == [sha256_file(Path(record.path)) for record in records]
 
 
 def test_what_was_only_touched_is_not_computed_again(
     stopped: Callable[..., tuple[Dataset, Recipe]],
-    computed: list[int],
+    count_parts: CountParts,
     tmp_path: Path,
-    content: Content,
+    as_fresh: AsFresh,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     dataset, recipe = stopped(FITTED)
     for path in dataset.root.rglob("*.png"):
         os.utime(path, ns=(1, 1))
-    computed.clear()
+    computed = count_parts()
     with caplog.at_level(logging.INFO, logger="mycelia"):
         build_index(dataset, tmp_path / "x", recipe=recipe)
     assert computed == [2] and not caplog.records
-    build_index(dataset, tmp_path / "fresh", recipe=recipe)
-    assert content(tmp_path / "x") == content(tmp_path / "fresh")
+    assert as_fresh(dataset, recipe)
 
 
 def test_only_what_may_have_changed_is_read(
@@ -146,7 +137,7 @@ def test_only_what_may_have_changed_is_read(
 
 
 def test_an_older_workspace_is_computed_anew(
-    stopped: Callable[..., tuple[Dataset, Recipe]], computed: list[int], tmp_path: Path, content: Content
+    stopped: Callable[..., tuple[Dataset, Recipe]], count_parts: CountParts, tmp_path: Path, as_fresh: AsFresh
 ) -> None:
     dataset, recipe = stopped(FITTED)
     partial = tmp_path / "x.partial"
@@ -158,11 +149,10 @@ def test_an_older_workspace_is_computed_anew(
         kept = {name: metadata[name] for name in ("records", "skipped")}
         arrays["vectors"] += np.float16(0.5)  # nobody knows of what
         save_file(arrays, path, metadata={"images": json.dumps(kept)})
-    computed.clear()
+    computed = count_parts()
     build_index(dataset, tmp_path / "x", recipe=recipe)
     assert computed == [0, 1, 2]
-    build_index(dataset, tmp_path / "fresh", recipe=recipe)
-    assert content(tmp_path / "x") == content(tmp_path / "fresh")
+    assert as_fresh(dataset, recipe)
 
 
 @pytest.mark.parametrize("kind", ["images", "masks"])
@@ -171,26 +161,24 @@ def test_what_was_skipped_and_is_good_now_comes_in(
     stopped: Callable[..., tuple[Dataset, Recipe]],
     labelled_folder: Folder,
     tmp_path: Path,
-    content: Content,
+    as_fresh: AsFresh,
 ) -> None:
     bad = f"{kind}/photo1.png"
     dataset, recipe = stopped(FITTED, skip_bad=True, spoil=bad)
     shutil.copy(labelled_folder(6, name="good").root / bad, dataset.root / bad)
     assert build_index(dataset, tmp_path / "x", recipe=recipe, skip_bad=True).images == 6
-    build_index(dataset, tmp_path / "fresh", recipe=recipe)
-    assert content(tmp_path / "x") == content(tmp_path / "fresh")
+    assert as_fresh(dataset, recipe)
 
 
 @pytest.mark.parametrize("kind", ["images", "masks"])
 def test_what_was_good_and_is_bad_now_leaves_nothing(
-    kind: str, stopped: Callable[..., tuple[Dataset, Recipe]], tmp_path: Path, content: Content
+    kind: str, stopped: Callable[..., tuple[Dataset, Recipe]], tmp_path: Path, as_fresh: AsFresh
 ) -> None:
     dataset, recipe = stopped(PLAIN)
     (dataset.root / kind / "photo1.png").unlink()
     report = build_index(dataset, tmp_path / "x", recipe=recipe, skip_bad=True)
     assert [bad.id for bad in report.skipped] == ["photo1"]
-    build_index(dataset, tmp_path / "fresh", recipe=recipe, skip_bad=True)
-    assert content(tmp_path / "x") == content(tmp_path / "fresh")
+    assert as_fresh(dataset, recipe, skip_bad=True)
 
 
 def everything_in(folder: Path) -> dict[str, bytes | None]:
@@ -204,7 +192,7 @@ def everything_in(folder: Path) -> dict[str, bytes | None]:
     "name", ["features.safetensors", "manifest.json", "thumbs/000000.jpg", "letters/a.txt"]
 )
 def test_a_folder_of_something_else_is_refused_and_kept(
-    name: str, labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path, content: Content
+    name: str, labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
     dataset, recipe = labelled_folder(3), tiny_recipe()
     build_index(dataset, tmp_path / "other", recipe=tiny_recipe("seed=5"))
@@ -236,7 +224,7 @@ def test_features_of_nobody_knows_what_are_not_taken(
     stopped: Callable[..., tuple[Dataset, Recipe]],
     tiny_recipe: MakeRecipe,
     tmp_path: Path,
-    content: Content,
+    as_fresh: AsFresh,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     dataset, recipe = stopped(FITTED)
@@ -245,5 +233,4 @@ def test_features_of_nobody_knows_what_are_not_taken(
     with caplog.at_level(logging.INFO, logger="mycelia"):
         build_index(dataset, tmp_path / "x", recipe=recipe)
     assert "fitted again" in caplog.text
-    build_index(dataset, tmp_path / "fresh", recipe=recipe)
-    assert content(tmp_path / "x") == content(tmp_path / "fresh")
+    assert as_fresh(dataset, recipe)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from indexer.bank.build import build_index
 from indexer.bank.shares import Share
@@ -56,6 +58,31 @@ def test_shares_make_the_bank_of_one_build(
     np.testing.assert_allclose(found[2], wanted[2], atol=1e-6)
     with open_index(reports[0].path) as index:
         assert len(index) == whole.rows == index.manifest.counts["rows"]
+
+
+@pytest.mark.usefixtures("store", "small_parts")
+def test_a_resumed_share_keeps_the_features_of_all(
+    tmp_path: Path,
+    labelled_folder: Callable[..., Any],
+    tiny_recipe: Callable[..., Any],
+    stop_after: Callable[[int], AbstractContextManager[None]],
+    count_parts: Callable[[], list[int]],
+) -> None:
+    dataset, recipe, first = labelled_folder(8), tiny_recipe(*SERVER), Share(1, 2)  # images 0, 2 and 4, 6
+    out = tmp_path / "server"
+    with stop_after(1):
+        build_index(dataset, out, recipe=recipe, share=first)
+    features = first.out(out).with_name(first.out(out).name + ".partial") / "features.safetensors"
+    fitted = features.read_bytes()
+    with Image.open(
+        dataset.samples[1].image
+    ) as image:  # of the other share, but the features are fitted on it
+        image.transpose(Image.Transpose.ROTATE_180).save(dataset.samples[1].image)
+    features.unlink()
+    computed = count_parts()
+    build_index(dataset, out, recipe=recipe, share=first)
+    assert computed == [1]
+    assert (first.out(out) / "features.safetensors").read_bytes() == fitted
 
 
 def test_more_shares_than_images(

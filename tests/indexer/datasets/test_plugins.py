@@ -27,8 +27,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from indexer.datasets import Dataset, Layout, Sample
-from indexer.datasets.keys import SourceKey
+from indexer.datasets import Dataset, Layout, Sample, SourceKey
 from indexer.images import read_image
 from retrieval.classes import ClassInfo, ClassMap
 from retrieval.errors import MaskError
