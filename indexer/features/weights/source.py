@@ -19,8 +19,7 @@ class WeightsSource:
     create: Callable[[str, str, int], nn.Module]
     """(model name, place, seed) -> a model with these weights; raises ConfigError or WeightsError.
 
-    The place is what stands after the colon, empty for a form without one. What the model computes
-    must depend on nothing else.
+    The place is what stands after the colon, empty for a form without one.
     """
 
     @property
