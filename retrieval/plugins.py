@@ -1,4 +1,4 @@
-"""What other installed packages add: objects that they name in an entry point group of ours."""
+"""What installed packages add: objects named by entry points, loaded when they are first asked for."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from retrieval.errors import ConfigError
 T = TypeVar("T")
 
 
-def entry_points_of(group: str, kind: type[T]) -> list[T]:
-    """The objects that installed packages name in an entry point group, in order of their names there.
+def load_plugins(group: str, kind: type[T]) -> list[T]:
+    """The objects of type ``kind`` that installed packages name in an entry point group, by name.
 
-    Raises ConfigError for one that cannot be imported or is no ``kind``.
+    Raises ConfigError, naming the entry point, for one that cannot be loaded or is something else.
     """
-    found: list[T] = []
+    found = []
     for point in sorted(entry_points(group=group), key=lambda point: point.name):
-        where = f"the plug-in {point.name!r} of {group} ({point.value})"
         try:
             loaded = point.load()
-        except Exception as error:  # another's module may raise anything while it is imported
+        except Exception as error:  # a plug-in may fail in any way while it is imported
             raise ConfigError(
-                f"{where} cannot be loaded ({error}); repair or uninstall the package that brings it"
+                f"the installed package that adds {point.name!r} to {group} cannot be loaded ({error}); "
+                "repair or uninstall it"
             ) from error
         if not isinstance(loaded, kind):
             raise ConfigError(
-                f"{where} should be a {kind.__name__}, not {type(loaded).__name__}; "
-                "repair or uninstall the package that brings it"
+                f"the entry point {point.name!r} of {group} should be a {kind.__name__}, "
+                f"not {type(loaded).__name__}; repair or uninstall the package that adds it"
             )
         found.append(loaded)
     return found

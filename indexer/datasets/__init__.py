@@ -9,7 +9,7 @@ from indexer.datasets.base import Dataset, Layout, Sample, parse_ids
 from indexer.datasets.keys import SourceKey
 from indexer.datasets.labels import LabelSource, MaskFile, NoLabels
 from retrieval.errors import ConfigError, DatasetError
-from retrieval.plugins import entry_points_of
+from retrieval.plugins import load_plugins
 
 __all__ = [
     "FORMATS",
@@ -61,7 +61,7 @@ def _layouts(format: str) -> tuple[Layout, ...]:
     ours = tuple(layout for layout in _LAYOUTS if layout.name == format)
     if ours:
         return ours
-    others = entry_points_of(LAYOUT_GROUP, Layout)
+    others = load_plugins(LAYOUT_GROUP, Layout)
     if format == "auto":
         return (*_LAYOUTS, *others)
     named = tuple(layout for layout in others if layout.name == format)

@@ -12,7 +12,7 @@ from torch import nn
 from indexer.features.weights import file, hub, random, wheel
 from indexer.features.weights.source import WeightsSource, model_of
 from retrieval.errors import ConfigError
-from retrieval.plugins import entry_points_of
+from retrieval.plugins import load_plugins
 
 __all__ = ["WeightsSource", "create_model", "fingerprint", "model_of"]
 
@@ -53,7 +53,7 @@ def _sources(kind: str) -> tuple[WeightsSource, ...]:
     """All sources; other packages are asked only where ``kind`` is none of ours."""
     if any(source.kind == kind for source in _SOURCES):
         return _SOURCES
-    return (*_SOURCES, *entry_points_of(SOURCE_GROUP, WeightsSource))
+    return (*_SOURCES, *load_plugins(SOURCE_GROUP, WeightsSource))
 
 
 def _check_name(name: str) -> None:

@@ -139,8 +139,8 @@ def test_without_the_package_the_format_is_unknown(toy: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("import nothing_of_this_name", r"'broken_a' of mycelia\.datasets .*cannot be loaded \(No module"),
-        ("PLUGIN = 3", r"'broken_b' of mycelia\.datasets .*should be a Layout, not int"),
+        ("import nothing_of_this_name", r"adds 'broken_a' to mycelia\.datasets cannot be loaded \(No module"),
+        ("PLUGIN = 3", r"'broken_b' of mycelia\.datasets should be a Layout, not int"),
     ],
 )
 def test_a_broken_package_is_named_and_ours_still_work(
