@@ -25,8 +25,9 @@ from torch import Tensor
 
 from benchmarks.bank import score
 from benchmarks.report import write_table
-from indexer.bank.build import fit_on_samples
-from indexer.bank.parts import jobs_of, prepare_job
+from indexer.bank.describe import prepare_job
+from indexer.bank.fitting import fit_on_samples
+from indexer.bank.jobs import jobs_of
 from indexer.bank.sampling import choose_patches, generator_for, soft_labels
 from indexer.datasets import Dataset, load_dataset
 from indexer.features.fungi import FungiExtractor

@@ -6,7 +6,7 @@ from retrieval.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from indexer.bank.build import BuildReport, build_index
-    from indexer.datasets import Dataset, Sample, load_dataset
+    from indexer.datasets import Dataset, LabelSource, Sample, load_dataset
     from indexer.defaults import default_recipe_path
     from indexer.features.fungi import FungiExtractor, open_extractor
     from indexer.images import read_image
@@ -16,6 +16,7 @@ __all__ = [
     "BuildReport",
     "Dataset",
     "FungiExtractor",
+    "LabelSource",
     "Recipe",
     "Sample",
     "build_index",
@@ -32,6 +33,7 @@ __getattr__ = lazy_exports(
         "BuildReport": "indexer.bank.build",
         "Dataset": "indexer.datasets",
         "FungiExtractor": "indexer.features.fungi",
+        "LabelSource": "indexer.datasets",
         "Recipe": "indexer.recipe",
         "Sample": "indexer.datasets",
         "build_index": "indexer.bank.build",

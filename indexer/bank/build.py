@@ -1,48 +1,44 @@
 """From a data set to an index: streaming, resumable, with progress.
 
 The rows are computed in parts of a fixed number of images; each part is a file that appears whole or
-not at all. A build that was stopped goes on with the first missing part, and since a part depends
-on nothing but the recipe and its own images, the finished index equals that of an uninterrupted
-build. The index appears under its own name only once it is complete.
+not at all. A part says which images, labels and features it was computed from, so a build that was
+stopped computes only what is missing or has changed since, and the finished index equals that of an
+uninterrupted build. The index appears under its own name only once it is complete.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from indexer.bank.parts import BankJob, PartStore, compute_part, jobs_of
+from indexer.bank.describe import describe_jobs
+from indexer.bank.fitting import fit_features
+from indexer.bank.jobs import jobs_of
+from indexer.bank.parts import PartStore
 from indexer.bank.sampling import choose_images
-from indexer.bank.shards import Shard, check_shard, reach_server, server_progress, shared_features
-from indexer.bank.workspace import Workspace, check_free
-from indexer.datasets import Dataset, Sample
+from indexer.bank.shares import Share, check_share, reach_server, server_progress, shared_features
+from indexer.bank.versions import package_versions
+from indexer.bank.workspace import Workspace, check_free, check_partial
+from indexer.datasets import Dataset
 from indexer.features.fungi import FEATURES_FILE, FungiExtractor
-from indexer.images import read_image
-from indexer.progress import track
 from indexer.recipe import Recipe
 from retrieval import ImageRecord, Manifest, create_index
 from retrieval.engines.faiss_types import load_faiss, training_rows
 from retrieval.engines.qdrant.edge import load_edge
 from retrieval.engines.qdrant.server import ServerIndex
-from retrieval.errors import ConfigError, DataError, DatasetError
+from retrieval.errors import ConfigError, DatasetError
+from retrieval.progress import Progress, track
 from retrieval.similarity import searched_width
-from retrieval.store.files import atomic_write, storage_errors
-
-#: Images whose patches fit the support bank and the PCA.
-FIT_IMAGES = 128
+from retrieval.store.files import sha256_file, storage_errors
 
 
 @dataclass(frozen=True)
 class SkippedImage:
-    """An image that a build or an evaluation went past, and why."""
+    """An image that a build or an evaluation skipped, and why."""
 
     id: str
     reason: str
@@ -60,61 +56,59 @@ class BuildReport:
 
 
 def build_index(
-    dataset: Dataset, out: str | Path, *, recipe: Recipe, skip_bad: bool = False, shard: Shard | None = None
+    dataset: Dataset,
+    out: str | Path,
+    *,
+    recipe: Recipe,
+    skip_bad: bool = False,
+    share: Share | None = None,
+    progress: Progress | None = None,
 ) -> BuildReport:
     """Build the index of a labelled data set in the folder ``out``, or go on with a build that was stopped.
 
-    With ``shard`` only its share of the images is described, into the collection of a Qdrant server
-    that the other shards fill too; ``out`` gets the shard's number appended, and the last shard to
-    finish completes the collection. ``skip_bad`` goes on past images or masks that cannot be used and
-    reports them. Raises IndexExistsError where ``out`` is there already, IndexMismatchError where an
-    unfinished build of another recipe or data set is, DataError for a bad image or mask,
-    StorageError for a full disk, ServerError. Whatever is raised, the parts that are done stay and
-    the same call goes on from them.
+    What a stopped build has done counts where the images and labels that it read are unchanged. With
+    ``share`` only that part of the images is described, into the collection of a Qdrant server that the
+    other shares fill too; ``out`` gets the share's number appended, and the last share to finish
+    completes the collection. ``skip_bad`` skips images and labels that cannot be used and reports
+    them. ``progress`` hears how far the work is. Raises IndexExistsError where ``out`` is there
+    already, IndexMismatchError where an unfinished build of another recipe or data set is, or other
+    files are in its place, DataError for a bad image or mask, StorageError for a full disk,
+    ServerError. Whatever is raised, the parts that are done stay and the same call goes on from them.
     """
     start = time.monotonic()
     check_engine(recipe)
     out = Path(out)
     samples = choose_images(dataset, recipe.bank, seed=recipe.seed)
-    everything = jobs_of(samples, recipe.bank.epochs)
-    jobs = everything
-    if shard is not None:
-        check_shard(recipe)
-        out, jobs = shard.out(out), shard.jobs(everything)
+    jobs = jobs_of(samples, recipe.bank.epochs)
+    if share is not None:
+        check_share(recipe)
+        out, jobs = share.out(out), share.jobs(jobs)
     check_free(out)  # before the weights are fetched
+    check_partial(out)
     if not skip_bad:
         replace(dataset, samples=tuple(samples)).check_files()
     extractor = FungiExtractor.create(recipe)
     manifest = _manifest(extractor, dataset)
     reach_server(recipe, manifest)
     with Workspace.open(out, fingerprints=extractor.fingerprints, dataset=dataset, jobs=jobs) as workspace:
-        path = workspace.folder / FEATURES_FILE
-        with shared_features(recipe, manifest, path) if shard is not None else nullcontext():
-            fit_extractor(extractor, workspace, dataset, everything, skip_bad=skip_bad)
-        if shard is not None:
-            extractor.load(path)
-        store = PartStore(workspace.folder, jobs)
-        total = sum(job.epoch == 0 for job in everything)
-        compute_parts(extractor, store, dataset, workspace, total=total, skip_bad=skip_bad)
+        features = workspace.folder / FEATURES_FILE
+        if share is None:
+            fit_features(extractor, workspace.folder, samples, skip_bad=skip_bad, progress=progress)
+        else:
+            with shared_features(recipe, manifest, features) as known:
+                if not known:
+                    fit_features(extractor, workspace.folder, samples, skip_bad=skip_bad, progress=progress)
+            extractor.load(features)
+        store = PartStore(workspace.folder, jobs, features=sha256_file(features))
+        compute_parts(
+            extractor, store, dataset, workspace, total=len(samples), skip_bad=skip_bad, progress=progress
+        )
         images, bad = store.images, store.skipped
         manifest = replace(manifest, counts={"images": images - len(bad)})
-        rows = _assemble(extractor, store, workspace, manifest, shard)
+        rows = _assemble(extractor, store, workspace, manifest, share, progress)
         workspace.publish()
     skipped = tuple(SkippedImage(id, reason) for id, reason in bad.items())
     return BuildReport(out, rows, images - len(skipped), skipped, time.monotonic() - start)
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of what decides the numbers, for the manifest."""
-    engines = ("faiss-cpu", "faiss-gpu", "qdrant-client", "qdrant-edge-py")
-    names = ("mycelia", "torch", "timm", "numpy", "pillow", *engines)
-    found = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def check_engine(recipe: Recipe) -> None:
@@ -149,47 +143,6 @@ def check_engine(recipe: Recipe) -> None:
         load_edge()
 
 
-def fit_extractor(
-    extractor: FungiExtractor, workspace: Workspace, dataset: Dataset, jobs: list[BankJob], *, skip_bad: bool
-) -> None:
-    """Fit support bank and PCA on an even choice of memory images, or read what an earlier run fitted."""
-    path = workspace.folder / FEATURES_FILE
-    if path.is_file():
-        extractor.load(path)
-        return
-    fit_on_samples(extractor, [job.sample for job in jobs if job.epoch == 0], skip_bad=skip_bad)
-    with atomic_write(path) as file:
-        file.write(extractor.to_bytes())
-
-
-def fit_on_samples(extractor: FungiExtractor, samples: Sequence[Sample], *, skip_bad: bool = False) -> None:
-    """Fit support bank and PCA, where the recipe has them, on an even choice of the samples' images.
-
-    Raises ImageError for a bad image unless ``skip_bad``.
-    """
-    if not extractor.passes_to_fit:
-        return
-    chosen = [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, FIT_IMAGES).round().astype(int))]
-    with track("fitting features", len(chosen) * extractor.passes_to_fit) as task:
-
-        def batches() -> Iterator[torch.Tensor]:
-            batch: list[torch.Tensor] = []
-            for sample in chosen:
-                try:
-                    batch.append(extractor.prepare(read_image(sample.image))[0])
-                except DataError:
-                    if not skip_bad:
-                        raise
-                if len(batch) == extractor.recipe.runtime.batch_size:
-                    yield torch.stack(batch)
-                    batch = []
-                task.advance()
-            if batch:
-                yield torch.stack(batch)
-
-        extractor.fit(batches, images=len(chosen))
-
-
 def compute_parts(
     extractor: FungiExtractor,
     store: PartStore,
@@ -198,14 +151,15 @@ def compute_parts(
     *,
     total: int,
     skip_bad: bool,
+    progress: Progress | None = None,
 ) -> None:
-    """Compute every part that is not there yet; ``total`` is the number of images of the whole bank."""
+    """Compute every part that is not done; ``total`` is the number of images of the whole bank."""
     jobs, done = store.jobs, store.done(skip_bad=skip_bad)
     finished = sum(len(part_jobs) for number, part_jobs in store.parts() if number in done)
-    with track("memory bank", len(jobs), done=finished) as task:
+    with track(progress, "memory bank", len(jobs), done=finished) as task:
         for number, part_jobs in store.parts():
             if number not in done:
-                part = compute_part(
+                part = describe_jobs(
                     extractor,
                     dataset,
                     part_jobs,
@@ -220,7 +174,7 @@ def compute_parts(
 def _manifest(extractor: FungiExtractor, dataset: Dataset) -> Manifest:
     """What the index will say of itself, without the counts."""
     return Manifest(
-        recipe=extractor.recipe.model_dump(mode="json"),
+        recipe=extractor.recipe.model_dump(mode="json", exclude={"runtime"}),
         fingerprints=extractor.fingerprints,
         classes=dataset.classes,
         similarity=extractor.similarity,
@@ -235,11 +189,16 @@ def _manifest(extractor: FungiExtractor, dataset: Dataset) -> Manifest:
 
 
 def _assemble(
-    extractor: FungiExtractor, store: PartStore, workspace: Workspace, manifest: Manifest, shard: Shard | None
+    extractor: FungiExtractor,
+    store: PartStore,
+    workspace: Workspace,
+    manifest: Manifest,
+    share: Share | None,
+    progress: Progress | None,
 ) -> int:
     """Engine, rows, images and manifest from the parts, in a fresh folder; the number of rows."""
     rows = store.count_rows()
-    if rows == 0 and shard is None:
+    if rows == 0 and share is None:
         reasons = "; ".join(list(store.skipped.values())[:3])
         raise DatasetError(
             f"{manifest.dataset['root']}: no labelled patch was found in any image"
@@ -264,15 +223,15 @@ def _assemble(
         sample=store.training_sample(rows, limit, recipe.seed, width=width) if trained else None,
         settings=recipe.index,
     ) as index:
-        with track("index", rows) as task:
+        with track(progress, "index", rows) as task:
             for part in store.read_all():
                 index.describe(part.records)
                 index.add(part.vectors.astype(np.float32), part.labels, part.patches)
                 records += part.records
                 task.advance(len(part.patches))
         if isinstance(index, ServerIndex):
-            index.shard = None if shard is None else (shard.number, shard.of)
-            with server_progress(index):
+            index.shard = None if share is None else (share.number, share.of)
+            with server_progress(index, progress):
                 index.flush(images=records)
         else:
             index.flush(images=records)

@@ -1,9 +1,9 @@
-"""The parts of a memory bank under construction: rows of a few images, each part one file."""
+"""The parts of a memory bank under construction on disk: rows of a few images, each part one file."""
 
 from __future__ import annotations
 
-import io
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,81 +11,53 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_arrays
 
-from indexer.bank.sampling import (
-    augment,
-    choose_patches,
-    generator_for,
-    patch_labels,
-    patches_per_image,
-    plain_geometry,
-    soft_labels,
-)
-from indexer.datasets import Dataset, Sample
-from indexer.features.fungi import FungiExtractor
-from indexer.images import Geometry
-from indexer.progress import Task
-from indexer.recipe import Recipe
+from indexer.bank.jobs import BankJob
+from indexer.bank.sampling import generator_for
+from indexer.datasets.keys import SampleKeys
 from retrieval import ImageRecord
-from retrieval.errors import DataError
-from retrieval.store.files import atomic_write, sha256_file, storage_errors
+from retrieval.store.files import atomic_write
 
 #: Images of one part: what a stopped build loses at most.
 PART_IMAGES = 32
-#: Longer side of a thumbnail, pixels.
-THUMB_SIZE = 320
 
-
-@dataclass(frozen=True)
-class BankJob:
-    """One image in one augmentation epoch; ``number`` is its image number in the index."""
-
-    number: int
-    epoch: int
-    sample: Sample
+_LOG = logging.getLogger("mycelia")
 
 
 @dataclass
 class Part:
-    """Rows of the memory bank and the images they are from."""
+    """Rows of the memory bank, the images they are from, and what of every job of the part was read."""
 
     vectors: npt.NDArray[np.float16]
     labels: npt.NDArray[np.uint8]
     patches: npt.NDArray[np.int32]
     records: list[ImageRecord]
     skipped: dict[str, str]
+    sources: list[SampleKeys]
 
 
 @dataclass(frozen=True)
-class PreparedImage:
-    """A job whose image and mask were read."""
+class _Metadata:
+    """What a stored part says of its images, without its rows."""
 
-    job: BankJob
-    tensor: torch.Tensor
-    geometry: Geometry
-    counts: npt.NDArray[np.int64]
-    image: npt.NDArray[np.uint8]
-
-
-def jobs_of(samples: Sequence[Sample], epochs: int) -> list[BankJob]:
-    """Every image in every epoch, epoch by epoch."""
-    return [
-        BankJob(epoch * len(samples) + i, epoch, sample)
-        for epoch in range(epochs)
-        for i, sample in enumerate(samples)
-    ]
+    records: list[ImageRecord]
+    skipped: dict[str, str]  #: id and reason
+    sources: list[SampleKeys] | None  #: of every job; None: an older version wrote none
+    features: str | None  #: checksum of the features that made the vectors
 
 
 class PartStore:
     """The part files of one build."""
 
-    def __init__(self, folder: Path, jobs: Sequence[BankJob]) -> None:
-        """``folder`` is the workspace; ``jobs`` are split into parts in their order."""
+    def __init__(self, folder: Path, jobs: Sequence[BankJob], *, features: str) -> None:
+        """``folder`` is the workspace; ``jobs`` are split into parts in their order.
+
+        ``features`` is the checksum of what maps images to vectors: a part of other features is none.
+        """
         self._folder = folder
+        self._features = features
         self.jobs = jobs
 
     @property
@@ -99,9 +71,22 @@ class PartStore:
             yield number, self.jobs[start : start + PART_IMAGES]
 
     def done(self, *, skip_bad: bool) -> set[int]:
-        """Numbers of the parts that are there and whole, and that went past no image unless ``skip_bad``."""
-        whole = {number for number, _ in self.parts() if self._is_whole(self._path(number))}
-        return whole if skip_bad else {number for number in whole if not self._story(number)[1]}
+        """Numbers of the parts that need not be computed.
+
+        They are there and whole, skipped no image unless ``skip_bad``, and nothing that they were
+        computed from has changed: the features, and the content of every image and its labels.
+        """
+        done = set()
+        for number, jobs in self.parts():
+            if not self._is_whole(self._path(number)):
+                continue
+            metadata = self._metadata(number)
+            changed = self._changed(metadata, jobs)
+            if changed:
+                _LOG.info("part %d of the memory bank is computed again: %s", number, changed)
+            elif skip_bad or not metadata.skipped:
+                done.add(number)
+        return done
 
     def write(self, number: int, part: Part) -> None:
         """Store a part so that it is there whole or not at all. Raises StorageError."""
@@ -110,16 +95,22 @@ class PartStore:
             "labels": part.labels,
             "patches": part.patches,
         }
-        story = {"records": [asdict(record) for record in part.records], "skipped": part.skipped}
+        metadata = {
+            "records": [asdict(record) for record in part.records],
+            "skipped": part.skipped,
+            "sources": [asdict(keys) for keys in part.sources],
+            "features": self._features,
+        }
         with atomic_write(self._path(number)) as file:
-            file.write(save_arrays(arrays, metadata={"images": json.dumps(story)}))
+            file.write(save_arrays(arrays, metadata={"images": json.dumps(metadata)}))
 
     def read(self, number: int) -> Part:
         """A stored part."""
-        records, skipped = self._story(number)
+        metadata = self._metadata(number)
         with safe_open(self._path(number), framework="numpy") as file:
             arrays = [file.get_tensor(name) for name in ("vectors", "labels", "patches")]
-        return Part(arrays[0], arrays[1], arrays[2], records, skipped)
+        vectors, labels, patches = arrays
+        return Part(vectors, labels, patches, metadata.records, metadata.skipped, metadata.sources or [])
 
     def read_all(self) -> Iterator[Part]:
         """All parts in order, one in memory at a time."""
@@ -128,12 +119,12 @@ class PartStore:
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Id and reason of every image that was gone past."""
-        return {id: reason for number, _ in self.parts() for id, reason in self._story(number)[1].items()}
+        """Id and reason of every image that was skipped."""
+        return {id: why for number, _ in self.parts() for id, why in self._metadata(number).skipped.items()}
 
     def count_rows(self) -> int:
         """Rows of all parts."""
-        return sum(record.patches for number, _ in self.parts() for record in self._story(number)[0])
+        return sum(record.patches for number, _ in self.parts() for record in self._metadata(number).records)
 
     def training_sample(self, rows: int, limit: int, seed: int, *, width: int) -> npt.NDArray[np.float32]:
         """The first ``width`` numbers of at most ``limit`` of the ``rows`` vectors: (n, width) float32.
@@ -148,11 +139,30 @@ class PartStore:
             first += len(part.patches)
         return np.concatenate(picked)
 
-    def _story(self, number: int) -> tuple[list[ImageRecord], dict[str, str]]:
-        """What a stored part says of its images, without its rows: records, and skipped ids with reasons."""
+    def _changed(self, metadata: _Metadata, jobs: Sequence[BankJob]) -> str:
+        """What is not as it was when a part was computed, in words; nothing where all is."""
+        if metadata.sources is None or len(metadata.sources) != len(jobs):
+            return "it does not say what it was computed from"
+        if metadata.features != self._features:
+            return "the features have changed"
+        for job, earlier in zip(jobs, metadata.sources, strict=True):
+            now = job.sample.keys(earlier)
+            if not now.image.equals(earlier.image):
+                return f"image {job.sample.image} has changed"
+            if not now.labels.equals(earlier.labels):
+                return f"the labels {job.sample.labels.name} have changed"
+        return ""
+
+    def _metadata(self, number: int) -> _Metadata:
         with safe_open(self._path(number), framework="numpy") as file:
-            story = json.loads(file.metadata()["images"])
-        return [ImageRecord.from_json(record) for record in story["records"]], story["skipped"]
+            data = json.loads(file.metadata()["images"])
+        sources = data.get("sources")
+        return _Metadata(
+            records=[ImageRecord.from_json(record) for record in data["records"]],
+            skipped=data["skipped"],
+            sources=None if sources is None else [SampleKeys.from_json(keys) for keys in sources],
+            features=data.get("features"),
+        )
 
     def _path(self, number: int) -> Path:
         return self._folder / f"part-{number:06d}.safetensors"
@@ -164,118 +174,3 @@ class PartStore:
                 return True
         except (OSError, SafetensorError):
             return False
-
-
-def compute_part(
-    extractor: FungiExtractor,
-    dataset: Dataset,
-    jobs: Sequence[BankJob],
-    thumbs: Path,
-    *,
-    total: int,
-    skip_bad: bool,
-    task: Task,
-) -> Part:
-    """Rows of the given jobs; ``total`` is the number of images of the whole bank, for the limit per image.
-
-    Thumbnails of first-epoch images are written to ``thumbs``. Raises DataError for a bad image or
-    mask unless ``skip_bad``.
-    """
-    recipe, tokens = extractor.recipe, extractor.backbone.tokens
-    limit = patches_per_image(recipe.bank, images=total, tokens=tokens)
-    found = [_empty_part(extractor.similarity.width, len(dataset.classes))]
-    skipped: dict[str, str] = {}
-    batch: list[PreparedImage] = []
-    for position, job in enumerate(jobs):
-        try:
-            batch.append(prepare_job(extractor, dataset, job))
-        except DataError as error:
-            if not skip_bad:
-                raise
-            skipped[job.sample.id] = str(error)
-        if batch and (len(batch) == recipe.runtime.batch_size or position == len(jobs) - 1):
-            vectors = extractor.extract(torch.stack([item.tensor for item in batch])).numpy()
-            for item, rows in zip(batch, vectors, strict=True):
-                found.append(_select(extractor, item, rows, limit))
-                _write_thumb(item, thumbs)
-            batch = []
-        task.advance()
-    return _join(found, skipped)
-
-
-def _empty_part(width: int, classes: int) -> Part:
-    vectors, labels = np.empty((0, width), np.float16), np.empty((0, classes), np.uint8)
-    return Part(vectors, labels, np.empty((0, 3), np.int32), [], {})
-
-
-def _join(parts: Sequence[Part], skipped: dict[str, str]) -> Part:
-    return Part(
-        np.concatenate([part.vectors for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-        np.concatenate([part.patches for part in parts]),
-        [record for part in parts for record in part.records],
-        skipped,
-    )
-
-
-def prepare_job(extractor: FungiExtractor, dataset: Dataset, job: BankJob) -> PreparedImage:
-    """Read a job's image and mask, augment them in later epochs, and count the labels of its patches.
-
-    Raises ImageError or MaskError.
-    """
-    recipe = extractor.recipe
-    image, columns = dataset.read(job.sample)
-    if job.epoch:
-        seen, geometry = augment(
-            image, recipe, generator_for(recipe.seed, "augment", job.sample.id, job.epoch)
-        )
-    else:
-        seen, geometry = image, plain_geometry(image.shape[:2], recipe.image)
-    if recipe.bank.protocol == "hummingbird":
-        columns = np.maximum(columns, 0)
-    counts = patch_labels(columns, geometry, extractor.patch_size, classes=len(dataset.classes))
-    return PreparedImage(job, extractor.prepare(seen, geometry)[0], geometry, counts, image)
-
-
-def kept_patches(recipe: Recipe, item: PreparedImage, limit: int) -> npt.NDArray[np.int64]:
-    """Which patches of an image the memory bank takes, ``limit`` at most: sorted indices (n,)."""
-    generator = generator_for(recipe.seed, "patches", item.job.sample.id, item.job.epoch)
-    return choose_patches(item.counts, limit, generator)
-
-
-def _select(
-    extractor: FungiExtractor, item: PreparedImage, vectors: npt.NDArray[np.float32], limit: int
-) -> Part:
-    """The rows that one image gives, out of the vectors (T, D) of all its patches."""
-    kept = kept_patches(extractor.recipe, item, limit)
-    rows, cols = np.divmod(kept, extractor.grid[1])
-    patches = np.stack([np.full_like(kept, item.job.number), rows, cols], axis=1).astype(np.int32)
-    stored, labels = vectors[kept].astype(np.float16), soft_labels(item.counts[kept])
-    return Part(stored, labels, patches, [_record(item, len(kept))], {})
-
-
-def _record(item: PreparedImage, patches: int) -> ImageRecord:
-    path = item.job.sample.image
-    height, width = item.geometry.source
-    return ImageRecord(
-        number=item.job.number,
-        id=item.job.sample.id,
-        path=str(path),
-        sha256=sha256_file(path),
-        height=height,
-        width=width,
-        patches=patches,
-        epoch=item.job.epoch,
-        box=item.geometry.box,
-    )
-
-
-def _write_thumb(item: PreparedImage, folder: Path) -> None:
-    if item.job.epoch:
-        return
-    thumb = Image.fromarray(item.image)
-    thumb.thumbnail((THUMB_SIZE, THUMB_SIZE))
-    encoded = io.BytesIO()
-    thumb.save(encoded, "JPEG", quality=80)
-    with storage_errors(folder):
-        (folder / f"{item.job.number:06d}.jpg").write_bytes(encoded.getvalue())

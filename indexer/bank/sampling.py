@@ -1,4 +1,4 @@
-"""The memory bank: soft labels of patches, which patches are kept, and augmentation.
+"""The memory bank: soft labels of patches, and which patches are kept.
 
 Source: *Towards In-context Scene Understanding* (Balazevic et al., NeurIPS 2023), section 3, and its
 open re-implementation ``open-hummingbird-eval``. Every random choice comes from a generator whose
@@ -11,11 +11,10 @@ import hashlib
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageEnhance
 
 from indexer.datasets import Dataset, Sample
 from indexer.images import Geometry, make_geometry
-from indexer.recipe import BankSettings, ImageSettings, Recipe
+from indexer.recipe import BankSettings, ImageSettings
 
 
 def generator_for(seed: int, *names: str | int) -> np.random.Generator:
@@ -82,40 +81,6 @@ def choose_patches(
     return np.sort(kept)
 
 
-def augment(
-    image: npt.NDArray[np.uint8], settings: Recipe, generator: np.random.Generator
-) -> tuple[npt.NDArray[np.uint8], Geometry]:
-    """A random resized crop with colour jitter: the jittered image (H0, W0, 3), and the crop's geometry.
-
-    The crop's area is uniform in ``scale`` times the image's, cut at the whole image; its aspect
-    ratio is log-uniform in 3/4..4/3 of the image's.
-    """
-    box = _random_box(image.shape[:2], settings.bank.augmentation.scale, generator)
-    geometry = make_geometry(image.shape[:2], settings.image.size, fit=settings.image.fit, box=box)
-    return _jitter(image, settings.bank.augmentation.jitter, generator), geometry
-
-
 def plain_geometry(shape: tuple[int, int], settings: ImageSettings) -> Geometry:
     """The whole image (H0, W0) fitted to the model's size."""
     return make_geometry(shape, settings.size, fit=settings.fit)
-
-
-def _random_box(
-    shape: tuple[int, int], scale: tuple[float, float], generator: np.random.Generator
-) -> tuple[float, float, float, float]:
-    area = float(generator.uniform(*scale))
-    aspect = float(np.exp(generator.uniform(np.log(3 / 4), np.log(4 / 3))))
-    height = min(shape[0] * (area / aspect) ** 0.5, shape[0])
-    width = min(shape[1] * (area * aspect) ** 0.5, shape[1])
-    top = float(generator.uniform(0, shape[0] - height))
-    left = float(generator.uniform(0, shape[1] - width))
-    return top, left, min(top + height, float(shape[0])), min(left + width, float(shape[1]))
-
-
-def _jitter(
-    image: npt.NDArray[np.uint8], strength: float, generator: np.random.Generator
-) -> npt.NDArray[np.uint8]:
-    picture = Image.fromarray(image)
-    for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-        picture = enhancer(picture).enhance(float(generator.uniform(1 - strength, 1 + strength)))
-    return np.asarray(picture)

@@ -11,11 +11,16 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from indexer.bank.parts import PART_IMAGES, BankJob
+from indexer.bank.jobs import BankJob
+from indexer.bank.parts import PART_IMAGES
 from indexer.datasets import Dataset
 from retrieval.errors import ConfigError, IndexExistsError, IndexMismatchError
-from retrieval.store.files import atomic_write, storage_errors, sync_folder
+from retrieval.store.files import PARTIAL, atomic_write, storage_errors, sync_folder
 from retrieval.store.manifest import has_manifest
+
+PLAN = "plan.json"
+LOCK = "lock"
+THUMBS = "thumbs"
 
 
 class Workspace:
@@ -25,7 +30,7 @@ class Workspace:
         """Use :meth:`open`."""
         self.out = out
         self.folder = partial_folder(out)
-        self.thumbs = self.folder / "thumbs"
+        self.thumbs = self.folder / THUMBS
 
     @classmethod
     @contextmanager
@@ -36,11 +41,12 @@ class Workspace:
 
         ``fingerprints`` are the extractor's. Raises IndexExistsError where ``out`` is taken,
         IndexMismatchError where the unfinished build is of another recipe, other weights or other
-        data, ConfigError where another process builds there, StorageError.
+        data, or no build at all, ConfigError where another process builds there, StorageError.
         """
         check_free(out)
+        check_partial(out)
         workspace = cls(out)
-        lock = FileLock(workspace.folder / "lock")
+        lock = FileLock(workspace.folder / LOCK)
         try:
             with storage_errors(out.parent):
                 workspace.thumbs.mkdir(parents=True, exist_ok=True)
@@ -74,7 +80,7 @@ class Workspace:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _check_plan(self, plan: dict[str, str]) -> None:
-        path = self.folder / "plan.json"
+        path = self.folder / PLAN
         if not path.is_file():
             with atomic_write(path) as file:
                 file.write(json.dumps(plan, indent=1).encode())
@@ -106,9 +112,29 @@ def check_free(out: Path) -> None:
         raise IndexExistsError(f"{out} exists and is no index; choose another --out")
 
 
+def check_partial(out: Path) -> None:
+    """Raise IndexMismatchError where ``OUT.partial`` holds files that are not of an unfinished build."""
+    folder = partial_folder(out)
+    if not folder.is_dir() or (folder / PLAN).exists():
+        return
+    # what a build leaves that was stopped before it wrote its plan
+    ours = {LOCK, THUMBS, PLAN + PARTIAL}
+    with storage_errors(folder):
+        others = [path.name for path in folder.iterdir() if path.name not in ours]
+        if (folder / THUMBS).is_dir():
+            others += [f"{THUMBS}/{path.name}" for path in (folder / THUMBS).iterdir()]
+    check_free(out)  # once more: a builder that has just finished sweeps up here
+    if others:
+        raise IndexMismatchError(
+            f"{folder} holds files that are not of an unfinished build of this index "
+            f"({', '.join(sorted(others)[:3])}); move or delete it, or choose another --out"
+        )
+
+
 def _plan(fingerprints: Mapping[str, str], dataset: Dataset, jobs: Sequence[BankJob]) -> dict[str, str]:
     """What must be the same for a build to go on, as digests."""
-    images = "\n".join(f"{job.epoch} {job.sample.id} {job.sample.image} {job.sample.mask}" for job in jobs)
+    lines = [(job.epoch, job.sample) for job in jobs]
+    images = "\n".join(f"{epoch} {s.id} {s.image} {s.labels.name}" for epoch, s in lines)
     classes = json.dumps(dataset.classes.to_json(), sort_keys=True)
     return {
         **fingerprints,

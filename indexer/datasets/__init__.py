@@ -6,14 +6,32 @@ from pathlib import Path
 
 from indexer.datasets import camvid, folder, voc
 from indexer.datasets.base import Dataset, Layout, Sample, parse_ids
+from indexer.datasets.keys import SourceKey
+from indexer.datasets.labels import LabelSource, MaskFile, NoLabels
 from retrieval.errors import ConfigError, DatasetError
+from retrieval.plugins import load_plugins
 
-__all__ = ["FORMATS", "Dataset", "Sample", "load_dataset", "parse_ids"]
+__all__ = [
+    "FORMATS",
+    "Dataset",
+    "LabelSource",
+    "Layout",
+    "MaskFile",
+    "NoLabels",
+    "Sample",
+    "SourceKey",
+    "load_dataset",
+    "parse_ids",
+]
 
+#: Tried in this order where the format is ``auto``; those of other packages come after them.
 _LAYOUTS: tuple[Layout, ...] = (voc.LAYOUT, folder.LAYOUT, camvid.LAYOUT)
 
-#: What ``--format`` takes; ``auto`` recognises the layout.
+#: What ``--format`` takes without other packages; ``auto`` recognises the layout.
 FORMATS: tuple[str, ...] = ("auto", *(layout.name for layout in _LAYOUTS))
+
+#: The entry point group in which an installed package names its layouts, each a :class:`Layout`.
+LAYOUT_GROUP = "mycelia.datasets"
 
 
 def load_dataset(
@@ -21,25 +39,39 @@ def load_dataset(
 ) -> Dataset:
     """The labelled images below ``path``; no image is read, and masks only to find classes nobody named.
 
-    ``split`` may be left out where there is only one or none; ``format`` is one of :data:`FORMATS`;
+    ``split`` may be left out where there is only one or none; ``format`` is one of :data:`FORMATS`, or
+    the name of a layout that an installed package brings (entry point group :data:`LAYOUT_GROUP`);
     ``subset`` is a file of ids, one a line. Files that a list names but that are missing raise when
     they are read (or in ``Dataset.check_files``), so that one lost file need not stop a long job.
     Raises DatasetError for a layout that is unknown, a split that is missing or must be chosen, two
-    images with one id, or nothing at all; ConfigError for an unknown format.
+    images with one id, or nothing at all; ConfigError for an unknown format or a broken plug-in.
     """
     path = Path(path)
-    if format not in FORMATS:
-        raise ConfigError(f"unknown data set format {format!r}; choose one of {', '.join(FORMATS)}")
+    layouts = _layouts(format)
     if not path.is_dir():
         came = "a file" if path.exists() else "nothing"
         raise DatasetError(f"expected the folder of a data set at {path}, found {came}; check the path")
-    root, layout = _recognise(path, format)
+    root, layout = _recognise(path, layouts)
     dataset = layout.load(root, split)
     return dataset if subset is None else dataset.select(parse_ids(Path(subset)))
 
 
-def _recognise(path: Path, format: str) -> tuple[Path, Layout]:
-    layouts = [layout for layout in _LAYOUTS if format in ("auto", layout.name)]
+def _layouts(format: str) -> tuple[Layout, ...]:
+    """The layouts that ``format`` stands for; other packages are asked only where it is none of ours."""
+    ours = tuple(layout for layout in _LAYOUTS if layout.name == format)
+    if ours:
+        return ours
+    others = load_plugins(LAYOUT_GROUP, Layout)
+    if format == "auto":
+        return (*_LAYOUTS, *others)
+    named = tuple(layout for layout in others if layout.name == format)
+    if not named:
+        known = (*FORMATS, *(layout.name for layout in others))
+        raise ConfigError(f"unknown data set format {format!r}; choose one of {', '.join(known)}")
+    return named
+
+
+def _recognise(path: Path, layouts: tuple[Layout, ...]) -> tuple[Path, Layout]:
     for layout in layouts:
         root = layout.find(path)
         if root is not None:

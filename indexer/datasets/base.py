@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from indexer.datasets.masks import ColorCode, read_mask_file
+from indexer.datasets.keys import SampleKeys, SourceKey
+from indexer.datasets.labels import LabelSource
 from indexer.images import read_image
 from retrieval.classes import ClassMap
 from retrieval.errors import DatasetError, ImageError, MaskError
@@ -18,16 +19,23 @@ from retrieval.errors import DatasetError, ImageError, MaskError
 
 @dataclass(frozen=True)
 class Sample:
-    """One image of a data set and the mask that labels it (None: there is none)."""
+    """One image of a data set and what labels it."""
 
     id: str
     image: Path
-    mask: Path | None
+    labels: LabelSource
+
+    def keys(self, known: SampleKeys | None = None) -> SampleKeys:
+        """What image and labels are made of now; ``known``, an earlier answer, spares reading them."""
+        return SampleKeys(
+            SourceKey.of_file(self.image, known=None if known is None else known.image),
+            self.labels.key(None if known is None else known.labels),
+        )
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled images in a fixed order, and the classes of their masks."""
+    """Labelled images in a fixed order, and their classes."""
 
     name: str
     format: str
@@ -35,28 +43,16 @@ class Dataset:
     split: str | None
     samples: tuple[Sample, ...]
     classes: ClassMap
-    colors: ColorCode | None = None  #: what colours of RGB masks mean; None: masks hold class ids
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def read_mask(self, sample: Sample) -> npt.NDArray[np.int32]:
-        """The class columns of a sample's mask, (H, W) int32, -1 unlabelled.
+        """The class columns of a sample, (H, W) int32, -1 unlabelled.
 
-        Raises MaskError for a mask that is missing, unreadable, or holds an unknown id or colour.
+        Raises MaskError for labels that are missing, unreadable, or hold an unknown id or colour.
         """
-        if sample.mask is None:
-            raise _no_mask(sample)
-        where = f"mask {sample.mask}"
-        pixels, _ = read_mask_file(sample.mask)
-        if pixels.ndim == 2:
-            return self.classes.columns(pixels, where=where)
-        if self.colors is None:
-            raise MaskError(
-                f"{where} holds RGB colours, whose classes are unknown; "
-                "save class ids as a palette or grey PNG, or give the colours in classes.json"
-            )
-        return self.colors.decode(pixels, where=where)
+        return sample.labels.read()
 
     def read(self, sample: Sample) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
         """A sample's image (H, W, 3) uint8 RGB and its class columns (H, W) int32, -1 unlabelled.
@@ -70,17 +66,14 @@ class Dataset:
         return image, columns
 
     def check_files(self) -> None:
-        """Look, without decoding, whether every image and mask is there; the first that is not raises.
+        """Look, without decoding, whether every image and its labels are there; the first that is not raises.
 
         Raises ImageError or MaskError.
         """
         for sample in self.samples:
             if not sample.image.is_file():
                 raise ImageError(f"image {sample.image} does not exist, but the list of {self.name} names it")
-            if sample.mask is None:
-                raise _no_mask(sample)
-            if not sample.mask.is_file():
-                raise MaskError(f"mask {sample.mask} does not exist, but image {sample.image} needs it")
+            sample.labels.check()
 
     def select(self, ids: Iterable[str]) -> Dataset:
         """The samples with the given ids, in the data set's own order.
@@ -102,13 +95,9 @@ class Dataset:
         return self.name if self.split is None else f"{self.name} (split {self.split})"
 
 
-def _no_mask(sample: Sample) -> MaskError:
-    return MaskError(f"image {sample.image} has no mask; add one with the same name, or remove the image")
-
-
 def _size_problem(sample: Sample, image: tuple[int, ...], mask: tuple[int, ...]) -> str:
     text = (
-        f"mask {sample.mask} is {mask[0]} high and {mask[1]} wide, "
+        f"mask {sample.labels.name} is {mask[0]} high and {mask[1]} wide, "
         f"but its image {sample.image} is {image[0]} high and {image[1]} wide; "
     )
     if mask == image[::-1]:

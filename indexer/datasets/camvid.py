@@ -16,6 +16,7 @@ from indexer.datasets.base import (
     read_lines,
     resolve_listed,
 )
+from indexer.datasets.labels import MaskFile
 from retrieval.classes import ClassInfo, ClassMap
 from retrieval.errors import DatasetError
 
@@ -71,7 +72,7 @@ def _sample(root: Path, line: str, *, where: str) -> Sample:
     if len(words) != 2:
         raise DatasetError(f"{where}: expected the paths of an image and its mask, not {line!r}")
     image, mask = (resolve_listed(root, word) for word in words)
-    return Sample(image.stem, image, mask)
+    return Sample(image.stem, image, MaskFile(mask, CLASSES))
 
 
 LAYOUT = Layout(

@@ -7,12 +7,14 @@ Splits, if any, are subfolders (``images/train`` and ``masks/train``) or lists o
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from indexer.datasets.base import Dataset, Layout, Sample, check_samples, choose_split, nearest, read_lines
 from indexer.datasets.class_file import USUAL_IGNORE, read_class_file
+from indexer.datasets.labels import MaskFile, NoLabels
 from indexer.datasets.masks import Color, ColorCode, color_of_id, read_mask_file
 from indexer.images import list_images
 from retrieval.classes import ClassInfo, ClassMap
@@ -41,15 +43,19 @@ def load(root: Path, split: str | None) -> Dataset:
     keys = _keys(images, split, lists)
     # Ids drop the name of the split's own folder, so that lists of ids stay short.
     prefix = f"{split}/" if split is not None and split not in lists else ""
-    samples = [Sample(key[len(prefix) :], images[key], masks.get(key)) for key in keys]
-    checked = check_samples(samples, where=lists.get(split or "", root))
-    if all(sample.mask is None for sample in checked):
+    drafts = [Sample(key[len(prefix) :], images[key], NoLabels(images[key])) for key in keys]
+    checked = check_samples(drafts, where=lists.get(split or "", root))
+    if not any(key in masks for key in keys):
         raise DatasetError(
             f"no image of {root / 'images'} has a mask with the same name in {root / 'masks'} "
             f"(the first, {checked[0].image.name}, needs for example {checked[0].id}.png)"
         )
     classes, colors = _classes(root, masks.values())
-    return Dataset(root.name, "folder", root, split, checked, classes, colors)
+    samples = tuple(
+        replace(sample, labels=MaskFile(masks[key], classes, colors)) if key in masks else sample
+        for key, sample in zip(keys, checked, strict=True)
+    )
+    return Dataset(root.name, "folder", root, split, samples, classes)
 
 
 def _by_id(folder: Path) -> dict[str, Path]:

@@ -53,9 +53,9 @@ class ColorCode:
         known, columns = self._table(where)
         codes = _pack(pixels.astype(np.int32))
         slots = np.minimum(np.searchsorted(known, codes), len(known) - 1)
-        strange = known[slots] != codes
-        if strange.any():
-            row, col = (int(position) for position in np.argwhere(strange)[0])
+        unknown = known[slots] != codes
+        if unknown.any():
+            row, col = (int(position) for position in np.argwhere(unknown)[0])
             color = tuple(int(channel) for channel in pixels[row, col])
             raise MaskError(
                 f"{where} has the colour {color} at row {row}, col {col}, which is no class's colour; "

@@ -16,6 +16,7 @@ from indexer.datasets.base import (
     read_lines,
     resolve_listed,
 )
+from indexer.datasets.labels import MaskFile
 from indexer.datasets.masks import ColorCode, color_of_id
 from retrieval.classes import ClassInfo, ClassMap
 from retrieval.errors import DatasetError
@@ -49,6 +50,8 @@ CLASSES = ClassMap(
 )
 #: Colour 255 of the palette: the pale border around objects.
 BORDER = (224, 224, 192)
+#: What the colours of RGB copies of the masks mean.
+COLORS = ColorCode.of_classes(CLASSES, ignore=(BORDER,))
 
 _LISTS = Path("ImageSets", "Segmentation")
 _IMAGES = "JPEGImages"
@@ -81,7 +84,6 @@ def load(root: Path, split: str | None) -> Dataset:
         split=split,
         samples=check_samples(samples, where=source),
         classes=CLASSES,
-        colors=ColorCode.of_classes(CLASSES, ignore=(BORDER,)),
     )
 
 
@@ -91,12 +93,17 @@ def _sample(root: Path, line: str, split: str, *, where: str) -> Sample:
     if "/" not in line:
         if len(words) != 1:
             raise DatasetError(f"{where}: expected an id or the paths of an image and its mask, not {line!r}")
-        return Sample(line, resolve_listed(root, f"{_IMAGES}/{line}.jpg"), _mask(root, line, split))
+        return Sample(line, resolve_listed(root, f"{_IMAGES}/{line}.jpg"), _labels(root, line, split))
     if len(words) > 2:
         raise DatasetError(f"{where}: expected the paths of an image and its mask, not {line!r}")
     image = resolve_listed(root, words[0])
     mask = resolve_listed(root, words[1]) if len(words) == 2 else _mask(root, image.stem, split)
-    return Sample(image.stem, image, mask if mask.is_file() else _mask(root, image.stem, split))
+    labels = MaskFile(mask, CLASSES, COLORS) if mask.is_file() else _labels(root, image.stem, split)
+    return Sample(image.stem, image, labels)
+
+
+def _labels(root: Path, id: str, split: str) -> MaskFile:
+    return MaskFile(_mask(root, id, split), CLASSES, COLORS)
 
 
 def _mask(root: Path, id: str, split: str) -> Path:

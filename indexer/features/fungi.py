@@ -66,7 +66,7 @@ class FungiExtractor:
         self.recipe = recipe
         self.backbone = backbone
         self._support_latents: Tensor | None = None  # made when first needed
-        self._alone = threading.Lock()  # the cut keeps what passes it in the model, which all threads share
+        self._lock = threading.Lock()  # the cut keeps what passes it in the model, which all threads share
         self._set(tensors)
         self._mean = torch.tensor(backbone.mean).view(3, 1, 1)
         self._std = torch.tensor(backbone.std).view(3, 1, 1)
@@ -146,23 +146,23 @@ class FungiExtractor:
         exact = torch.cat(_directions(parts), dim=-1)  # begins with the embeddings
         if self._searches_embeddings:
             return exact.cpu()
-        searched = self._reduce(join_components(self._components(parts), weight))
+        searched = self._reduce(join_features(self._feature_parts(parts), weight))
         return torch.cat([searched, exact], dim=-1).cpu()
 
-    def components(self, images: Tensor) -> tuple[Tensor, ...]:
+    def feature_parts(self, images: Tensor) -> tuple[Tensor, ...]:
         """The unit vectors that the vectors of images (B, 3, H, W) are joined from, each (B, T, width).
 
         The embedding; with ``fungi`` also the projected gradient, or (``projection: none``) gradient and
-        activation. None of them depends on the gradient weight; :func:`join_components` brings it in.
+        activation. None of them depends on the gradient weight; :func:`join_features` brings it in.
         """
         if self.recipe.features.kind == "embeddings":
             return (F.normalize(self._embed(images), dim=-1),)
-        return self._components(self.patch_gradients(images))
+        return self._feature_parts(self.patch_gradients(images))
 
     def patch_gradients(self, images: Tensor) -> PatchGradients:
         """Embeddings, gradients and activations of images (B, 3, H, W); the loss is the recipe's."""
         backbone, prefix = self.backbone, self.backbone.prefix_tokens
-        with self._alone, torch.enable_grad():
+        with self._lock, torch.enable_grad():
             cut = backbone.cut(images)
             projected = backbone.projected(cut).requires_grad_(True)
             embeddings = backbone.tail(cut.residual, projected)  # (B, N, E)
@@ -222,13 +222,13 @@ class FungiExtractor:
         self._support_latents = None
 
     def _embed(self, images: Tensor) -> Tensor:
-        with self._alone:
+        with self._lock:
             return self.backbone.embed(images)[:, self.backbone.prefix_tokens :]
 
     def _vectors(self, images: Tensor) -> Tensor:
-        return join_components(self.components(images), self.recipe.features.gradient_weight)
+        return join_features(self.feature_parts(images), self.recipe.features.gradient_weight)
 
-    def _components(self, parts: PatchGradients) -> tuple[Tensor, ...]:
+    def _feature_parts(self, parts: PatchGradients) -> tuple[Tensor, ...]:
         features, directions = self.recipe.features, _directions(parts)
         if features.kind == "embeddings":
             return directions[:1]
@@ -294,15 +294,15 @@ class FungiExtractor:
         return sample[torch.randperm(len(sample), generator=generator)].to(self.backbone.device)
 
 
-def join_components(components: Sequence[Tensor], weight: float) -> Tensor:
-    """One vector of what :meth:`FungiExtractor.components` gives: (..., width) each -> (..., D).
+def join_features(parts: Sequence[Tensor], weight: float) -> Tensor:
+    """One vector of what :meth:`FungiExtractor.feature_parts` gives: (..., width) each -> (..., D).
 
     Embedding and projected gradient are scaled so that the inner product of two such vectors is
     ``(cos e + weight cos G) / (1 + weight)``; others are joined as they are.
     """
-    if len(components) != 2:
-        return torch.cat(list(components), dim=-1)
-    embeddings, gradients = components
+    if len(parts) != 2:
+        return torch.cat(list(parts), dim=-1)
+    embeddings, gradients = parts
     share = weight / (1 + weight)
     return torch.cat([embeddings * (1 - share) ** 0.5, gradients * share**0.5], dim=-1)
 
@@ -327,12 +327,13 @@ def open_extractor(
 ) -> FungiExtractor:
     """The extractor that made the vectors of the index in ``folder``.
 
-    ``runtime`` replaces the recipe's own (device, precision, batch size). Raises IndexMismatchError
-    where the weights that are there now are not those of the index.
+    ``runtime`` (device, precision, batch size) is of the place where this runs, the defaults where None;
+    what an older index says of it is ignored. Raises IndexMismatchError where the weights that
+    are there now are not those of the index.
     """
-    recipe = recipe_from_dict(manifest.recipe, where=str(folder / "manifest.json"))
-    if runtime is not None:
-        recipe = recipe.model_copy(update={"runtime": runtime})
+    decisive = {name: value for name, value in manifest.recipe.items() if name != "runtime"}
+    recipe = recipe_from_dict(decisive, where=str(folder / "manifest.json"))
+    recipe = recipe.model_copy(update={"runtime": runtime or RuntimeSettings()})
     backbone = Backbone(recipe.backbone, size=recipe.image.size, runtime=recipe.runtime, seed=recipe.seed)
     extractor = FungiExtractor(recipe, backbone, {})
     extractor.load(folder / FEATURES_FILE)

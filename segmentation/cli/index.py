@@ -76,10 +76,10 @@ def build(
     say(f"{dataset.name}: {count_of(len(dataset), 'image')}, {classes}")
 
     from indexer.bank.build import build_index
-    from indexer.bank.shards import Shard
+    from indexer.bank.shares import Share
 
-    share = None if shard is None else Shard.parse(shard)
-    report = build_index(dataset, out, recipe=recipe, skip_bad=skip_bad, shard=share)
+    share = None if shard is None else Share.parse(shard)
+    report = build_index(dataset, out, recipe=recipe, skip_bad=skip_bad, share=share)
     say_skipped([(image.id, image.reason) for image in report.skipped])
     size = format_bytes(folder_bytes(report.path))
     show(

@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from indexer.bank.build import SkippedImage
+from indexer.bank.versions import package_versions
 from indexer.datasets import Dataset, Sample
 from indexer.images import Geometry
 from indexer.progress import Task, track
@@ -24,9 +24,6 @@ from segmentation.scoring import metrics
 from segmentation.segmenter import Segmentation, Segmenter
 
 Protocol = Literal["standard", "hummingbird"]
-
-#: Packages whose versions a report names.
-PACKAGES = ("mycelia", "torch", "timm", "numpy", "faiss-cpu", "faiss-gpu-cu12")
 
 
 @dataclass(frozen=True)
@@ -171,7 +168,7 @@ def evaluate(
         recipe=segmenter.recipe.model_dump(mode="json"),
         dataset=_describe_dataset(dataset),
         index=_describe_index(segmenter),
-        versions=_versions(),
+        versions=package_versions(),
     )
 
 
@@ -279,16 +276,6 @@ def _describe_index(segmenter: Segmenter) -> dict[str, Any]:
         "fingerprints": manifest.fingerprints,
         "dataset": manifest.dataset,
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _strict(value: Any) -> Any:

@@ -13,7 +13,7 @@ import torch
 
 from indexer.bank.sampling import generator_for
 from indexer.datasets import Dataset
-from indexer.features.fungi import join_components
+from indexer.features.fungi import join_features
 from indexer.progress import track
 from indexer.recipe import Recipe
 from retrieval.engines.faiss_search import FaissEngine
@@ -140,7 +140,7 @@ def _vectors(recipe: Recipe, parts: Parts, rows: npt.NDArray[np.int64]) -> npt.N
     if recipe.features.kind == "embeddings":
         picked = picked[:1]
     joined: npt.NDArray[np.float32] = (
-        join_components(picked, recipe.features.gradient_weight).half().float().numpy()
+        join_features(picked, recipe.features.gradient_weight).half().float().numpy()
     )
     return joined
 

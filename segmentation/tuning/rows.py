@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from indexer.bank.parts import PreparedImage, jobs_of, kept_patches, prepare_job
+from indexer.bank.describe import PreparedImage, kept_patches, prepare_job
+from indexer.bank.jobs import jobs_of
 from indexer.bank.sampling import patches_per_image, soft_labels
 from indexer.datasets import Dataset, Sample
 from indexer.features.fungi import FungiExtractor
@@ -80,7 +81,7 @@ def collect(extractor: FungiExtractor, dataset: Dataset, queries: Sequence[int])
         for start in range(0, len(jobs), recipe.runtime.batch_size):
             batch = jobs[start : start + recipe.runtime.batch_size]
             items = [prepare_job(extractor, dataset, job) for job in batch]
-            described = extractor.components(torch.stack([item.tensor for item in items]))
+            described = extractor.feature_parts(torch.stack([item.tensor for item in items]))
             for number, item in enumerate(items):
                 parts = tuple(part[number].half().cpu() for part in described)
                 image = item.job.number % len(dataset)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from indexer.bank.build import check_engine, fit_on_samples
+from indexer.bank.build import check_engine
+from indexer.bank.fitting import fit_on_samples
 from indexer.bank.sampling import choose_images, generator_for
 from indexer.datasets import Dataset
 from indexer.features.backbone import Backbone

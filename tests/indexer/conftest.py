@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -79,9 +80,63 @@ def labelled_folder(tmp_path: Path) -> Callable[..., Dataset]:
 
 
 @pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
+    """``install("toy", "mycelia.datasets", source)``: a package of one module, whose ``PLUGIN`` it names."""
+
+    def make(name: str, group: str, source: str) -> None:
+        site = tmp_path / "site"
+        info = site / f"{name}-0.dist-info"
+        info.mkdir(parents=True)
+        (site / f"{name}.py").write_text(source)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {name}:PLUGIN\n")
+        monkeypatch.syspath_prepend(site)
+
+    return make
+
+
+@pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Builds work in parts of two images, so that six images are three parts."""
     monkeypatch.setattr(parts, "PART_IMAGES", 2)
+
+
+@pytest.fixture
+def count_parts(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
+    """``count_parts()``: a list to which every part that is computed from now on adds its number."""
+
+    def start() -> list[int]:
+        write, computed = parts.PartStore.write, []
+
+        def counting(self: parts.PartStore, number: int, part: parts.Part) -> None:
+            computed.append(number)
+            write(self, number, part)
+
+        monkeypatch.setattr(parts.PartStore, "write", counting)
+        return computed
+
+    return start
+
+
+@pytest.fixture
+def stop_after() -> Callable[[int], AbstractContextManager[None]]:
+    """``with stop_after(2): build``: a build in the block is interrupted once two parts are written."""
+
+    @contextmanager
+    def stopping(count: int) -> Iterator[None]:
+        write, written = parts.PartStore.write, []
+
+        def writing(self: parts.PartStore, number: int, part: parts.Part) -> None:
+            write(self, number, part)
+            written.append(number)
+            if len(written) == count:
+                raise KeyboardInterrupt
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(parts.PartStore, "write", writing)
+            yield
+
+    return stopping
 
 
 @pytest.fixture

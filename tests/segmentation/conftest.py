@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from indexer.datasets import Dataset, Sample
+from indexer.datasets.labels import MaskFile
 from indexer.images import Geometry, make_geometry
 from indexer.recipe import Recipe, recipe_from_dict
 from retrieval.classes import ClassInfo, ClassMap
@@ -88,7 +89,7 @@ def write_dataset(
         Image.fromarray(photo).save(image)
         ids = np.where(columns < 0, 255, classes.ids[columns])
         Image.fromarray(ids.astype(np.uint8)).save(mask)
-        samples.append(Sample(f"scene-{number}", image, mask))
+        samples.append(Sample(f"scene-{number}", image, MaskFile(mask, classes)))
     return Dataset("scenes", "folder", root, "val", tuple(samples), classes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,24 @@ from indexer import open_extractor
 from indexer.bank.build import BuildReport, build_index
 from indexer.bank.parts import PartStore
 from indexer.bank.sampling import patches_per_image, plain_geometry
+from indexer.bank.versions import package_versions
 from indexer.datasets import Dataset, load_dataset
-from indexer.recipe import Recipe
-from retrieval import open_index, read_images, verify_folder
+from indexer.recipe import Recipe, recipe_from_dict
+from retrieval import open_index, read_images, read_manifest, verify_folder
 from retrieval.errors import (
     ConfigError,
     DatasetError,
     MaskError,
     MissingExtraError,
 )
+from retrieval.progress import ProgressEvent
 
 Folder = Callable[..., Dataset]
 MakeRecipe = Callable[..., Recipe]
 Content = Callable[[Path], dict[str, bytes]]
+
+#: What a build tells of, in this order.
+STAGES = ["fitting features", "memory bank", "index"]
 
 pytestmark = pytest.mark.usefixtures("small_parts")
 
@@ -39,13 +45,15 @@ def test_build_stores_what_the_recipe_says(
     labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dataset, recipe = labelled_folder(6), tiny_recipe()
-    report = build_index(dataset, tmp_path / "x.index", recipe=recipe)
+    events: list[ProgressEvent] = []
+    report = build_index(dataset, tmp_path / "x.index", recipe=recipe, progress=events.append)
     assert (report.path, report.images, report.skipped) == (tmp_path / "x.index", 6, ())
     assert report.rows == 6 * 8  # 48 patches over six images
     assert not (tmp_path / "x.index.partial").exists()
     printed = capsys.readouterr()
-    assert printed.out == ""
-    assert "memory bank: 6/6" in printed.err
+    assert printed.out == printed.err == "", "who asks for progress shows it"
+    assert ProgressEvent("end", "memory bank", 6, 6) in events
+    assert [event.stage for event in events if event.event == "start"] == STAGES
 
     with open_index(tmp_path / "x.index", verify=True) as index:
         assert len(index) == report.rows
@@ -223,8 +231,8 @@ def test_a_missing_file_is_noticed_before_any_work(
 def test_no_labelled_pixel(labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
     dataset = labelled_folder(2)
     for sample in dataset.samples:
-        assert sample.mask is not None
-        Image.fromarray(np.full_like(np.asarray(Image.open(sample.mask)), 255)).save(sample.mask)
+        mask = dataset.root / "masks" / f"{sample.id}.png"
+        Image.fromarray(np.full_like(np.asarray(Image.open(mask)), 255)).save(mask)
     with pytest.raises(DatasetError, match=f"{dataset.root.name}: no labelled patch"):
         build_index(dataset, tmp_path / "x", recipe=tiny_recipe())
 
@@ -253,3 +261,23 @@ def test_impossible_recipes_leave_nothing_behind(
     with pytest.raises(ConfigError, match=message):
         build_index(dataset, tmp_path / "x", recipe=tiny_recipe(*overrides))
     assert not list(tmp_path.glob("x*"))
+
+
+def test_where_a_build_ran_is_not_told(
+    labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    build_index(labelled_folder(2), tmp_path / "x", recipe=tiny_recipe())
+    recipe = read_manifest(tmp_path / "x").recipe
+    assert "runtime" not in recipe
+    assert recipe_from_dict(recipe).fingerprint() == tiny_recipe().fingerprint()
+
+
+def test_versions_name_every_faiss_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.0")
+    assert {"mycelia", "torch", "faiss-cpu", "faiss-gpu", "faiss-gpu-cu12"} <= package_versions().keys()
+
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", absent)
+    assert package_versions() == {}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ from filelock import FileLock
 from PIL import Image
 from safetensors.torch import save_file
 
-from indexer.bank import build
+from indexer.bank import fitting
 from indexer.bank.build import build_index
-from indexer.bank.parts import Part, PartStore
 from indexer.datasets import Dataset
+from indexer.datasets.labels import MaskFile
 from indexer.features.weights import create_model
 from indexer.recipe import Recipe
 from retrieval import open_index, read_images
@@ -38,33 +39,10 @@ from retrieval.errors import (
 Folder = Callable[..., Dataset]
 MakeRecipe = Callable[..., Recipe]
 Content = Callable[[Path], dict[str, bytes]]
+CountParts = Callable[[], list[int]]
+StopAfter = Callable[[int], AbstractContextManager[None]]
 
 pytestmark = pytest.mark.usefixtures("small_parts")
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, count: int, error: BaseException) -> None:
-    """Raise ``error`` once ``count`` parts are written."""
-    write, written = PartStore.write, []
-
-    def stopping(self: PartStore, number: int, part: Part) -> None:
-        write(self, number, part)
-        written.append(number)
-        if len(written) == count:
-            raise error
-
-    monkeypatch.setattr(PartStore, "write", stopping)
-
-
-def count_parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The list to which every part that is computed from now on adds its number."""
-    write, computed = PartStore.write, []
-
-    def counting(self: PartStore, number: int, part: Part) -> None:
-        computed.append(number)
-        write(self, number, part)
-
-    monkeypatch.setattr(PartStore, "write", counting)
-    return computed
 
 
 KILLED = """
@@ -93,7 +71,7 @@ def test_killed_build_is_finished_to_the_same_bytes(
     labelled_folder: Folder,
     tiny_recipe: MakeRecipe,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    count_parts: CountParts,
     content: Content,
 ) -> None:
     dataset, recipe = labelled_folder(6), tiny_recipe("features.pca=10")
@@ -116,7 +94,7 @@ def test_killed_build_is_finished_to_the_same_bytes(
     ]
     (partial / "part-000002.safetensors.part").write_bytes(b"cut off in the middle of a write")
 
-    computed = count_parts(monkeypatch)
+    computed = count_parts()
     build_index(dataset, tmp_path / "killed", recipe=recipe)
     assert computed == [2], "parts that were there are not computed again"
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
@@ -129,17 +107,16 @@ def test_interrupted_build_is_finished_to_the_same_bytes(
     labelled_folder: Folder,
     tiny_recipe: MakeRecipe,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    stop_after: StopAfter,
+    count_parts: CountParts,
     content: Content,
 ) -> None:
     dataset, recipe = labelled_folder(6), tiny_recipe()
     build_index(dataset, tmp_path / "whole", recipe=recipe)
-    with monkeypatch.context() as patch:
-        stop_after(patch, after, KeyboardInterrupt())
-        with pytest.raises(KeyboardInterrupt):
-            build_index(dataset, tmp_path / "x", recipe=recipe)
+    with stop_after(after):
+        build_index(dataset, tmp_path / "x", recipe=recipe)
     assert not (tmp_path / "x").exists()
-    computed = count_parts(monkeypatch)
+    computed = count_parts()
     build_index(dataset, tmp_path / "x", recipe=recipe)
     assert len(computed) == 3 - after
     assert content(tmp_path / "x") == content(tmp_path / "whole")
@@ -159,7 +136,7 @@ def test_interrupted_while_fitting(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(build, "read_image", interrupted)
+        patch.setattr(fitting, "read_image", interrupted)
         with pytest.raises(KeyboardInterrupt):
             build_index(dataset, tmp_path / "x", recipe=recipe)
     build_index(dataset, tmp_path / "x", recipe=recipe)
@@ -200,7 +177,7 @@ def test_existing_folder_is_refused_and_kept(
 
 @pytest.fixture
 def unfinished(
-    labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path
+    labelled_folder: Folder, tiny_recipe: MakeRecipe, stop_after: StopAfter, tmp_path: Path
 ) -> Callable[..., tuple[Dataset, Recipe, Path]]:
     """A data set of six images, a recipe with weights in a file, and a build stopped after its first part."""
 
@@ -208,10 +185,8 @@ def unfinished(
         weights = tmp_path / "w.safetensors"
         save_file(create_model("test_vit", "random", seed=1).state_dict(), weights)
         dataset, recipe = labelled_folder(6), tiny_recipe(f"backbone.weights=file:{weights}")
-        with pytest.MonkeyPatch.context() as patch:
-            stop_after(patch, 1, KeyboardInterrupt())
-            with pytest.raises(KeyboardInterrupt):
-                build_index(dataset, tmp_path / "x", recipe=recipe)
+        with stop_after(1):
+            build_index(dataset, tmp_path / "x", recipe=recipe)
         return dataset, recipe, weights
 
     return make
@@ -243,10 +218,15 @@ def test_where_it_runs_may_change_between_runs(
     assert build_index(dataset, tmp_path / "x", recipe=changed).rows == 48
 
 
+def mask_of(dataset: Dataset, position: int) -> Path:
+    labels = dataset.samples[position].labels
+    assert isinstance(labels, MaskFile)
+    return labels.path
+
+
 def spoil(dataset: Dataset) -> tuple[bytes, bytes]:
     """Truncate the second image and turn the fourth mask; what they were."""
-    image, mask = dataset.samples[1].image, dataset.samples[3].mask
-    assert mask is not None
+    image, mask = dataset.samples[1].image, mask_of(dataset, 3)
     before = image.read_bytes(), mask.read_bytes()
     image.write_bytes(before[0][: len(before[0]) // 2])
     Image.open(mask).rotate(90, expand=True).save(mask)
@@ -268,8 +248,7 @@ def test_bad_images_stop_the_build_until_they_are_repaired(
     with pytest.raises(MaskError, match=r"photo3\.png"):
         build_index(dataset, tmp_path / "x", recipe=recipe)
     assert not (tmp_path / "x").exists()
-    assert dataset.samples[3].mask is not None
-    dataset.samples[3].mask.write_bytes(mask)
+    mask_of(dataset, 3).write_bytes(mask)
     build_index(dataset, tmp_path / "x", recipe=recipe)
     assert content(tmp_path / "x") == content(tmp_path / "whole")
 
@@ -291,19 +270,16 @@ def test_bad_images_can_be_skipped_and_are_listed(
 
 
 def test_skipped_images_come_back_once_nothing_may_be_skipped(
-    labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path, stop_after: StopAfter
 ) -> None:
     dataset, recipe = labelled_folder(6), tiny_recipe()
     _, mask = spoil(dataset)
     shutil.copy(dataset.samples[0].image, dataset.samples[1].image)  # only the mask stays bad
-    with monkeypatch.context() as patch:
-        stop_after(patch, 2, KeyboardInterrupt())
-        with pytest.raises(KeyboardInterrupt):
-            build_index(dataset, tmp_path / "x", recipe=recipe, skip_bad=True)
+    with stop_after(2):
+        build_index(dataset, tmp_path / "x", recipe=recipe, skip_bad=True)
     with pytest.raises(MaskError, match=r"photo3\.png"):
         build_index(dataset, tmp_path / "x", recipe=recipe)
-    assert dataset.samples[3].mask is not None
-    dataset.samples[3].mask.write_bytes(mask)
+    mask_of(dataset, 3).write_bytes(mask)
     assert build_index(dataset, tmp_path / "x", recipe=recipe).images == 6
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from indexer.bank.augmentation import augment
 from indexer.bank.sampling import (
-    augment,
     choose_images,
     choose_patches,
     generator_for,

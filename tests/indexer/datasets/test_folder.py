@@ -134,7 +134,7 @@ class TestSplits:
         assert ids(load_dataset(tmp_path, split="train")) == ["train/b"]
         assert ids(load_dataset(tmp_path, split="val")) == ["c"]
 
-    def test_list_with_a_stranger(self, tmp_path: Path) -> None:
+    def test_list_with_an_unknown_id(self, tmp_path: Path) -> None:
         add(tmp_path, "street_01")
         (tmp_path / "train.txt").write_text("street_01\nstreet_02\n")
         with pytest.raises(DatasetError, match=r"line 2: .*'street_02'.*did you mean 'street_01'"):
@@ -246,7 +246,7 @@ class TestMasks:
         write_classes(tmp_path, COLORED)
         assert first_mask(tmp_path) == [0, 1]
 
-    def test_strange_colour_is_named_with_its_place(self, tmp_path: Path) -> None:
+    def test_unknown_colour_is_named_with_its_place(self, tmp_path: Path) -> None:
         pixels = np.full((4, 5, 3), (10, 20, 30))
         pixels[2, 3] = (10, 20, 31)
         pixels[3, 0] = (1, 1, 1)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from indexer.datasets import FORMATS, Dataset, Sample, camvid, load_dataset, parse_ids, voc
+from indexer.datasets.labels import MaskFile, NoLabels
 from indexer.datasets.masks import color_of_id
 from retrieval.classes import ClassInfo, ClassMap
 from retrieval.errors import ConfigError, DatasetError, ImageError, MaskError
@@ -100,7 +101,7 @@ class TestVoc:
     def test_trainaug_of_plain_ids(self, voc_root: Path) -> None:
         (voc_root / "ImageSets/Segmentation/trainaug.txt").write_text("b\n")
         dataset = load_dataset(voc_root, split="trainaug")
-        assert dataset.samples[0].mask == voc_root / "SegmentationClassAug" / "b.png"
+        assert dataset.samples[0].labels.path == voc_root / "SegmentationClassAug" / "b.png"
 
     def test_classes(self) -> None:
         assert len(voc.CLASSES) == 21
@@ -196,7 +197,7 @@ class TestCamvid:
             assert (dataset.format, dataset.name, ids(dataset)) == ("camvid", "CamVid", ["t2", "t1"])
             dataset.check_files()
             assert dataset.samples[0].image == camvid_root / "train" / "t2.jpg"
-            assert dataset.samples[1].mask == camvid_root / "trainannot" / "t1.png"
+            assert dataset.samples[1].labels.path == camvid_root / "trainannot" / "t1.png"
             assert dataset.read(dataset.samples[0])[1].tolist() == [[0, 1, -1], [3, 4, 10]]
 
     def test_classes(self) -> None:
@@ -242,7 +243,8 @@ class TestCamvid:
 class TestSizes:
     def dataset(self, root: Path, image: Path, mask: Path | None) -> Dataset:
         classes = ClassMap((ClassInfo(0, "ground", (0, 0, 0)),))
-        return Dataset("tiny", "folder", root, None, (Sample("x", image, mask),), classes)
+        labels = NoLabels(image) if mask is None else MaskFile(mask, classes)
+        return Dataset("tiny", "folder", root, None, (Sample("x", image, labels),), classes)
 
     def test_mask_of_another_size(self, tmp_path: Path, write: Writer) -> None:
         image = write(tmp_path / "i.png", np.zeros((4, 5, 3)))

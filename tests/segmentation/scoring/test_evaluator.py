@@ -85,7 +85,7 @@ def test_other_classes_are_refused(world, dataset, scenes, classes) -> None:
 
 def test_a_missing_file_is_noticed_before_any_work(world, dataset, scenes, monkeypatch) -> None:
     data, subject = dataset(scenes), world()
-    data.samples[-1].mask.unlink()
+    data.samples[-1].labels.path.unlink()
     monkeypatch.setattr(subject, "segment_many", pytest.fail)
     with pytest.raises(MaskError, match="does not exist"):
         evaluate(subject, data)
@@ -94,7 +94,7 @@ def test_a_missing_file_is_noticed_before_any_work(world, dataset, scenes, monke
 def test_bad_images_stop_or_are_skipped(world, dataset, scenes) -> None:
     data = dataset(scenes)
     data.samples[1].image.write_bytes(b"no image")
-    Image.fromarray(np.zeros((3, 3), dtype=np.uint8)).save(data.samples[4].mask)
+    Image.fromarray(np.zeros((3, 3), dtype=np.uint8)).save(data.samples[4].labels.path)
     with pytest.raises(Exception, match=r"1\.png"):
         evaluate(world(), data)
     report = evaluate(world(), data, skip_bad=True)
@@ -107,7 +107,7 @@ def test_bad_images_stop_or_are_skipped(world, dataset, scenes) -> None:
 
 def test_nothing_usable_is_an_error(world, dataset, scenes) -> None:
     data = dataset(scenes[:1])
-    data.samples[0].mask.unlink()
+    data.samples[0].labels.path.unlink()
     with pytest.raises(MaskError):
         evaluate(world(), data)
     with pytest.raises(DatasetError, match="no image of scenes could be used"):

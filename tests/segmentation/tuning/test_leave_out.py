@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from indexer.datasets import Sample
+from indexer.datasets.labels import NoLabels
 from indexer.images import make_geometry
 from segmentation.tuning import leave_out
 from segmentation.tuning.leave_out import neighbors_left_out
@@ -33,7 +34,7 @@ def make_bank(parts: Parts) -> Bank:
 
 def make_query(parts: Parts, image: int = 2) -> Query:
     geometry = make_geometry((32, 32), (32, 32), fit="stretch")
-    return Query(image, Sample("q", Path("q.png"), None), parts, geometry)
+    return Query(image, Sample("q", Path("q.png"), NoLabels(Path("q.png"))), parts, geometry)
 
 
 def similarity(query: Parts, bank: Parts, weight: float) -> np.ndarray:

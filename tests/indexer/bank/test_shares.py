@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from indexer.bank.build import build_index
-from indexer.bank.shards import Shard
+from indexer.bank.shares import Share
 from retrieval import open_index
 from retrieval.engines.qdrant import collection as collection_module
 from retrieval.errors import ConfigError
@@ -37,18 +39,18 @@ def rows_of(path: Path) -> tuple[Any, ...]:
     )
 
 
-def test_shards_make_the_bank_of_one_build(
+def test_shares_make_the_bank_of_one_build(
     tmp_path: Path, labelled_folder: Callable[..., Any], tiny_recipe: Callable[..., Any], store: Any
 ) -> None:
     dataset = labelled_folder(5)
     whole = build_index(dataset, tmp_path / "whole", recipe=tiny_recipe("index.engine=exact"))
     recipe = tiny_recipe(*SERVER)
     out = tmp_path / "server"
-    reports = [build_index(dataset, out, recipe=recipe, shard=Shard(number, 3)) for number in (1, 2, 3)]
+    reports = [build_index(dataset, out, recipe=recipe, share=Share(number, 3)) for number in (1, 2, 3)]
     assert sum(report.rows for report in reports) == whole.rows
     assert sum(report.images for report in reports) == 5
     assert reports[1].path.name == "server.shard-00002-of-00003"
-    (again,) = [build_index(dataset, tmp_path / "rerun", recipe=recipe, shard=Shard(2, 3))]
+    (again,) = [build_index(dataset, tmp_path / "rerun", recipe=recipe, share=Share(2, 3))]
     assert again.rows == reports[1].rows
     wanted, found = rows_of(whole.path), rows_of(reports[2].path)
     np.testing.assert_array_equal(found[0], wanted[0])
@@ -58,22 +60,47 @@ def test_shards_make_the_bank_of_one_build(
         assert len(index) == whole.rows == index.manifest.counts["rows"]
 
 
-def test_more_shards_than_images(
+@pytest.mark.usefixtures("store", "small_parts")
+def test_a_resumed_share_keeps_the_features_of_all(
+    tmp_path: Path,
+    labelled_folder: Callable[..., Any],
+    tiny_recipe: Callable[..., Any],
+    stop_after: Callable[[int], AbstractContextManager[None]],
+    count_parts: Callable[[], list[int]],
+) -> None:
+    dataset, recipe, first = labelled_folder(8), tiny_recipe(*SERVER), Share(1, 2)  # images 0, 2 and 4, 6
+    out = tmp_path / "server"
+    with stop_after(1):
+        build_index(dataset, out, recipe=recipe, share=first)
+    features = first.out(out).with_name(first.out(out).name + ".partial") / "features.safetensors"
+    fitted = features.read_bytes()
+    with Image.open(
+        dataset.samples[1].image
+    ) as image:  # of the other share, but the features are fitted on it
+        image.transpose(Image.Transpose.ROTATE_180).save(dataset.samples[1].image)
+    features.unlink()
+    computed = count_parts()
+    build_index(dataset, out, recipe=recipe, share=first)
+    assert computed == [1]
+    assert (first.out(out) / "features.safetensors").read_bytes() == fitted
+
+
+def test_more_shares_than_images(
     tmp_path: Path, labelled_folder: Callable[..., Any], tiny_recipe: Callable[..., Any], store: Any
 ) -> None:
     dataset = labelled_folder(1)
     reports = [
-        build_index(dataset, tmp_path / "x", recipe=tiny_recipe(*SERVER), shard=Shard(number, 2))
+        build_index(dataset, tmp_path / "x", recipe=tiny_recipe(*SERVER), share=Share(number, 2))
         for number in (1, 2)
     ]
     assert reports[0].rows > 0 and reports[1].rows == 0
 
 
-def test_shards_need_a_server(
+def test_shares_need_a_server(
     tmp_path: Path, labelled_folder: Callable[..., Any], tiny_recipe: Callable[..., Any]
 ) -> None:
     with pytest.raises(ConfigError, match="--shard needs a Qdrant server"):
-        build_index(labelled_folder(2), tmp_path / "x", recipe=tiny_recipe(), shard=Shard(1, 2))
+        build_index(labelled_folder(2), tmp_path / "x", recipe=tiny_recipe(), share=Share(1, 2))
 
 
 def test_an_engine_that_is_not_there_is_told_before_the_work(
@@ -86,10 +113,10 @@ def test_an_engine_that_is_not_there_is_told_before_the_work(
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/3"])
-def test_impossible_shards(text: str) -> None:
+def test_impossible_shares(text: str) -> None:
     with pytest.raises(ConfigError, match="should be NUMBER/OF"):
-        Shard.parse(text)
+        Share.parse(text)
 
 
-def test_shards_are_parsed() -> None:
-    assert Shard.parse("3/16") == Shard(3, 16)
+def test_shares_are_parsed() -> None:
+    assert Share.parse("3/16") == Share(3, 16)

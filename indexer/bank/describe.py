@@ -1,0 +1,175 @@
+"""Describing images for the memory bank: what is read of each, and the rows that it gives."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from indexer.bank.augmentation import augment
+from indexer.bank.jobs import BankJob
+from indexer.bank.parts import Part
+from indexer.bank.sampling import (
+    choose_patches,
+    generator_for,
+    patch_labels,
+    patches_per_image,
+    plain_geometry,
+    soft_labels,
+)
+from indexer.datasets import Dataset
+from indexer.datasets.keys import SampleKeys
+from indexer.features.fungi import FungiExtractor
+from indexer.images import Geometry
+from indexer.recipe import Recipe
+from retrieval import ImageRecord
+from retrieval.errors import DataError
+from retrieval.progress import Task
+from retrieval.store.files import storage_errors
+
+#: Longer side of a thumbnail, pixels.
+THUMB_SIZE = 320
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """A job whose image and mask were read."""
+
+    job: BankJob
+    tensor: torch.Tensor
+    geometry: Geometry
+    counts: npt.NDArray[np.int64]
+    image: npt.NDArray[np.uint8]
+
+
+def describe_jobs(
+    extractor: FungiExtractor,
+    dataset: Dataset,
+    jobs: Sequence[BankJob],
+    thumbs: Path,
+    *,
+    total: int,
+    skip_bad: bool,
+    task: Task,
+) -> Part:
+    """Rows of the given jobs; ``total`` is the number of images of the whole bank, for the limit per image.
+
+    Thumbnails of first-epoch images are written to ``thumbs``. Raises DataError for a bad image or
+    mask unless ``skip_bad``.
+    """
+    recipe, tokens = extractor.recipe, extractor.backbone.tokens
+    limit = patches_per_image(recipe.bank, images=total, tokens=tokens)
+    found = [_empty_part(extractor.similarity.width, len(dataset.classes))]
+    skipped: dict[str, str] = {}
+    sources: list[SampleKeys] = []
+    batch: list[tuple[PreparedImage, SampleKeys]] = []
+    for position, job in enumerate(jobs):
+        # before they are read: what is replaced meanwhile is noticed when the build goes on
+        sources.append(job.sample.keys())
+        try:
+            batch.append((prepare_job(extractor, dataset, job), sources[-1]))
+        except DataError as error:
+            if not skip_bad:
+                raise
+            skipped[job.sample.id] = str(error)
+            _thumb(job, thumbs).unlink(missing_ok=True)  # of an earlier run, when the image was good
+        if batch and (len(batch) == recipe.runtime.batch_size or position == len(jobs) - 1):
+            vectors = extractor.extract(torch.stack([item.tensor for item, _ in batch])).numpy()
+            for (item, keys), rows in zip(batch, vectors, strict=True):
+                found.append(_select(extractor, item, keys, rows, limit))
+                _write_thumb(item, thumbs)
+            batch = []
+        task.advance()
+    return _join(found, skipped, sources)
+
+
+def _empty_part(width: int, classes: int) -> Part:
+    vectors, labels = np.empty((0, width), np.float16), np.empty((0, classes), np.uint8)
+    return Part(vectors, labels, np.empty((0, 3), np.int32), [], {}, [])
+
+
+def _join(parts: Sequence[Part], skipped: dict[str, str], sources: list[SampleKeys]) -> Part:
+    return Part(
+        np.concatenate([part.vectors for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.patches for part in parts]),
+        [record for part in parts for record in part.records],
+        skipped,
+        sources,
+    )
+
+
+def prepare_job(extractor: FungiExtractor, dataset: Dataset, job: BankJob) -> PreparedImage:
+    """Read a job's image and mask, augment them in later epochs, and count the labels of its patches.
+
+    Raises ImageError or MaskError.
+    """
+    recipe = extractor.recipe
+    image, columns = dataset.read(job.sample)
+    if job.epoch:
+        seen, geometry = augment(
+            image, recipe, generator_for(recipe.seed, "augment", job.sample.id, job.epoch)
+        )
+    else:
+        seen, geometry = image, plain_geometry(image.shape[:2], recipe.image)
+    if recipe.bank.protocol == "hummingbird":
+        columns = np.maximum(columns, 0)
+    counts = patch_labels(columns, geometry, extractor.patch_size, classes=len(dataset.classes))
+    return PreparedImage(job, extractor.prepare(seen, geometry)[0], geometry, counts, image)
+
+
+def kept_patches(recipe: Recipe, item: PreparedImage, limit: int) -> npt.NDArray[np.int64]:
+    """Which patches of an image the memory bank takes, ``limit`` at most: sorted indices (n,)."""
+    generator = generator_for(recipe.seed, "patches", item.job.sample.id, item.job.epoch)
+    return choose_patches(item.counts, limit, generator)
+
+
+def _select(
+    extractor: FungiExtractor,
+    item: PreparedImage,
+    keys: SampleKeys,
+    vectors: npt.NDArray[np.float32],
+    limit: int,
+) -> Part:
+    """The rows that one image gives, out of the vectors (T, D) of all its patches."""
+    kept = kept_patches(extractor.recipe, item, limit)
+    rows, cols = np.divmod(kept, extractor.grid[1])
+    patches = np.stack([np.full_like(kept, item.job.number), rows, cols], axis=1).astype(np.int32)
+    stored, labels = vectors[kept].astype(np.float16), soft_labels(item.counts[kept])
+    return Part(stored, labels, patches, [_record(item, keys, len(kept))], {}, [])
+
+
+def _record(item: PreparedImage, keys: SampleKeys, patches: int) -> ImageRecord:
+    height, width = item.geometry.source
+    return ImageRecord(
+        number=item.job.number,
+        id=item.job.sample.id,
+        path=str(item.job.sample.image),
+        sha256=keys.image.sha256,
+        height=height,
+        width=width,
+        patches=patches,
+        epoch=item.job.epoch,
+        box=item.geometry.box,
+    )
+
+
+def _write_thumb(item: PreparedImage, folder: Path) -> None:
+    if item.job.epoch:
+        return
+    thumb = Image.fromarray(item.image)
+    thumb.thumbnail((THUMB_SIZE, THUMB_SIZE))
+    encoded = io.BytesIO()
+    thumb.save(encoded, "JPEG", quality=80)
+    with storage_errors(folder):
+        _thumb(item.job, folder).write_bytes(encoded.getvalue())
+
+
+def _thumb(job: BankJob, folder: Path) -> Path:
+    return folder / f"{job.number:06d}.jpg"

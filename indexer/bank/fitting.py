@@ -1,0 +1,117 @@
+"""Fitting what maps images to vectors: the support bank and the PCA, on some of the memory images."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from indexer.datasets import Sample
+from indexer.datasets.keys import SourceKey
+from indexer.features.fungi import FEATURES_FILE, FungiExtractor
+from indexer.images import read_image
+from retrieval.errors import DataError
+from retrieval.progress import Progress, track
+from retrieval.store.files import atomic_write, sha256_file
+
+#: Images whose patches fit the support bank and the PCA.
+FIT_IMAGES = 128
+#: The file of a workspace that says which features were fitted on which images.
+FITTED_FILE = "fitted.json"
+
+_LOG = logging.getLogger("mycelia")
+
+
+def fit_features(
+    extractor: FungiExtractor,
+    folder: Path,
+    samples: Sequence[Sample],
+    *,
+    skip_bad: bool,
+    progress: Progress | None = None,
+) -> None:
+    """Fit the extractor and write its features in the workspace ``folder``, or read what is fitted there.
+
+    What an earlier run fitted counts only where none of the images that it was fitted on has changed.
+    Raises ImageError for a bad image unless ``skip_bad``, StorageError.
+    """
+    path = folder / FEATURES_FILE
+    chosen = samples_to_fit(samples) if extractor.passes_to_fit else []
+    earlier, known = _read_fitted(folder)
+    # before the images are read: one that is replaced meanwhile is noticed when the build goes on
+    keys = [SourceKey.of_file(sample.image, known=known.get(str(sample.image))) for sample in chosen]
+    if path.is_file():
+        changed = _changed(keys, known) if sha256_file(path) == earlier else "it is not known on which images"
+        if not changed:
+            extractor.load(path)
+            return
+        _LOG.info("the features are fitted again: %s", changed)
+    fit_on_samples(extractor, samples, skip_bad=skip_bad, progress=progress)
+    content = extractor.to_bytes()
+    with atomic_write(path) as file:
+        file.write(content)
+    fitted = {"features": sha256_file(path), "images": [asdict(key) for key in keys]}
+    with atomic_write(folder / FITTED_FILE) as file:
+        file.write(json.dumps(fitted).encode())
+
+
+def fit_on_samples(
+    extractor: FungiExtractor,
+    samples: Sequence[Sample],
+    *,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Fit support bank and PCA, where the recipe has them, on an even choice of the samples' images.
+
+    Raises ImageError for a bad image unless ``skip_bad``.
+    """
+    if not extractor.passes_to_fit:
+        return
+    chosen = samples_to_fit(samples)
+    with track(progress, "fitting features", len(chosen) * extractor.passes_to_fit) as task:
+
+        def batches() -> Iterator[torch.Tensor]:
+            batch: list[torch.Tensor] = []
+            for sample in chosen:
+                try:
+                    batch.append(extractor.prepare(read_image(sample.image))[0])
+                except DataError:
+                    if not skip_bad:
+                        raise
+                if len(batch) == extractor.recipe.runtime.batch_size:
+                    yield torch.stack(batch)
+                    batch = []
+                task.advance()
+            if batch:
+                yield torch.stack(batch)
+
+        extractor.fit(batches, images=len(chosen))
+
+
+def samples_to_fit(samples: Sequence[Sample]) -> list[Sample]:
+    """At most :data:`FIT_IMAGES` of the samples, evenly over their order."""
+    return [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, FIT_IMAGES).round().astype(int))]
+
+
+def _changed(keys: Sequence[SourceKey], known: dict[str, SourceKey]) -> str:
+    """What is not as it was when the features were fitted, in words; nothing where all is."""
+    for key in keys:
+        if key.name not in known or not key.equals(known[key.name]):
+            return f"{key.name} has changed"
+    return ""
+
+
+def _read_fitted(folder: Path) -> tuple[str | None, dict[str, SourceKey]]:
+    """The checksum of the features that an earlier run fitted, and the keys of its images by name."""
+    try:
+        data = json.loads((folder / FITTED_FILE).read_bytes())
+        keys = [SourceKey.from_json(key) for key in data["images"]]
+        return str(data["features"]), {key.name: key for key in keys}
+    except (OSError, ValueError, LookupError, TypeError):
+        return None, {}

@@ -1,0 +1,29 @@
+"""Versions of the packages that decide a result."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+_PACKAGES = (
+    "mycelia",
+    "torch",
+    "timm",
+    "numpy",
+    "pillow",
+    "faiss-cpu",
+    "faiss-gpu",
+    "faiss-gpu-cu12",
+    "qdrant-client",
+    "qdrant-edge-py",
+)
+
+
+def package_versions() -> dict[str, str]:
+    """The version of each package that decides numbers and is installed, for manifests and reports."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,57 @@
+"""What a source of weights is, and what the sources share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import timm
+from torch import Tensor, nn
+
+from retrieval.errors import WeightsError
+
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """A kind of place from which the weights of a timm model come."""
+
+    form: str  #: how ``backbone.weights`` names it: ``hub``, or with a place, ``file:PATH.safetensors``
+    create: Callable[[str, str, int], nn.Module]
+    """(model name, place, seed) -> a model with these weights; raises ConfigError or WeightsError.
+
+    The place is what stands after the colon, empty for a form without one.
+    """
+
+    @property
+    def kind(self) -> str:
+        """The word before the colon."""
+        return self.form.partition(":")[0]
+
+    @property
+    def takes_place(self) -> bool:
+        """Whether a place must follow the kind."""
+        return ":" in self.form
+
+
+def model_of(name: str, state: dict[str, Tensor], *, source: str) -> nn.Module:
+    """A model with these weights; raises WeightsError, naming ``source``, where they do not fit it."""
+    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+    expected = model.state_dict()
+    state = {k: v for k, v in state.items() if not k.startswith(("head.", "mask_token"))}
+    missing = sorted(expected.keys() - state.keys())
+    unknown = sorted(state.keys() - expected.keys())
+    misshapen = sorted(k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape)
+    if missing or unknown or misshapen:
+        example = (misshapen or missing or unknown)[0]
+        detail = (
+            f"{example} is {tuple(state[example].shape)} instead of {tuple(expected[example].shape)}"
+            if misshapen
+            else f"{example} is {'missing' if missing else 'unknown to the model'}"
+        )
+        raise WeightsError(
+            f"{source}: the checkpoint does not fit {name}: {detail} ({len(missing)} missing, "
+            f"{len(unknown)} unknown, {len(misshapen)} of another shape); "
+            "choose the backbone.model that it was saved from"
+        )
+    model.load_state_dict(state)
+    return model
