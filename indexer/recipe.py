@@ -77,8 +77,8 @@ class FeatureSettings(_Section):
     gradient_weight: float = Field(1.0, gt=0, description="w in (cos e + w cos G) / (1 + w)")
     projection: Literal["factored", "dense", "none"] = Field(
         "factored",
-        description="the gradient's: factored (cheap, unbiased), dense (the paper's) or none (exact similarity, "
-        "exact engine only)",
+        description="of the gradient: factored (cheap, unbiased), dense (the paper's) or none (exact "
+        "similarity, exact engine only)",
     )
     projection_width: int | None = Field(None, ge=1, description="k; the embedding width when empty")
     pca: int | None = Field(None, ge=1, description="width after PCA; off when empty")
