@@ -75,9 +75,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert dead_links(page) == []
 
 
-@pytest.mark.parametrize(
-    "page", [p for p in PAGES if p.name != "CONTRIBUTING.md"], ids=lambda p: str(p.relative_to(ROOT))
-)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_named_files_exist(page: Path) -> None:
     assert missing_paths(page.read_text(encoding="utf-8")) == []
 
