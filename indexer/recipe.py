@@ -54,8 +54,8 @@ class ImageSettings(_Section):
 class ObjectiveSettings(_Section):
     """The self-supervised loss whose gradients describe a patch."""
 
-    kind: Literal["infonce", "kl"] = "infonce"
-    temperature: float = Field(0.07, gt=0)
+    kind: Literal["infonce", "kl"] = Field("infonce", description="which loss")
+    temperature: float = Field(0.07, gt=0, description="T of the loss (not of the label transfer)")
     tempered: bool = Field(
         False, description="divide both terms of InfoNCE by the temperature (the published code divides one)"
     )
@@ -72,10 +72,14 @@ class ObjectiveSettings(_Section):
 class FeatureSettings(_Section):
     """What a patch's vector is made of."""
 
-    kind: Literal["fungi", "embeddings"] = "fungi"
+    kind: Literal["fungi", "embeddings"] = Field(
+        "fungi", description="embedding joined with the gradient of the objective, or the embedding alone"
+    )
     gradient_weight: float = Field(1.0, gt=0, description="w in (cos e + w cos G) / (1 + w)")
     projection: Literal["factored", "dense", "none"] = Field(
-        "factored", description="none: exact similarity, exact engine only"
+        "factored",
+        description="of the gradient: factored (cheap, unbiased), dense (the paper's) or none (exact "
+        "similarity, exact engine only)",
     )
     projection_width: int | None = Field(None, ge=1, description="k; the embedding width when empty")
     pca: int | None = Field(None, ge=1, description="width after PCA; off when empty")
@@ -140,14 +144,17 @@ class RuntimeSettings(_Section):
     """Where and how fast; never what comes out."""
 
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N | mps")
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    batch_size: int = Field(4, ge=1)
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="numbers the model computes in; auto is bfloat16 on a GPU that has it, else float32",
+    )
+    batch_size: int = Field(4, ge=1, description="images that the model sees at once")
 
 
 class Recipe(_Section):
     """All settings of an experiment or a deployment."""
 
-    seed: int = 0
+    seed: int = Field(0, description="what all random steps follow from: same seed, same rows")
     backbone: BackboneSettings = BackboneSettings()
     image: ImageSettings = ImageSettings()
     features: FeatureSettings = FeatureSettings()

@@ -1,4 +1,4 @@
-"""Who may import whom: read from the source, so that imports inside functions count too."""
+"""Who may import whom, and who may print: read from the source, so that what is inside functions counts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FLOORS = (
     ("retrieval.store", "retrieval.edit"),
     ("retrieval.store", "retrieval.engines"),
 )
-#: Imported by itself alone.
+#: Imported by itself alone, and the only one that prints.
 COMMAND = "segmentation.cli"
 
 
@@ -63,6 +63,29 @@ def broken_floors(root: Path) -> list[str]:
             if looks_up or asks_command:
                 found.append(f"{name} -> {imported}")
     return found
+
+
+def prints(root: Path) -> list[str]:
+    """Every place outside the command that writes to the terminal, as ``module:line``."""
+    return [
+        f"{name}:{line}"
+        for name, is_package, source in modules(root)
+        if not is_inside(name, COMMAND)
+        for line in sorted(set(_printing_lines(name, is_package, source)))
+    ]
+
+
+def _printing_lines(name: str, is_package: bool, source: ast.Module) -> Iterator[int]:
+    for node in ast.walk(source):
+        if isinstance(node, ast.Call) and _called(node) in ("print", "echo", "secho"):
+            yield node.lineno
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "sys":
+            if node.attr in ("stdout", "stderr", "__stdout__", "__stderr__"):
+                yield node.lineno
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            wanted = imports(name, is_package, ast.Module([node], []))
+            if any(what in ("sys.stdout", "sys.stderr") or is_inside(what, "rich") for what in wanted):
+                yield node.lineno
 
 
 def _called(node: ast.Call) -> str:
@@ -122,3 +145,33 @@ def test_an_import_that_looks_up_is_found(tmp_path: Path, file: str, source: str
 )
 def test_an_import_that_looks_down_is_not(tmp_path: Path, file: str, source: str) -> None:
     assert broken_floors(write_tree(tmp_path, {file: source})) == []
+
+
+def test_only_the_command_prints() -> None:
+    assert prints(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f():\n    print('x')",
+        "import sys\nsys.stderr.write('x')",
+        "import sys\nlog = open_log(stream=sys.stdout)",
+        "import os\nfrom sys import stderr",
+        "import typer\ntyper.echo('x')",
+        "import os\nfrom rich.console import Console",
+    ],
+)
+def test_printing_is_found(tmp_path: Path, source: str) -> None:
+    assert prints(write_tree(tmp_path, {"indexer/a/b.py": source})) == ["indexer.a.b:2"]
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("segmentation/cli/a.py", "import rich, sys\nprint('x', file=sys.stderr)"),
+        ("segmentation/a.py", "'print(x)'  # print(x)\nfigure.savefig(fingerprint(x))\nimport richer"),
+    ],
+)
+def test_what_is_no_printing_is_not(tmp_path: Path, file: str, source: str) -> None:
+    assert prints(write_tree(tmp_path, {file: source})) == []
