@@ -38,9 +38,9 @@ from benchmarks.command import index_parser
 from benchmarks.plots import frontier
 from benchmarks.report import write_table
 from indexer.datasets import Dataset, load_dataset
-from indexer.features.fungi import FEATURES_FILE
 from indexer.recipe import recipe_from_dict
 from retrieval import IndexSettings, open_index
+from retrieval.store.commit import FEATURES
 from segmentation.scoring.metrics import mean_iou
 
 #: T for half-whitened components, chosen on train with one stretch of a sequence left out at a time.
@@ -76,7 +76,7 @@ def measure(
     folder = work / "stored.index"
     transform: Transform = unchanged if form.pca is None else half_whitened(bank, form.pca)
     build(bank, folder, form.settings, transform)
-    shutil.copy2(source / FEATURES_FILE, folder)
+    shutil.copy2(source / FEATURES, folder)
     recipe = recipe_from_dict(bank.manifest.recipe)
     temperature = recipe.transfer.temperature if form.pca is None else WHITENED_TEMPERATURE
     confusion = np.zeros((len(dataset.classes),) * 2, dtype=np.int64)

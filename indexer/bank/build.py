@@ -14,26 +14,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from indexer.bank.describe import describe_jobs
 from indexer.bank.fitting import fit_features
 from indexer.bank.jobs import jobs_of
 from indexer.bank.parts import PartStore
 from indexer.bank.sampling import choose_images
-from indexer.bank.shares import Share, check_share, reach_server, server_progress, shared_features
+from indexer.bank.shares import Share, check_share, shared_features
 from indexer.bank.versions import package_versions
-from indexer.bank.workspace import Workspace, check_free, check_partial
+from indexer.bank.workspace import Workspace, check_partial
 from indexer.datasets import Dataset
-from indexer.features.fungi import FEATURES_FILE, FungiExtractor
+from indexer.features.fungi import FungiExtractor
 from indexer.recipe import Recipe
 from retrieval import ImageRecord, Manifest, create_index
-from retrieval.engines.faiss_types import load_faiss, training_rows
-from retrieval.engines.qdrant.edge import load_edge
-from retrieval.engines.qdrant.server import ServerIndex
-from retrieval.errors import ConfigError, DatasetError
+from retrieval.errors import DatasetError
 from retrieval.progress import Progress, track
-from retrieval.similarity import searched_width
+from retrieval.store.commit import FEATURES
 from retrieval.store.files import sha256_file, storage_errors
+from retrieval.store.staging import check_free
 
 
 @dataclass(frozen=True)
@@ -76,12 +75,13 @@ def build_index(
     ServerError. Whatever is raised, the parts that are done stay and the same call goes on from them.
     """
     start = time.monotonic()
-    check_engine(recipe)
+    engine = recipe.index.spec
+    engine.require()
     out = Path(out)
     samples = choose_images(dataset, recipe.bank, seed=recipe.seed)
     jobs = jobs_of(samples, recipe.bank.epochs)
     if share is not None:
-        check_share(recipe)
+        check_share(engine)
         out, jobs = share.out(out), share.jobs(jobs)
     check_free(out)  # before the weights are fetched
     check_partial(out)
@@ -89,13 +89,14 @@ def build_index(
         replace(dataset, samples=tuple(samples)).check_files()
     extractor = FungiExtractor.create(recipe)
     manifest = _manifest(extractor, dataset)
-    reach_server(recipe, manifest)
+    engine.check(manifest.similarity)
+    engine.reach(recipe.index.section, manifest)
     with Workspace.open(out, fingerprints=extractor.fingerprints, dataset=dataset, jobs=jobs) as workspace:
-        features = workspace.folder / FEATURES_FILE
+        features = workspace.folder / FEATURES
         if share is None:
             fit_features(extractor, workspace.folder, samples, skip_bad=skip_bad, progress=progress)
         else:
-            with shared_features(recipe, manifest, features) as known:
+            with shared_features(recipe.index, manifest, features) as known:
                 if not known:
                     fit_features(extractor, workspace.folder, samples, skip_bad=skip_bad, progress=progress)
             extractor.load(features)
@@ -109,38 +110,6 @@ def build_index(
         workspace.publish()
     skipped = tuple(SkippedImage(id, reason) for id, reason in bad.items())
     return BuildReport(out, rows, images - len(skipped), skipped, time.monotonic() - start)
-
-
-def check_engine(recipe: Recipe) -> None:
-    """Raise ConfigError for settings that no engine can serve, before any work is done.
-
-    Raises MissingExtraError where an embedded engine is asked for and not installed.
-    """
-    features = recipe.features
-    if features.kind == "fungi" and features.projection == "none":
-        if features.pca is not None:
-            raise ConfigError(
-                "features.pca needs a projected gradient; with features.projection=none leave it empty"
-            )
-        if recipe.index.engine != "exact":
-            raise ConfigError(
-                f"features.projection=none needs index.engine=exact, not {recipe.index.engine}: "
-                "its similarity is no inner product"
-            )
-        if recipe.reranks:
-            raise ConfigError(
-                "features.projection=none orders all neighbours by the exact similarity already; leave "
-                "rerank.candidates empty, or choose features.projection=factored or features.kind=embeddings"
-            )
-    if recipe.reranks and recipe.index.engine == "qdrant":
-        raise ConfigError(
-            "rerank.candidates needs index.engine=faiss or exact, not qdrant: "
-            "a Qdrant index keeps no second vector to re-rank by"
-        )
-    if recipe.index.engine == "faiss":
-        load_faiss()
-    elif recipe.index.engine == "qdrant" and recipe.index.qdrant.url is None:
-        load_edge()
 
 
 def compute_parts(
@@ -207,21 +176,19 @@ def _assemble(
     folder = workspace.fresh_index_folder()
     recipe = extractor.recipe
     with storage_errors(folder):
-        shutil.copy2(workspace.folder / FEATURES_FILE, folder / FEATURES_FILE)
+        shutil.copy2(workspace.folder / FEATURES, folder / FEATURES)
         (folder / workspace.thumbs.name).mkdir()
         # one by one: copytree would hide a full disk in an error of its own
         for thumb in sorted(workspace.thumbs.iterdir()):
             shutil.copy2(thumb, folder / workspace.thumbs.name / thumb.name)
     records: list[ImageRecord] = []
-    trained = recipe.index.engine == "faiss" and rows > 0
-    width, limit = searched_width(manifest.similarity), training_rows(rows)
     with create_index(
         folder,
         manifest,
         rows=rows,
-        # free again once it has trained
-        sample=store.training_sample(rows, limit, recipe.seed, width=width) if trained else None,
+        sample=_training_sample(store, recipe, manifest, rows),  # free again once it has trained
         settings=recipe.index,
+        share=None if share is None else (share.number, share.of),
     ) as index:
         with track(progress, "index", rows) as task:
             for part in store.read_all():
@@ -229,10 +196,16 @@ def _assemble(
                 index.add(part.vectors.astype(np.float32), part.labels, part.patches)
                 records += part.records
                 task.advance(len(part.patches))
-        if isinstance(index, ServerIndex):
-            index.shard = None if share is None else (share.number, share.of)
-            with server_progress(index, progress):
-                index.flush(images=records)
-        else:
-            index.flush(images=records)
+        index.flush(images=records, progress=progress)
     return rows
+
+
+def _training_sample(
+    store: PartStore, recipe: Recipe, manifest: Manifest, rows: int
+) -> npt.NDArray[np.float32] | None:
+    """What is searched of as many vectors as the engine trains with, (n, d) float32; None for none."""
+    wanted = recipe.index.spec.training_rows
+    if wanted is None or rows == 0:
+        return None
+    width = manifest.similarity.searched.width
+    return store.training_sample(rows, wanted(rows), recipe.seed, width=width)

@@ -13,10 +13,11 @@ import torch
 
 from indexer.datasets import Sample
 from indexer.datasets.keys import SourceKey
-from indexer.features.fungi import FEATURES_FILE, FungiExtractor
+from indexer.features.fungi import FungiExtractor
 from indexer.images import read_image
 from retrieval.errors import DataError
 from retrieval.progress import Progress, track
+from retrieval.store.commit import FEATURES
 from retrieval.store.files import atomic_write, sha256_file
 
 #: Images whose patches fit the support bank and the PCA.
@@ -40,7 +41,7 @@ def fit_features(
     What an earlier run fitted counts only where none of the images that it was fitted on has changed.
     Raises ImageError for a bad image unless ``skip_bad``, StorageError.
     """
-    path = folder / FEATURES_FILE
+    path = folder / FEATURES
     chosen = samples_to_fit(samples) if extractor.passes_to_fit else []
     earlier, known = _read_fitted(folder)
     # before the images are read: one that is replaced meanwhile is noticed when the build goes on

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.bank.jobs import BankJob
-from indexer.features.fungi import FEATURES_FILE
-from indexer.recipe import Recipe
-from retrieval import Manifest
-from retrieval.engines.qdrant.collection import Collection
-from retrieval.engines.qdrant.server import ServerIndex, open_collection
+from retrieval import IndexSettings, Manifest
+from retrieval.engines.spec import EngineSpec, SharedFiles
 from retrieval.errors import ConfigError
-from retrieval.progress import Progress, track
+from retrieval.store.commit import FEATURES
 from retrieval.store.files import atomic_write
 
 
@@ -43,63 +40,37 @@ class Share:
         return out.with_name(f"{out.name}.shard-{self.number:05d}-of-{self.of:05d}")
 
 
-def check_share(recipe: Recipe) -> None:
+def check_share(engine: EngineSpec) -> None:
     """Raise ConfigError for an engine that several processes cannot fill."""
-    if recipe.index.engine != "qdrant" or recipe.index.qdrant.url is None:
+    if not engine.many_writers:
         raise ConfigError(
             "--shard needs a Qdrant server, which many may fill at once: give --engine qdrant --url "
             "http://HOST:6333 --collection NAME"
         )
 
 
-def reach_server(recipe: Recipe, manifest: Manifest) -> None:
-    """Raise now, not after hours of extraction, what a Qdrant server's absence would raise at the end.
-
-    The collection is made; nothing is done for other engines. Raises MissingExtraError, ConfigError,
-    ServerError, and IndexMismatchError where the collection holds another bank.
-    """
-    if recipe.index.engine == "qdrant" and recipe.index.qdrant.url is not None:
-        open_collection(recipe.index.qdrant, manifest).close()
-
-
 @contextmanager
-def shared_features(recipe: Recipe, manifest: Manifest, path: Path) -> Iterator[bool]:
+def shared_features(settings: IndexSettings, manifest: Manifest, path: Path) -> Iterator[bool]:
     """Make the features at ``path`` those of the first share that fitted any.
 
     Fitted tensors differ in their last bits from machine to machine, and all rows of a bank need the
-    same ones: what the collection has already is put at ``path`` before the block, which is given whether
-    it has any and fits them only where it has none; what the first builder fitted is there after it.
+    same ones: what the others share already is put at ``path`` before the block, which is given whether
+    there is any and fits them only where there is none; what the first builder fitted is there after it.
     """
-    collection = open_collection(recipe.index.qdrant, manifest)
-    try:
-        yield _fetch(collection, path)
-        collection.put_file(FEATURES_FILE, path.read_bytes(), first_wins=True)
-        _fetch(collection, path)
-    finally:
-        collection.close()
+    open_files = settings.spec.shared_files
+    assert open_files is not None  # an engine with many writers has them
+    with open_files(settings.section, manifest) as files:
+        yield _fetch(files, path)
+        files.put(FEATURES, path.read_bytes())
+        _fetch(files, path)
 
 
-def _fetch(collection: Collection, path: Path) -> bool:
-    """Put the collection's features at ``path``; whether it has any."""
-    if not any(file.name == FEATURES_FILE for file in collection.files(FEATURES_FILE)):
+def _fetch(files: SharedFiles, path: Path) -> bool:
+    """Put the shared features at ``path``; whether there are any."""
+    content = files.get(FEATURES)
+    if content is None:
         return False
-    content = collection.get_file(FEATURES_FILE)
     if not path.is_file() or path.read_bytes() != content:
         with atomic_write(path) as file:
             file.write(content)
     return True
-
-
-@contextmanager
-def server_progress(index: ServerIndex, progress: Progress | None) -> Iterator[None]:
-    """Report how far the server is with its graph, while the block flushes ``index``."""
-    with track(progress, "graph", max(1, len(index))) as task:
-        known = 0
-
-        def report(done: int, total: int) -> None:
-            nonlocal known
-            task.advance(max(0, done - known))
-            known = max(known, done)
-
-        index.progress = report
-        yield

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 
-_PACKAGES = (
-    "mycelia",
-    "torch",
-    "timm",
-    "numpy",
-    "pillow",
-    "faiss-cpu",
-    "faiss-gpu",
-    "faiss-gpu-cu12",
-    "qdrant-client",
-    "qdrant-edge-py",
-)
+from retrieval.engines.registry import engine_packages
+
+_PACKAGES = ("mycelia", "torch", "timm", "numpy", "pillow")
 
 
 def package_versions() -> dict[str, str]:
     """The version of each package that decides numbers and is installed, for manifests and reports."""
     found = {}
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, *engine_packages()):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

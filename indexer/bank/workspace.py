@@ -9,18 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from indexer.bank.jobs import BankJob
 from indexer.bank.parts import PART_IMAGES
 from indexer.datasets import Dataset
-from retrieval.errors import ConfigError, IndexExistsError, IndexMismatchError
-from retrieval.store.files import PARTIAL, atomic_write, storage_errors, sync_folder
-from retrieval.store.manifest import has_manifest
+from retrieval.errors import IndexMismatchError
+from retrieval.store.commit import THUMBS
+from retrieval.store.files import PARTIAL, atomic_write, storage_errors
+from retrieval.store.staging import publish, workspace
 
 PLAN = "plan.json"
-LOCK = "lock"
-THUMBS = "thumbs"
+INDEX = "index"
 
 
 class Workspace:
@@ -37,47 +35,31 @@ class Workspace:
     def open(
         cls, out: Path, *, fingerprints: Mapping[str, str], dataset: Dataset, jobs: Sequence[BankJob]
     ) -> Iterator[Workspace]:
-        """Make or continue the workspace of ``out``, locked against a second builder.
+        """Make or continue the workspace of ``out``, for this process alone; in the end it goes.
 
         ``fingerprints`` are the extractor's. Raises IndexExistsError where ``out`` is taken,
         IndexMismatchError where the unfinished build is of another recipe, other weights or other
-        data, or no build at all, ConfigError where another process builds there, StorageError.
+        data, or no build at all, IndexBusyError where another process makes ``out``, StorageError.
         """
-        check_free(out)
-        check_partial(out)
-        workspace = cls(out)
-        lock = FileLock(workspace.folder / LOCK)
-        try:
-            with storage_errors(out.parent):
-                workspace.thumbs.mkdir(parents=True, exist_ok=True)
-                lock.acquire(timeout=0)
-        except Timeout:
-            raise ConfigError(
-                f"another process is building {out} right now; wait for it or choose another --out"
-            ) from None
-        try:
-            check_free(out)  # once more: a builder that held the lock until now may have finished
-            workspace._check_plan(_plan(fingerprints, dataset, jobs))
-            yield workspace
-        finally:
-            lock.release()
+        opened = cls(out)
+        with workspace(out, opened.folder):
+            check_partial(out)
+            with storage_errors(opened.folder):
+                opened.thumbs.mkdir(exist_ok=True)
+            opened._check_plan(_plan(fingerprints, dataset, jobs))
+            yield opened
 
     def fresh_index_folder(self) -> Path:
         """An empty folder in which the finished index is assembled."""
-        folder = self.folder / "index"
+        folder = self.folder / INDEX
         with storage_errors(self.folder):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
         return folder
 
     def publish(self) -> None:
-        """Give the assembled index its name, and drop the workspace."""
-        with storage_errors(self.out.parent):
-            if self.out.is_dir():
-                self.out.rmdir()  # empty, as check_free saw
-            (self.folder / "index").replace(self.out)
-            sync_folder(self.out.parent)
-            shutil.rmtree(self.folder, ignore_errors=True)
+        """Sync the assembled index and give it its name."""
+        publish(self.folder / INDEX, self.out)
 
     def _check_plan(self, plan: dict[str, str]) -> None:
         path = self.folder / PLAN
@@ -104,26 +86,17 @@ def partial_folder(out: Path) -> Path:
     return out.parent / f"{out.name}.partial"
 
 
-def check_free(out: Path) -> None:
-    """Raise IndexExistsError unless ``out`` is nothing or an empty folder."""
-    if out.is_dir() and has_manifest(out):
-        raise IndexExistsError(f"{out} holds an index already; choose another --out or delete it first")
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise IndexExistsError(f"{out} exists and is no index; choose another --out")
-
-
 def check_partial(out: Path) -> None:
     """Raise IndexMismatchError where ``OUT.partial`` holds files that are not of an unfinished build."""
     folder = partial_folder(out)
     if not folder.is_dir() or (folder / PLAN).exists():
         return
     # what a build leaves that was stopped before it wrote its plan
-    ours = {LOCK, THUMBS, PLAN + PARTIAL}
+    ours = {"lock", THUMBS, PLAN + PARTIAL}  # older builds had their lock here
     with storage_errors(folder):
         others = [path.name for path in folder.iterdir() if path.name not in ours]
         if (folder / THUMBS).is_dir():
             others += [f"{THUMBS}/{path.name}" for path in (folder / THUMBS).iterdir()]
-    check_free(out)  # once more: a builder that has just finished sweeps up here
     if others:
         raise IndexMismatchError(
             f"{folder} holds files that are not of an unfinished build of this index "

@@ -32,10 +32,9 @@ from indexer.images import Geometry, make_geometry
 from indexer.recipe import Recipe, RuntimeSettings, recipe_from_dict
 from retrieval.errors import ConfigError, DatasetError, IndexDamagedError, IndexMismatchError
 from retrieval.similarity import Cosine, GradientProduct, Reranked, Similarity
+from retrieval.store.commit import FEATURES
 from retrieval.store.manifest import Manifest
 
-#: The file of an index that holds all that maps an image to vectors.
-FEATURES_FILE = "features.safetensors"
 #: Patches of one image that a PCA sample takes at most.
 PCA_PATCHES_PER_IMAGE = 256
 #: So few largest values of a row are found faster one by one.
@@ -140,7 +139,7 @@ class FungiExtractor:
 
     def extract(self, images: Tensor) -> Tensor:
         """Vectors of images (B, 3, H, W) from :meth:`prepare`: (B, T, D) float32 on the CPU."""
-        if not isinstance(self.similarity, Reranked):
+        if self.similarity.reranked is None:
             return self._reduce(self._vectors(images)).cpu()
         parts, weight = self.patch_gradients(images), self.recipe.features.gradient_weight
         exact = torch.cat(_directions(parts), dim=-1)  # begins with the embeddings
@@ -336,7 +335,7 @@ def open_extractor(
     recipe = recipe.model_copy(update={"runtime": runtime or RuntimeSettings()})
     backbone = Backbone(recipe.backbone, size=recipe.image.size, runtime=recipe.runtime, seed=recipe.seed)
     extractor = FungiExtractor(recipe, backbone, {})
-    extractor.load(folder / FEATURES_FILE)
+    extractor.load(manifest.place(folder, FEATURES))
     for part in ("weights", "preprocessing"):
         if extractor.fingerprints[part] != manifest.fingerprints.get(part):
             raise IndexMismatchError(

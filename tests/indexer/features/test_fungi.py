@@ -16,10 +16,12 @@ from safetensors.torch import load
 from torch import Tensor
 
 from indexer.features.backbone import choose_device
-from indexer.features.fungi import FEATURES_FILE, FungiExtractor, join_features, open_extractor
+from indexer.features.fungi import FungiExtractor, join_features, open_extractor
 from indexer.recipe import Recipe, RuntimeSettings
 from retrieval import ClassInfo, ClassMap, Cosine, GradientProduct, Manifest, Reranked
 from retrieval.errors import ConfigError, DatasetError, IndexDamagedError, IndexMismatchError
+from retrieval.store.commit import FEATURES
+from retrieval.store.manifest import FileEntry
 
 Extractor = Callable[..., FungiExtractor]
 
@@ -173,7 +175,7 @@ def test_reranked_vectors_are_those_searched_and_those_of_the_exact_similarity(
     vectors, expected = extractor.extract(random_images), exact.extract(random_images)
     similarity, first = extractor.similarity, searched.similarity
     assert isinstance(similarity, Reranked)
-    assert (similarity.first, similarity.then, similarity.candidates) == (first, exact.similarity, 7)
+    assert (similarity.coarse, similarity.exact, similarity.candidates) == (first, exact.similarity, 7)
     assert similarity.separate == (kind != "embeddings")
     assert vectors.shape[-1] == similarity.width
     torch.testing.assert_close(vectors[..., -193:], expected)
@@ -232,9 +234,9 @@ def test_saved_features_give_the_same_vectors(
     kind: str, tiny_extractor: Extractor, random_images: Tensor, tmp_path: Path
 ) -> None:
     extractor = tiny_extractor(*KINDS[kind])
-    (tmp_path / FEATURES_FILE).write_bytes(extractor.to_bytes())
+    (tmp_path / FEATURES).write_bytes(extractor.to_bytes())
     other = FungiExtractor.create(extractor.recipe)
-    other.load(tmp_path / FEATURES_FILE)
+    other.load(tmp_path / FEATURES)
     assert torch.equal(other.extract(random_images), extractor.extract(random_images))
     assert other.to_bytes() == extractor.to_bytes()
 
@@ -300,6 +302,7 @@ def manifest_of(extractor: FungiExtractor) -> Manifest:
         fingerprints=extractor.fingerprints,
         classes=ClassMap((ClassInfo(0, "a", (0, 0, 0)),)),
         similarity=extractor.similarity,
+        files={FEATURES: FileEntry(0, "")},  # where it lies; sizes are the index's affair
     )
 
 
@@ -307,7 +310,7 @@ def test_open_extractor_is_the_one_that_was_stored(
     tiny_extractor: Extractor, random_images: Tensor, tmp_path: Path
 ) -> None:
     extractor = tiny_extractor("features.pca=10")
-    (tmp_path / FEATURES_FILE).write_bytes(extractor.to_bytes())
+    (tmp_path / FEATURES).write_bytes(extractor.to_bytes())
     opened = open_extractor(
         tmp_path, manifest_of(extractor), runtime=RuntimeSettings(device="cpu", batch_size=1)
     )
@@ -319,7 +322,7 @@ def test_open_extractor_runs_here_wherever_the_index_was_built(
     tiny_extractor: Extractor, random_images: Tensor, tmp_path: Path
 ) -> None:
     extractor = tiny_extractor()
-    (tmp_path / FEATURES_FILE).write_bytes(extractor.to_bytes())
+    (tmp_path / FEATURES).write_bytes(extractor.to_bytes())
     manifest = manifest_of(extractor)
     for runtime in ({"device": "cuda:7", "batch_size": 99}, {"device": "abacus"}, {"beads": 10}):
         older = replace(manifest, recipe={**manifest.recipe, "runtime": runtime})
@@ -334,12 +337,12 @@ def test_open_extractor_runs_here_wherever_the_index_was_built(
 def test_open_extractor_refuses_other_weights_and_damage(tiny_extractor: Extractor, tmp_path: Path) -> None:
     extractor = tiny_extractor()
     manifest = manifest_of(extractor)
-    with pytest.raises(IndexDamagedError, match=FEATURES_FILE):
+    with pytest.raises(IndexDamagedError, match=FEATURES):
         open_extractor(tmp_path, manifest)
-    (tmp_path / FEATURES_FILE).write_bytes(extractor.to_bytes()[:-5])
-    with pytest.raises(IndexDamagedError, match=FEATURES_FILE):
+    (tmp_path / FEATURES).write_bytes(extractor.to_bytes()[:-5])
+    with pytest.raises(IndexDamagedError, match=FEATURES):
         open_extractor(tmp_path, manifest)
-    (tmp_path / FEATURES_FILE).write_bytes(extractor.to_bytes())
+    (tmp_path / FEATURES).write_bytes(extractor.to_bytes())
     for part in ("weights", "preprocessing"):
         other = replace(manifest, fingerprints={**manifest.fingerprints, part: "0" * 64})
         with pytest.raises(IndexMismatchError, match=f"built with other {part}"):
