@@ -210,7 +210,7 @@ def test_a_missing_engine_is_noticed_before_any_work(
     def missing() -> None:
         raise MissingExtraError("FAISS is not installed")
 
-    monkeypatch.setattr("indexer.bank.build.load_faiss", missing)
+    monkeypatch.setattr("retrieval.engines.faiss.load_faiss", missing)
     with pytest.raises(MissingExtraError, match="FAISS"):
         build_index(labelled_folder(2), tmp_path / "x.index", recipe=tiny_recipe("index.engine=faiss"))
     assert not (tmp_path / "x.index.partial").exists()
