@@ -3,7 +3,7 @@
     mycelia index build DATA --split train --out cam.index --config camvid.yaml
     python -m benchmarks.latency cam.index DATA --split val [--images 16] [--json FILE] [--out FOLDER]
 
-Images go one at a time through ``Segmenter.segment`` and ``render.write_mask`` and, in turn, through the
+Images go one at a time through ``Segmenter.segment`` and ``masks.write_mask`` and, in turn, through the
 plain timm model (all blocks, ``forward_features`` under inference mode), so that a machine whose speed
 drifts is fair to both. The medians over images count, each stage without the stages within it; "the rest"
 is what no stage has. Milliseconds are those of the clock, and those of the processor in all threads: on a
@@ -39,7 +39,7 @@ from retrieval.engines.embedded import EmbeddedIndex
 from retrieval.errors import ConfigError
 from retrieval.store.manifest import has_manifest
 from segmentation import Segmenter, segmenter
-from segmentation.drawing import render
+from segmentation.drawing import masks
 from segmentation.segmenter import Segmentation
 
 #: Clock and processor, seconds.
@@ -107,7 +107,7 @@ def stages(subject: Segmenter) -> list[tuple[Any, str, str]]:
         (segmenter, "transfer_weights", "label transfer"),
         (segmenter, "blend_labels", "label transfer"),
         (segmenter, "classes_at", "upsampling"),
-        (render, "write_mask", "mask encoding and writing"),
+        (masks, "write_mask", "mask encoding and writing"),
     ]
 
 
@@ -121,7 +121,7 @@ def measure(subject: Segmenter, samples: tuple[Sample, ...], *, warm: int = 2) -
         for number, sample in enumerate(samples):
             with watch.stage(TOTAL):
                 result: Segmentation = subject.segment(sample.image)
-                render.write_mask(Path(folder) / "mask.png", result.mask, subject.classes)
+                masks.write_mask(Path(folder) / "mask.png", result.mask, subject.classes)
             pixels = FungiExtractor.prepare(subject.extractor, read_image(sample.image))[0][None]  # type: ignore[arg-type]
             with torch.inference_mode(), watch.stage(BARE):
                 model.forward_features(pixels)

@@ -70,3 +70,8 @@ class Neighbors:
     def k(self) -> int:
         """Neighbours per query, missing ones included."""
         return int(self.ids.shape[1])
+
+    def first(self, k: int) -> Neighbors:
+        """The ``k`` nearest of every query, or all where there are fewer: what a search for ``k`` finds."""
+        weights = None if self.weights is None else self.weights[:, :k]
+        return Neighbors(self.ids[:, :k], self.similarities[:, :k], self.labels[:, :k], weights)

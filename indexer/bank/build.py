@@ -33,6 +33,7 @@ from retrieval.engines.faiss_types import load_faiss, training_rows
 from retrieval.engines.qdrant.edge import load_edge
 from retrieval.engines.qdrant.server import ServerIndex
 from retrieval.errors import ConfigError, DataError, DatasetError
+from retrieval.progress import Progress
 from retrieval.similarity import searched_width
 from retrieval.store.files import atomic_write, storage_errors
 
@@ -60,7 +61,13 @@ class BuildReport:
 
 
 def build_index(
-    dataset: Dataset, out: str | Path, *, recipe: Recipe, skip_bad: bool = False, shard: Shard | None = None
+    dataset: Dataset,
+    out: str | Path,
+    *,
+    recipe: Recipe,
+    skip_bad: bool = False,
+    shard: Shard | None = None,
+    progress: Progress | None = None,
 ) -> BuildReport:
     """Build the index of a labelled data set in the folder ``out``, or go on with a build that was stopped.
 
@@ -162,7 +169,13 @@ def fit_extractor(
         file.write(extractor.to_bytes())
 
 
-def fit_on_samples(extractor: FungiExtractor, samples: Sequence[Sample], *, skip_bad: bool = False) -> None:
+def fit_on_samples(
+    extractor: FungiExtractor,
+    samples: Sequence[Sample],
+    *,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> None:
     """Fit support bank and PCA, where the recipe has them, on an even choice of the samples' images.
 
     Raises ImageError for a bad image unless ``skip_bad``.

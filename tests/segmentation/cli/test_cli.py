@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 
 from retrieval.errors import ConfigError, MyceliaError
 from segmentation.cli import app
-from segmentation.cli.arguments import check_overrides
 from segmentation.cli.console import format_bytes
+from segmentation.cli.overrides import check_overrides
 from segmentation.cli.search import parse_position
 from segmentation.cli.segment import check_outputs, plan_jobs
 
