@@ -26,19 +26,18 @@ from unittest.mock import patch
 import torch
 
 from benchmarks.bank import spaced, use_threads
-from benchmarks.command import index_parser
+from benchmarks.command import index_parser, track
 from benchmarks.plots import bars
 from benchmarks.report import Row, write_table
 from indexer.datasets import Sample, load_dataset
 from indexer.features.fungi import FungiExtractor
 from indexer.images import read_image
-from indexer.progress import track
 from retrieval import IndexSettings, read_manifest
 from retrieval.edit.convert import convert_index
 from retrieval.engines.embedded import EmbeddedIndex
 from retrieval.errors import ConfigError
 from retrieval.store.manifest import has_manifest
-from segmentation import Segmenter, segmenter
+from segmentation import Segmenter, description, labelling
 from segmentation.drawing import masks
 from segmentation.segmenter import Segmentation
 
@@ -96,7 +95,7 @@ def stages(subject: Segmenter) -> list[tuple[Any, str, str]]:
     if not isinstance(extractor, FungiExtractor) or not isinstance(index, EmbeddedIndex):
         raise ConfigError("the latency benchmark looks into indexes of this process; give no server's")
     return [
-        (segmenter, "read_image", "decode"),
+        (description, "read_image", "decode"),
         (extractor, "prepare", "resize, normalise"),
         (extractor.backbone, "cut", "forward to the cut"),
         (extractor, "patch_gradients", "tail, loss and gradient"),
@@ -104,9 +103,9 @@ def stages(subject: Segmenter) -> list[tuple[Any, str, str]]:
         (extractor, "extract", "projection, PCA"),
         (index, "_find", "index search"),
         (index, "search", "labels of the neighbours"),
-        (segmenter, "transfer_weights", "label transfer"),
-        (segmenter, "blend_labels", "label transfer"),
-        (segmenter, "classes_at", "upsampling"),
+        (labelling, "vote_shares", "label transfer"),
+        (labelling, "blend_labels", "label transfer"),
+        (labelling, "classes_at", "upsampling"),
         (masks, "write_mask", "mask encoding and writing"),
     ]
 
