@@ -10,7 +10,6 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -26,19 +25,43 @@ LINE_INTERVAL = 10.0
 class ProgressDisplay:
     """Shows the events of long work; give it wherever a ``progress`` is asked for."""
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
+    def __init__(self, console: Console | None = None) -> None:
+        """``console`` is stderr's without one."""
+        self._console = console or Console(stderr=True)
         self._stages: dict[str, _Lines | _Bar] = {}
+        self._bars: Progress | None = None
 
     def __call__(self, event: ProgressEvent) -> None:
         """Show one event."""
         if event.event == "start":
-            kind = _Bar if self._console.is_terminal else _Lines
-            self._stages[event.stage] = kind(event, self._console)
+            self._stages[event.stage] = self._begin(event)
         elif event.event == "advance":
             self._stages[event.stage].advance(event)
         else:
-            self._stages.pop(event.stage).end()
+            del self._stages[event.stage]
+            if self._bars is not None and not self._stages:
+                self._bars.stop()
+                self._bars = None
+
+    def _begin(self, event: ProgressEvent) -> _Lines | _Bar:
+        if not self._console.is_terminal:
+            return _Lines(event)
+        if self._bars is None:  # one for stages within stages: a terminal has room for one
+            self._bars = _bars(self._console)
+            self._bars.start()
+        return _Bar(event, self._bars)
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
 
 
 @dataclass
@@ -55,33 +78,18 @@ class _Rate:
 class _Bar:
     """One stage on a terminal."""
 
-    def __init__(self, event: ProgressEvent, console: Console) -> None:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        self._shown = Progress(*columns, console=console)
-        self._task: TaskID = self._shown.add_task(
-            event.stage, total=event.total, completed=event.done, rate=""
-        )
-        self._rate = _Rate(event.done)
-        self._shown.start()
+    def __init__(self, event: ProgressEvent, bars: Progress) -> None:
+        self._bars, self._rate = bars, _Rate(event.done)
+        self._task = bars.add_task(event.stage, total=event.total, completed=event.done, rate="")
 
     def advance(self, event: ProgressEvent) -> None:
-        self._shown.update(self._task, completed=event.done, rate=f"{self._rate.after(event.done):.1f}/s")
-
-    def end(self) -> None:
-        self._shown.stop()
+        self._bars.update(self._task, completed=event.done, rate=f"{self._rate.after(event.done):.1f}/s")
 
 
 class _Lines:
     """One stage where nobody watches: a line now and then, and one at the end."""
 
-    def __init__(self, event: ProgressEvent, console: Console) -> None:
+    def __init__(self, event: ProgressEvent) -> None:
         self._rate = _Rate(event.done)
         self._last = self._rate.start
 
@@ -93,6 +101,3 @@ class _Lines:
         rate = self._rate.after(event.done)
         left = (event.total - event.done) / max(rate, 1e-9)
         say(f"{event.stage}: {event.done}/{event.total}  {rate:.1f}/s  {left:.0f} s left")
-
-    def end(self) -> None:
-        """Nothing is left on a terminal that would have to go."""
