@@ -62,7 +62,8 @@ def search(
       mycelia search my.index photo.jpg --at 120,300 transfer.k=50 runtime.device=cpu
 
     \b
-    Settings (KEY=VALUE) that may differ from those of the build: as of `mycelia evaluate`.
+    Settings (KEY=VALUE) that may differ from those of the build, as `mycelia evaluate --help` lists them:
+      transfer.*  runtime.*  rerank.candidates
     """
     row, col = parse_position(at)
 

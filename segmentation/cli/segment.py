@@ -47,7 +47,7 @@ def segment(
     images: Annotated[
         list[str],
         typer.Argument(
-            metavar="IMAGE|FOLDER... [KEY=VALUE]...",
+            metavar="IMAGE|FOLDER|KEY=VALUE",
             help="Photos, or folders of photos; and settings to change, for example runtime.device=cpu.",
         ),
     ],
@@ -79,11 +79,12 @@ def segment(
       mycelia segment my.index photos/ --out masks runtime.device=cpu transfer.k=50
 
     \b
-    Settings (KEY=VALUE) that may differ from those of the build: as of `mycelia evaluate`.
+    Settings (KEY=VALUE) that may differ from those of the build, as `mycelia evaluate --help` lists them:
+      transfer.*  runtime.*  rerank.candidates
     """
     paths, overrides = split_overrides(images)
     if not paths:
-        raise typer.BadParameter("expected a photo or a folder", param_hint="IMAGE|FOLDER...")
+        raise typer.BadParameter("expected a photo or a folder", param_hint="IMAGE|FOLDER")
     jobs = plan_jobs(paths, out, overlay=overlay, confidence=confidence, skip_bad=skip_bad)
     check_outputs(jobs, overwrite=overwrite)
 

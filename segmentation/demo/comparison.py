@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.classes import UNLABELLED, ClassMap
-from retrieval.store.files import atomic_write, storage_errors
 from segmentation.drawing.masks import color_columns
+from segmentation.drawing.pictures import write_figure
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,7 @@ def write_comparison(
     for axis in axes.flat:
         axis.set_axis_off()
     _add_legend(figure, classes)
-    with storage_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png")
-    return path
+    return write_figure(path, figure)
 
 
 def _add_legend(figure: Any, classes: ClassMap) -> None:

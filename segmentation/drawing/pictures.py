@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from retrieval.store.files import atomic_write
+from retrieval.store.files import atomic_write, storage_errors
 
 Picture = npt.NDArray[np.uint8]
 Color = tuple[int, int, int]
@@ -29,6 +29,15 @@ def write_image(path: str | Path, picture: Picture, *, quality: int = 88) -> Non
     save_image(
         path, Image.fromarray(picture), "JPEG" if jpeg else "PNG", **({"quality": quality} if jpeg else {})
     )
+
+
+def write_figure(path: Path, figure: Any) -> Path:
+    """Write a figure of matplotlib as PNG, at once or not at all; returns ``path``. Raises StorageError."""
+    with storage_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png")
+    return path
 
 
 def save_image(path: Path, image: Image.Image, format: str, **options: Any) -> None:

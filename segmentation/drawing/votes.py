@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from indexer.images import Box, read_image
 from retrieval.errors import ImageError
-from retrieval.store.files import atomic_write, storage_errors
+from segmentation.drawing.pictures import write_figure
 from segmentation.explain import Vote
 
 #: Memory patches shown at most, and how many stand in a row.
@@ -45,11 +45,7 @@ def write_vote_picture(
         _show_vote(axis, vote)
     for axis in figure.axes:
         axis.set_axis_off()
-    with storage_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png")
-    return path
+    return write_figure(path, figure)
 
 
 def _show_vote(axis: Any, vote: Vote) -> None:

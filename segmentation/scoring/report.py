@@ -17,7 +17,6 @@ from typing import Any
 import jinja2
 import numpy as np
 import yaml
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from indexer.datasets import Dataset
@@ -26,7 +25,7 @@ from retrieval.store.files import PARTIAL, atomic_write, storage_errors
 from segmentation.drawing.masks import color_columns
 from segmentation.drawing.overlays import blend, confidence_picture, error_picture
 from segmentation.drawing.panels import fit_height
-from segmentation.drawing.pictures import write_image
+from segmentation.drawing.pictures import write_figure, write_image
 from segmentation.scoring.evaluator import EvaluationReport, ImageScore, column_table
 from segmentation.segmenter import Segmenter
 
@@ -186,8 +185,8 @@ def _plot_confusion(report: EvaluationReport, path: Path) -> None:
     shares = np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
     names, size = report.classes.names, len(report.classes)
     side = float(np.clip(2.5 + 0.42 * size, 4.5, 24))
+    # A Figure of its own, not pyplot: no global state, and no display is asked for.
     figure = Figure(figsize=(side, side), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)  # draws without a display, and without the global state of pyplot
     axes = figure.add_subplot()
     axes.set_facecolor("#eeeeee")  # classes that never occur
     axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
@@ -201,8 +200,7 @@ def _plot_confusion(report: EvaluationReport, path: Path) -> None:
             share = float(shares[row, col])
             ink = "white" if share > 0.55 else "black"
             axes.text(col, row, f"{100 * share:.0f}", ha="center", va="center", color=ink, fontsize=font - 1)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", facecolor="white")
+    write_figure(path, figure)
 
 
 def _page(report: EvaluationReport, groups: Sequence[_Group]) -> str:
