@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.bank import score
+from benchmarks.command import track
 from benchmarks.report import write_table
 from indexer.bank.describe import prepare_job
 from indexer.bank.fitting import fit_on_samples
@@ -32,7 +33,6 @@ from indexer.bank.sampling import choose_patches, generator_for, soft_labels
 from indexer.datasets import Dataset, load_dataset
 from indexer.features.fungi import FungiExtractor
 from indexer.features.projection import project_factored, signs
-from indexer.progress import track
 from indexer.recipe import load_recipe
 from retrieval.neighbors import Neighbors
 from segmentation.scoring.metrics import iou_per_class, mean_iou
@@ -87,7 +87,7 @@ class Variant:
         """Variants of one space differ by their weight alone."""
         return ("exact" if self.kind == "gradients" else self.kind, self.width)
 
-    def see(self, parts: Parts) -> Parts:
+    def compared(self, parts: Parts) -> Parts:
         """Of the vectors :func:`parts_of` gives, what this similarity compares."""
         if self.kind == "embeddings":
             return parts[:1]
@@ -111,7 +111,7 @@ def similarities(
     made: dict[tuple[str, int], tuple[Tensor, Tensor | None]] = {}
     for variant in variants:
         if variant.space not in made:
-            made[variant.space] = channels(variant.see(query), bank[variant.space])
+            made[variant.space] = channels(variant.compared(query), bank[variant.space])
         embedding, gradient = made[variant.space]
         if variant.kind == "gradients":
             assert gradient is not None
@@ -173,7 +173,7 @@ def confusions(
     (bank_split, bank_images), (query_split, query_images) = fold
     asked = features[query_split]
     rows, bank_labels, _ = memory_bank(features[bank_split], data[bank_split], bank_images, args.patches)
-    bank = {variant.space: variant.see(rows) for variant in variants}
+    bank = {variant.space: variant.compared(rows) for variant in variants}
     classes = bank_labels.shape[1]
     keys = [(variant, temperature) for variant in variants for temperature in args.temperature]
     totals = {key: np.zeros((classes, classes), np.int64) for key in keys}

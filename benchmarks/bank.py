@@ -14,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from benchmarks.command import track
 from indexer.bank.sampling import plain_geometry
 from indexer.datasets import Dataset
 from indexer.features.projection import apply_pca, fit_pca
-from indexer.images import read_image
-from indexer.progress import track
 from indexer.recipe import ImageSettings
 from retrieval import IndexSettings, PatchIndex, create_index, open_index, read_manifest
 from retrieval.engines.exact_search import VECTORS, merge_nearest
@@ -30,6 +29,7 @@ from retrieval.store.label_file import LABELS
 from retrieval.store.manifest import DENSE, Manifest
 from retrieval.store.rows import PATCHES, WEIGHTS
 from segmentation import Segmenter
+from segmentation.description import Description
 from segmentation.tuning.scoring import confusion_of
 
 K = 30
@@ -170,20 +170,25 @@ def spaced(dataset: Dataset, images: int) -> Dataset:
     return replace(dataset, samples=tuple(dataset.samples[i] for i in chosen))
 
 
-def describe(index: Path, dataset: Dataset, *, cache: Path | None = None) -> Queries:
+def describe(index: Path, dataset: Dataset) -> list[Description]:
+    """Each image of the data set as the model of an index sees it."""
+    described = []
+    with Segmenter.open(index) as segmenter, track("queries", len(dataset)) as task:
+        for sample in dataset.samples:
+            described.append(segmenter.describe(sample.image))
+            task.advance()
+    return described
+
+
+def queries_of(index: Path, dataset: Dataset, *, cache: Path | None = None) -> Queries:
     """The vectors of each image's patches, (T, D) float32 each; kept in the folder ``cache``."""
     known = None
     if cache is not None:
-        story = [read_manifest(index).fingerprints, [sample.id for sample in dataset.samples]]
-        known = cache / f"queries-{hashlib.sha256(repr(story).encode()).hexdigest()[:16]}.npy"
+        made_from = [read_manifest(index).fingerprints, [sample.id for sample in dataset.samples]]
+        known = cache / f"queries-{hashlib.sha256(repr(made_from).encode()).hexdigest()[:16]}.npy"
         if known.is_file():
             return list(np.load(known))
-    queries = []
-    with Segmenter.open(index) as segmenter, track("queries", len(dataset)) as task:
-        for sample in dataset.samples:
-            tensor, _ = segmenter.extractor.prepare(read_image(sample.image))
-            queries.append(segmenter.extractor.extract(tensor[None])[0].numpy())
-            task.advance()
+    queries = [description.views[0].vectors for description in describe(index, dataset)]
     if known is not None:
         known.parent.mkdir(parents=True, exist_ok=True)
         np.save(known, np.stack(queries))

@@ -1,9 +1,13 @@
-"""The command line that benchmarks share."""
+"""The command line that benchmarks share, and the progress that they show."""
 
 from __future__ import annotations
 
 import argparse
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+from retrieval import progress
+from segmentation.cli.progress import ProgressDisplay
 
 
 def plain_parser(description: str | None) -> argparse.ArgumentParser:
@@ -33,3 +37,8 @@ def index_parser(
     parser.add_argument("--threads", type=int, default=2, help="threads of torch and the engines")
     parser.add_argument("--cache", type=Path, help="folder that keeps what can be used again")
     return parser
+
+
+def track(stage: str, total: int) -> AbstractContextManager[progress.Task]:
+    """A stage of ``total`` items, shown on stderr as the command shows it."""
+    return progress.track(ProgressDisplay(), stage, total)

@@ -18,28 +18,22 @@ neighbours once for all ``--k``.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from benchmarks.bank import allocated_bytes, spaced, use_threads
+from benchmarks.command import track
 from benchmarks.report import write_table
 from indexer.bank.sampling import choose_patches, generator_for
 from indexer.datasets import Dataset, load_dataset
-from indexer.images import Geometry
-from indexer.progress import track
-from indexer.recipe import Recipe
 from retrieval import (
     ImageRecord,
     IndexSettings,
-    Neighbors,
     create_index,
     open_index,
     read_images,
@@ -48,10 +42,11 @@ from retrieval import (
 from retrieval.edit.compact import compact_index
 from retrieval.edit.convert import convert_index
 from retrieval.edit.prototypes import Distillation
-from retrieval.neighbors import Filter
-from segmentation import Segmenter, evaluate
-from segmentation.scoring.metrics import Confusion, mean_iou
-from segmentation.segmenter import Extractor
+from segmentation import Segmenter
+from segmentation.description import Description
+from segmentation.labelling import label_pixels
+from segmentation.scoring.evaluator import column_table
+from segmentation.scoring.metrics import Confusion, confusion_matrix, mean_iou
 
 EXACT, FAISS = IndexSettings(engine="exact"), IndexSettings(engine="faiss")
 
@@ -61,85 +56,24 @@ ROW_FILES = ("vectors.npy", "vectors.faiss", "labels.npy", "patches.npy", "weigh
 Rows = npt.NDArray[np.int64]
 
 
-class Remembering:
-    """An extractor that computes an image's features once."""
-
-    def __init__(self, inner: Extractor) -> None:
-        self._inner = inner
-        self._known: dict[str, torch.Tensor] = {}
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe in force."""
-        return self._inner.recipe
-
-    @property
-    def patch_size(self) -> tuple[int, int]:
-        """(height, width) of a patch in input pixels."""
-        return self._inner.patch_size
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """(h, w) patches of an image."""
-        return self._inner.grid
-
-    def prepare(self, image: npt.NDArray[np.uint8]) -> tuple[torch.Tensor, Geometry]:
-        """An image as the model sees it, and the way back."""
-        return self._inner.prepare(image)
-
-    def extract(self, images: torch.Tensor) -> torch.Tensor:
-        """Vectors (B, T, D) of images (B, 3, H, W), from memory where they are there."""
-        found = []
-        for image in images:
-            key = hashlib.sha256(image.numpy().tobytes()).hexdigest()
-            if key not in self._known:
-                self._known[key] = self._inner.extract(image[None])[0]
-            found.append(self._known[key])
-        return torch.stack(found)
-
-
-class Recalled:
-    """An index that is asked once for the most neighbours wanted; the same queries get fewer of them."""
-
-    def __init__(self, inner: Any, k: int) -> None:
-        self._inner, self._k = inner, k
-        self._known: dict[str, Neighbors] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def __len__(self) -> int:
-        return len(self._inner)
-
-    def search(self, queries: npt.NDArray[np.float32], k: int, *, filter: Filter | None = None) -> Neighbors:
-        """The first ``k`` of the neighbours found."""
-        key = hashlib.sha256(queries.tobytes()).hexdigest()
-        if key not in self._known:
-            self._known[key] = self._inner.search(queries, self._k, filter=filter)
-        all = self._known[key]
-        weights = None if all.weights is None else all.weights[:, :k]
-        return Neighbors(all.ids[:, :k], all.similarities[:, :k], all.labels[:, :k], weights)
-
-
 def main() -> None:
     """Make the memories, score them, print, and write the table."""
     args = parse()
     use_threads(args.threads)
     dataset = load_dataset(args.data, split=args.split)
-    with Segmenter.open(args.index) as segmenter:
-        extractor = Remembering(segmenter.extractor)
     totals: dict[tuple[str, str, int], Confusion] = {}
     sizes: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    for asked, left_out in folds(dataset, args):
-        for keep, method, folder in memories(args, left_out):
-            sizes.setdefault((keep, method), []).append(size_of(folder))
-            for k, confusion in score(folder, extractor, asked, args.k):
-                key = keep, method, k
-                totals[key] = totals[key] + confusion if key in totals else confusion
-            if folder != args.index:
-                shutil.rmtree(folder)
-            show = ", ".join(f"k {k}: {100 * mean_iou(totals[keep, method, k]):.2f}" for k in args.k)
-            print(f"{keep}, {method}: {show}", flush=True)
+    with Segmenter.open(args.index) as segmenter:
+        for asked, left_out in folds(dataset, args):
+            described = [segmenter.describe(sample.image) for sample in asked.samples]
+            for keep, method, folder in memories(args, left_out):
+                sizes.setdefault((keep, method), []).append(size_of(folder))
+                for k, confusion in score(folder, segmenter, asked, described, args.k).items():
+                    totals[keep, method, k] = totals.get((keep, method, k), 0) + confusion
+                if folder != args.index:
+                    shutil.rmtree(folder)
+                show = ", ".join(f"k {k}: {100 * mean_iou(totals[keep, method, k]):.2f}" for k in args.k)
+                print(f"{keep}, {method}: {show}", flush=True)
     table = [line(keep, method, sizes[keep, method], totals, args.k) for keep, method in sizes]
     groups = f" of each of {args.folds} groups left out" if args.split == "train" else ""
     default = f"; default is a bank of {args.per_image} patches an image" if args.per_image else ""
@@ -279,18 +213,26 @@ def convert(source: Path, folder: Path) -> Path:
 
 
 def score(
-    folder: Path, extractor: Extractor, asked: Dataset, ks: Sequence[int]
-) -> Iterator[tuple[int, Confusion]]:
-    """The confusion matrix of one memory for each k."""
-    with open_index(folder) as opened:
-        index: Any = Recalled(opened, max(ks))
-        for k in ks:
-            yield (
-                k,
-                evaluate(
-                    Segmenter(index, extractor, read_images(folder), k=k), asked, progress=True
-                ).confusion,
-            )
+    folder: Path, segmenter: Segmenter, asked: Dataset, described: Sequence[Description], ks: Sequence[int]
+) -> dict[int, Confusion]:
+    """The confusion matrix of one memory for each k; ``segmenter`` described the images."""
+    with open_index(folder) as index, track("evaluate", len(asked)) as task:
+        classes, column_of = len(index.classes), column_table(asked, index.classes)
+        totals = {k: np.zeros((classes, classes), dtype=np.int64) for k in ks}
+        for sample, description in zip(asked.samples, described, strict=True):
+            (view,) = description.views
+            found = index.search(view.vectors, min(max(ks), len(index)))
+            truth = column_of[asked.read_mask(sample)]
+            for k in ks:
+                labelled = label_pixels(
+                    found.first(k),
+                    view.geometry,
+                    segmenter.extractor.patch_size,
+                    temperature=segmenter.temperature,
+                )
+                totals[k] += confusion_matrix(truth, labelled.columns, classes)
+            task.advance()
+    return totals
 
 
 def size_of(folder: Path) -> tuple[int, int]:

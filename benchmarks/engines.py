@@ -22,16 +22,18 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.bank import K, Queries, allocated_bytes, describe, recall, spaced, use_threads
-from benchmarks.command import index_parser
+from benchmarks.command import index_parser, track
 from benchmarks.report import write_table
 from indexer.datasets import Dataset, load_dataset
-from indexer.progress import track
 from retrieval import IndexSettings, PatchIndex, open_index, read_manifest
 from retrieval.edit.convert import convert_index
 from retrieval.engines.qdrant.settings import QdrantSettings
 from retrieval.errors import ConfigError
 from retrieval.store.manifest import has_manifest
-from segmentation import Segmenter, evaluate
+from segmentation import Segmenter
+from segmentation.description import Description
+from segmentation.scoring.evaluator import column_table
+from segmentation.scoring.metrics import confusion_matrix, mean_iou
 
 ENGINES = {
     "exact": IndexSettings(engine="exact"),
@@ -57,7 +59,8 @@ def main() -> None:
     arguments = parser.parse_args()
     use_threads(arguments.threads)
     dataset = spaced(load_dataset(arguments.data, split=arguments.split), arguments.images)
-    queries = describe(arguments.index, dataset)
+    described = describe(arguments.index, dataset)
+    queries = [description.views[0].vectors for description in described]
     with open_index(arguments.index) as index:
         if index.manifest.engine["kind"] != "exact":
             raise ConfigError(f"{arguments.index} is no exact index; build it with --engine exact")
@@ -70,7 +73,7 @@ def main() -> None:
         )
         table.append(measure(name, folder, queries, truth, seconds))
         if not arguments.no_miou:
-            table[-1]["mIoU"] = miou(folder, dataset)
+            table[-1]["mIoU"] = miou(folder, dataset, described)
     width, patches = queries[0].shape[1], len(queries[0])
     notes = [
         f"{rows} rows of {width} numbers; {len(queries)} images of {patches} patches; "
@@ -136,10 +139,16 @@ def vector_bytes(folder: Path) -> int:
     return sum(allocated_bytes(path) for path in files)
 
 
-def miou(folder: Path, dataset: Dataset) -> float:
+def miou(folder: Path, dataset: Dataset, described: list[Description]) -> float:
     """mIoU on the data set, percent."""
-    with Segmenter.open(folder) as segmenter:
-        return round(100 * evaluate(segmenter, dataset, progress=True).miou, 2)
+    with Segmenter.open(folder) as segmenter, track("evaluate", len(dataset)) as task:
+        classes, column_of = len(segmenter.classes), column_table(dataset, segmenter.classes)
+        confusion = np.zeros((classes, classes), dtype=np.int64)
+        for sample, description in zip(dataset.samples, described, strict=True):
+            columns = segmenter.label(description).columns
+            confusion += confusion_matrix(column_of[dataset.read_mask(sample)], columns, classes)
+            task.advance()
+    return round(100 * mean_iou(confusion), 2)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     mycelia index build DATA --split train --out cam.index --config camvid.yaml
     python -m benchmarks.latency cam.index DATA --split val [--images 16] [--json FILE] [--out FOLDER]
 
-Images go one at a time through ``Segmenter.segment`` and ``render.write_mask`` and, in turn, through the
+Images go one at a time through ``Segmenter.segment`` and ``masks.write_mask`` and, in turn, through the
 plain timm model (all blocks, ``forward_features`` under inference mode), so that a machine whose speed
 drifts is fair to both. The medians over images count, each stage without the stages within it; "the rest"
 is what no stage has. Milliseconds are those of the clock, and those of the processor in all threads: on a
@@ -26,20 +26,19 @@ from unittest.mock import patch
 import torch
 
 from benchmarks.bank import spaced, use_threads
-from benchmarks.command import index_parser
+from benchmarks.command import index_parser, track
 from benchmarks.plots import bars
 from benchmarks.report import Row, write_table
 from indexer.datasets import Sample, load_dataset
 from indexer.features.fungi import FungiExtractor
 from indexer.images import read_image
-from indexer.progress import track
 from retrieval import IndexSettings, read_manifest
 from retrieval.edit.convert import convert_index
 from retrieval.engines.embedded import EmbeddedIndex
 from retrieval.errors import ConfigError
 from retrieval.store.manifest import has_manifest
-from segmentation import Segmenter, segmenter
-from segmentation.drawing import render
+from segmentation import Segmenter, description, labelling
+from segmentation.drawing import masks
 from segmentation.segmenter import Segmentation
 
 #: Clock and processor, seconds.
@@ -96,7 +95,7 @@ def stages(subject: Segmenter) -> list[tuple[Any, str, str]]:
     if not isinstance(extractor, FungiExtractor) or not isinstance(index, EmbeddedIndex):
         raise ConfigError("the latency benchmark looks into indexes of this process; give no server's")
     return [
-        (segmenter, "read_image", "decode"),
+        (description, "read_image", "decode"),
         (extractor, "prepare", "resize, normalise"),
         (extractor.backbone, "cut", "forward to the cut"),
         (extractor, "patch_gradients", "tail, loss and gradient"),
@@ -104,10 +103,10 @@ def stages(subject: Segmenter) -> list[tuple[Any, str, str]]:
         (extractor, "extract", "projection, PCA"),
         (index, "_find", "index search"),
         (index, "search", "labels of the neighbours"),
-        (segmenter, "transfer_weights", "label transfer"),
-        (segmenter, "blend_labels", "label transfer"),
-        (segmenter, "classes_at", "upsampling"),
-        (render, "write_mask", "mask encoding and writing"),
+        (labelling, "vote_shares", "label transfer"),
+        (labelling, "blend_labels", "label transfer"),
+        (labelling, "classes_at", "upsampling"),
+        (masks, "write_mask", "mask encoding and writing"),
     ]
 
 
@@ -121,7 +120,7 @@ def measure(subject: Segmenter, samples: tuple[Sample, ...], *, warm: int = 2) -
         for number, sample in enumerate(samples):
             with watch.stage(TOTAL):
                 result: Segmentation = subject.segment(sample.image)
-                render.write_mask(Path(folder) / "mask.png", result.mask, subject.classes)
+                masks.write_mask(Path(folder) / "mask.png", result.mask, subject.classes)
             pixels = FungiExtractor.prepare(subject.extractor, read_image(sample.image))[0][None]  # type: ignore[arg-type]
             with torch.inference_mode(), watch.stage(BARE):
                 model.forward_features(pixels)

@@ -24,11 +24,11 @@ from benchmarks.bank import (
     K,
     Vectors,
     build,
-    describe,
     folder_bytes,
     half_whitened,
     in_fresh_process,
     peak_mib,
+    queries_of,
     spaced,
     use_threads,
 )
@@ -82,7 +82,7 @@ def main() -> None:
     parser = index_parser(__doc__, images=None, rows=1_000_000)
     arguments = parser.parse_args()
     dataset = spaced(load_dataset(arguments.data, split=arguments.split), 1)
-    queries = describe(arguments.index, dataset, cache=arguments.cache)[0]
+    queries = queries_of(arguments.index, dataset, cache=arguments.cache)[0]
     bank = Bank.open(arguments.index)
     rows, width, classes = min(arguments.rows, len(bank)), bank.width, bank.labels.shape[1]
     table: list[dict[str, Any]] = [

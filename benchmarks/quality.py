@@ -26,9 +26,9 @@ from benchmarks.bank import (
     Queries,
     Transform,
     build,
-    describe,
     folder_bytes,
     half_whitened,
+    queries_of,
     score,
     spaced,
     unchanged,
@@ -110,7 +110,7 @@ def main() -> None:
     bank = Bank.open(arguments.index)
     bank = bank.take(arguments.rows or len(bank))
     dataset = spaced(load_dataset(arguments.data, split=arguments.split), arguments.images)
-    queries = describe(arguments.index, dataset, cache=arguments.cache)
+    queries = queries_of(arguments.index, dataset, cache=arguments.cache)
     forms = [f for f in FORMS if not arguments.only or any(word in f.name for word in arguments.only)]
     with tempfile.TemporaryDirectory() as work:
         rows = [measure(form, bank, arguments.index, Path(work), dataset, queries) for form in forms]

@@ -25,13 +25,12 @@ from torch import Tensor
 
 from benchmarks.ablation import Features, Variant, extract, memory_bank, parts_of
 from benchmarks.bank import recall, score, use_threads
-from benchmarks.command import plain_parser
+from benchmarks.command import plain_parser, track
 from benchmarks.engines import vector_bytes
 from benchmarks.report import write_table
 from indexer.bank.sampling import generator_for
 from indexer.datasets import Dataset, load_dataset
 from indexer.features.fungi import join_features
-from indexer.progress import track
 from indexer.recipe import load_recipe
 from retrieval import Cosine, GradientProduct, IndexSettings, Manifest, create_index, open_index
 from retrieval.engines.faiss_types import choose_factory, training_rows
@@ -71,7 +70,7 @@ class Kind:
         """The rows as an index of this kind takes them, (n, D)."""
         parts: list[Tensor] = []
         if self.search == "factored":
-            parts.append(join_features(FACTORED.see(rows), WEIGHT))
+            parts.append(join_features(FACTORED.compared(rows), WEIGHT))
         if self.search == "exact" or self.reranked:
             parts += rows
         return torch.cat(parts or [rows[0]], dim=1).numpy()

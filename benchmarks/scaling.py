@@ -31,12 +31,12 @@ from benchmarks.bank import (
     Queries,
     Transform,
     build,
-    describe,
     folder_bytes,
     half_whitened,
     in_fresh_process,
     nearest,
     peak_mib,
+    queries_of,
     recall,
     spaced,
     use_threads,
@@ -116,7 +116,7 @@ class Source:
     @classmethod
     def open(cls, folder: Path, dataset: Dataset, *, cache: Path | None, threads: int) -> Source:
         """Open an exact index and describe the images of ``dataset`` as it does."""
-        queries = describe(folder, dataset, cache=cache)
+        queries = queries_of(folder, dataset, cache=cache)
         use_threads(threads)
         bank = Bank.open(folder)
         transform = half_whitened(bank, WIDTH)

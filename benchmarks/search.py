@@ -33,10 +33,10 @@ from benchmarks.bank import (
     K,
     Vectors,
     build,
-    describe,
     folder_bytes,
     half_whitened,
     nearest,
+    queries_of,
     recall,
     spaced,
     unchanged,
@@ -221,7 +221,7 @@ def main() -> None:
     use_threads(arguments.threads)
     bank = Bank.open(arguments.index).take(arguments.rows)
     dataset = spaced(load_dataset(arguments.data, split=arguments.split), arguments.images)
-    patches = np.concatenate(describe(arguments.index, dataset, cache=arguments.cache))
+    patches = np.concatenate(queries_of(arguments.index, dataset, cache=arguments.cache))
     chosen = np.random.default_rng(0).permutation(len(patches))[: BATCH * arguments.batches]
     if len(chosen) < BATCH:
         parser.error(f"{len(chosen)} patches are too few for a batch of {BATCH}; raise --images")

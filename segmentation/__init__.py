@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING
 from retrieval.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from segmentation.description import Description
     from segmentation.scoring.evaluator import EvaluationReport, evaluate
     from segmentation.segmenter import Segmentation, Segmenter
 
-__all__ = ["EvaluationReport", "Segmentation", "Segmenter", "evaluate"]
+__all__ = ["Description", "EvaluationReport", "Segmentation", "Segmenter", "evaluate"]
 
 __getattr__ = lazy_exports(
     __name__,
     {
+        "Description": "segmentation.description",
         "EvaluationReport": "segmentation.scoring.evaluator",
         "Segmentation": "segmentation.segmenter",
         "Segmenter": "segmentation.segmenter",

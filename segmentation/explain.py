@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,10 @@ class Vote:
 
     image_id: str
     image_path: str
+    image_size: tuple[int, int]
+    """(height, width) of the memory image, in pixels."""
+    thumbnail: str | None
+    """A small picture of the whole memory image, which the index keeps; None where it has none."""
     patch: tuple[int, int]
     """(row, col) in the memory image's patch grid."""
     box: Box
@@ -37,11 +42,24 @@ class VoteBook:
     """Looks up who the rows of an index are."""
 
     def __init__(
-        self, index: PatchIndex, images: Iterable[ImageRecord], *, recipe: Recipe, patch_size: tuple[int, int]
+        self,
+        index: PatchIndex,
+        images: Iterable[ImageRecord],
+        *,
+        recipe: Recipe,
+        patch_size: tuple[int, int],
+        thumbnail: Callable[[int], Path | None],
     ) -> None:
-        """``images`` are the index's records, ``patch_size`` is (height, width) in input pixels."""
+        """``images`` are the index's records, ``patch_size`` is (height, width) in input pixels.
+
+        ``thumbnail`` finds the small picture of an image number, which the first epoch alone has.
+        """
         self._index = index
         self._images = {record.number: record for record in images}
+        self._first_epochs = {
+            (record.id, record.sha256): record.number for record in self._images.values() if not record.epoch
+        }
+        self._thumbnail = thumbnail
         self._recipe = recipe
         self._patch_size = patch_size
 
@@ -49,18 +67,18 @@ class VoteBook:
         self,
         ids: npt.NDArray[np.int64],
         similarities: npt.NDArray[np.float32],
-        weights: npt.NDArray[np.float32],
+        vote_shares: npt.NDArray[np.float32],
         labels: npt.NDArray[np.uint8],
     ) -> list[Vote]:
-        """The votes of one query: ids, similarities, weights (K,) and labels (K, C), heaviest first.
+        """The votes of one query: ids, similarities, vote_shares (K,) and labels (K, C), heaviest first.
 
         Raises IndexDamagedError where a row belongs to an image that the index does not list.
         """
         found = np.flatnonzero(ids != NO_NEIGHBOR)
-        order = found[np.argsort(-weights[found], kind="stable")]
+        order = found[np.argsort(-vote_shares[found], kind="stable")]
         places = self._index.patches(ids[order])
         return [
-            self._vote(place, float(similarities[i]), float(weights[i]), labels[i])
+            self._vote(place, float(similarities[i]), float(vote_shares[i]), labels[i])
             for place, i in zip(places, order, strict=True)
         ]
 
@@ -74,8 +92,19 @@ class VoteBook:
                 f"the index has patches of image number {number}, but images.jsonl does not list it; "
                 "restore the index from a copy or build it again"
             )
-        box = self._box(record, row, col)
-        return Vote(record.id, record.path, (row, col), box, similarity, weight, self._named(label))
+        number = self._first_epochs.get((record.id, record.sha256), number)
+        thumbnail = self._thumbnail(number)
+        return Vote(
+            image_id=record.id,
+            image_path=record.path,
+            image_size=(record.height, record.width),
+            thumbnail=None if thumbnail is None else str(thumbnail),
+            patch=(row, col),
+            box=self._box(record, row, col),
+            similarity=similarity,
+            weight=weight,
+            label=self._named(label),
+        )
 
     def _box(self, record: ImageRecord, row: int, col: int) -> Box:
         settings, source = self._recipe.image, (record.height, record.width)

@@ -3,57 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from indexer.features.backbone import choose_device
 from indexer.features.fungi import open_extractor
-from indexer.images import Geometry, ImageSource, read_image
-from indexer.recipe import Recipe, RuntimeSettings, recipe_from_dict
+from indexer.images import Geometry
+from indexer.recipe import Recipe, RuntimeSettings
 from retrieval.classes import ClassMap
-from retrieval.engines.qdrant.locate import local_folder
 from retrieval.errors import ConfigError
-from retrieval.index import PatchIndex, open_index
+from retrieval.folder import IndexFolder
+from retrieval.index import PatchIndex
 from retrieval.neighbors import Filter, Neighbors
-from retrieval.store.manifest import Manifest, finish_commit, read_manifest
-from retrieval.store.records import ImageRecord, read_images
+from retrieval.store.records import ImageRecord
+from segmentation.description import (
+    Description,
+    Extractor,
+    Key,
+    OnError,
+    Source,
+    describe_ahead,
+    describe_one,
+)
 from segmentation.explain import Vote, VoteBook
-from segmentation.pipeline import ahead
-from segmentation.transfer import blend_labels, transfer_weights
-from segmentation.upsample import classes_at
+from segmentation.labelling import classes_within, label_pixels
 
 #: Class ids of pixels, (H, W).
 Mask = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-
-
-class Extractor(Protocol):
-    """What a segmenter needs of :class:`indexer.features.fungi.FungiExtractor`."""
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe in force."""
-
-    @property
-    def patch_size(self) -> tuple[int, int]:
-        """(height, width) of a patch in input pixels."""
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """(h, w) patches of an image."""
-
-    def prepare(self, image: npt.NDArray[np.uint8]) -> tuple[torch.Tensor, Geometry]:
-        """An image (H0, W0, 3) uint8 as the model sees it, and the way back."""
-
-    def extract(self, images: torch.Tensor) -> torch.Tensor:
-        """Vectors (B, T, D) float32 on the CPU of images (B, 3, H, W)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +51,8 @@ class Segmentation:
     """(h, w, C) label distribution of each patch."""
     neighbors: Neighbors
     """The memory patches found for each patch, row-major in the grid."""
-    weights: npt.NDArray[np.float32]
-    """(h * w, K) weight of each neighbour's label."""
+    vote_shares: npt.NDArray[np.float32]
+    """(h * w, K) share of each neighbour in its patch's vote."""
     geometry: Geometry
     """How the photo's pixels map to the model's input."""
     seconds: float
@@ -102,14 +83,14 @@ class Segmentation:
         """The memory patches that voted at the photo's pixel (row, col), heaviest first.
 
         They are the neighbours of the patch that covers the pixel; the mask itself is interpolated
-        between this patch and those beside it. The weights sum to 1. Needs the segmenter's index
+        between this patch and those beside it. The votes sum to 1. Needs the segmenter's index
         open. Raises ConfigError for a pixel outside the photo.
         """
         patch_row, patch_col = self.patch_at(row, col)
         query = patch_row * self.shares.shape[1] + patch_col
         found = self.neighbors
         return self.book.votes(
-            found.ids[query], found.similarities[query], self.weights[query], found.labels[query]
+            found.ids[query], found.similarities[query], self.vote_shares[query], found.labels[query]
         )
 
     def columns_at_input(self) -> npt.NDArray[np.int32]:
@@ -118,7 +99,7 @@ class Segmentation:
             (np.arange(size) + 0.5) / patch - 0.5
             for size, patch in zip(self.geometry.size, self.patch_size, strict=True)
         )
-        return classes_at(without_padding(self.shares, self.geometry, self.patch_size), rows, cols)[0]
+        return classes_within(self.shares, self.geometry, self.patch_size, rows, cols)[0]
 
 
 class Segmenter:
@@ -136,8 +117,11 @@ class Segmenter:
         k: int | None = None,
         temperature: float | None = None,
         filter: Filter | None = None,
+        thumbnail: Callable[[int], Path | None] = lambda number: None,
     ) -> None:
-        """``images`` are the index's records; ``k`` and ``temperature`` default to the recipe's.
+        """``images`` are the index's records, ``thumbnail`` finds the small picture of an image number.
+
+        ``k`` and ``temperature`` default to the recipe's.
 
         ``filter`` says which memory patches may vote; a patch for which it leaves none gets the
         first class with confidence 0.
@@ -149,20 +133,19 @@ class Segmenter:
         transfer = extractor.recipe.transfer
         self.k = transfer.k if k is None else k
         self.temperature = transfer.temperature if temperature is None else temperature
-        if self.k < 1 or not self.temperature > 0:
-            raise ConfigError(
-                f"label transfer needs k of at least 1 and a temperature above 0, not k = {self.k} "
-                f"and temperature = {self.temperature}"
-            )
+        _check_transfer(self.k, self.temperature)
         if len(index) == 0:
             raise ConfigError("the index holds no patch to compare with; add labelled images to it")
         self.filter = filter
-        self._book = VoteBook(index, images, recipe=extractor.recipe, patch_size=extractor.patch_size)
+        self._book = VoteBook(
+            index, images, recipe=extractor.recipe, patch_size=extractor.patch_size, thumbnail=thumbnail
+        )
+        self._closed = False
 
     @classmethod
     def open(
         cls,
-        path: str | Path,
+        path: str | Path | IndexFolder,
         *,
         runtime: RuntimeSettings | None = None,
         k: int | None = None,
@@ -172,23 +155,30 @@ class Segmenter:
     ) -> Segmenter:
         """A segmenter on an index, with the backbone that made its vectors.
 
-        ``path`` is a folder, or ``qdrant://HOST:PORT/COLLECTION``. ``runtime`` (device, precision,
-        batch size), ``k``, ``temperature`` and ``candidates`` (rows to re-rank) replace the recipe's;
-        ``filter`` as the constructor. Raises IndexFileError and its kinds where the index is missing,
-        damaged or made by other weights, WeightsError where the weights cannot be had, and ConfigError
-        as the constructor, and for ``candidates`` of an index that is not re-ranked.
+        ``path`` is a folder, ``qdrant://HOST:PORT/COLLECTION``, or an opened :class:`IndexFolder`.
+        ``runtime`` (device, precision, batch size) says where to run, ``auto`` without it, whatever the
+        index was built on; ``k``, ``temperature`` and ``candidates`` (rows to re-rank) replace the
+        recipe's; ``filter`` as the constructor. Raises IndexFileError and its kinds where the index is
+        missing, damaged or made by other weights, WeightsError where the weights cannot be had, and
+        ConfigError as the constructor, and for ``candidates`` of an index that is not re-ranked.
         """
-        folder = local_folder(path)
-        finish_commit(folder)
-        device = _device(read_manifest(folder), folder, runtime)
-        index = open_index(folder, device=str(device), candidates=candidates)
+        folder = path if isinstance(path, IndexFolder) else IndexFolder.open(path)
+        runtime = runtime or RuntimeSettings()
+        index = folder.index(device=str(choose_device(runtime.device)), candidates=candidates)
         try:
             manifest = index.manifest
             if candidates is not None:
                 manifest = replace(manifest, recipe={**manifest.recipe, "rerank": {"candidates": candidates}})
-            extractor = open_extractor(folder, manifest, runtime=runtime)
-            records = read_images(folder)
-            return cls(index, extractor, records, k=k, temperature=temperature, filter=filter)
+            extractor = open_extractor(folder.path, manifest, runtime=runtime)
+            return cls(
+                index,
+                extractor,
+                folder.records,
+                k=k,
+                temperature=temperature,
+                filter=filter,
+                thumbnail=folder.thumbnail,
+            )
         except BaseException:
             index.close()
             raise
@@ -205,31 +195,91 @@ class Segmenter:
         transfer = recipe.transfer.model_copy(update={"k": self.k, "temperature": self.temperature})
         return recipe.model_copy(update={"transfer": transfer})
 
-    def segment(self, source: ImageSource) -> Segmentation:
-        """The mask of one photo: a path, a PIL image, or an array (H, W, 3) uint8 RGB.
+    def describe(self, source: Source) -> Description:
+        """What the model sees in one photo: a path, a PIL image, or an array (H, W, 3) uint8 RGB.
 
-        Raises ImageError for a photo that cannot be read.
+        The costly half of :meth:`segment`. Raises ImageError for a photo that cannot be read, and
+        ConfigError where this segmenter is closed.
         """
-        (batch,) = self._described(self._prepared([source]))
-        return next(self._finished(batch))
+        self._check_open()
+        return describe_one(self.extractor, source)
 
-    def segment_many(self, sources: Iterable[ImageSource]) -> Generator[Segmentation, None, None]:
-        """The masks of many photos, in their order, computed ``runtime.batch_size`` at a time.
+    def label(
+        self,
+        description: Description,
+        *,
+        k: int | None = None,
+        temperature: float | None = None,
+        filter: Filter | None = None,
+    ) -> Segmentation:
+        """The mask of a photo that was described by the same backbone and features.
 
-        While the patches of one batch are looked up, in the caller's thread, the model describes the
-        next and the one after it is read, in threads of their own: ``sources`` is asked from another
-        thread, up to two batches early. Raises ImageError for a photo that cannot be read, before
-        any mask of its batch is given. Close the generator to stop early.
+        ``k``, ``temperature`` and ``filter`` are this segmenter's unless given (an empty ``Filter()``
+        lets every patch vote). Raises ConfigError as the constructor, and where this segmenter is closed.
         """
-        described = ahead(self._described(ahead(self._prepared(sources))))
+        self._check_open()
+        k = self.k if k is None else k
+        temperature = self.temperature if temperature is None else temperature
+        _check_transfer(k, temperature)
+        start = time.perf_counter()
+        (view,) = description.views
+        chosen = self.filter if filter is None else filter
+        neighbors = self.index.search(view.vectors, min(k, len(self.index)), filter=chosen)
+        patch_size = self.extractor.patch_size
+        labelled = label_pixels(neighbors, view.geometry, patch_size, temperature=temperature)
+        return Segmentation(
+            mask=mask_of_columns(labelled.columns, self.classes),
+            confidence=labelled.confidence,
+            columns=labelled.columns,
+            shares=labelled.shares,
+            neighbors=neighbors,
+            vote_shares=labelled.vote_shares,
+            geometry=view.geometry,
+            seconds=description.seconds + time.perf_counter() - start,
+            patch_size=patch_size,
+            book=self._book,
+        )
+
+    def segment(self, source: Source) -> Segmentation:
+        """The mask of one photo: :meth:`describe`, then :meth:`label`."""
+        return self.label(self.describe(source))
+
+    def describe_many(
+        self, photos: Iterable[tuple[Key, Source]], *, on_error: OnError[Key] | None = None
+    ) -> Generator[tuple[Key, Description], None, None]:
+        """Each (key, photo) of many described, with its key, in their order.
+
+        Reading, the model and the use of what is given run side by side: ``photos``, and functions
+        among them, are called in another thread, up to two batches of ``runtime.batch_size`` early. A
+        photo that cannot be read raises its DataError before anything of its batch is given; where
+        there is ``on_error``, that is told of it, in the other thread, and the rest goes on. Close the
+        generator to stop early. Raises ConfigError where this segmenter is closed.
+        """
+        self._check_open()
+        return describe_ahead(self.extractor, photos, on_error=on_error)
+
+    def segment_many(
+        self, photos: Iterable[tuple[Key, Source]], *, on_error: OnError[Key] | None = None
+    ) -> Generator[tuple[Key, Segmentation], None, None]:
+        """Each (key, photo) of many segmented, with its key, in their order; as :meth:`describe_many`.
+
+        The patches are looked up in the caller's thread.
+        """
+        described = self.describe_many(photos, on_error=on_error)
+        return self._labelled(described)
+
+    def _labelled(
+        self, described: Generator[tuple[Key, Description], None, None]
+    ) -> Generator[tuple[Key, Segmentation], None, None]:
         try:
-            for batch in described:
-                yield from self._finished(batch)
+            for key, description in described:
+                yield key, self.label(description)
         finally:
             described.close()
 
     def close(self) -> None:
-        """Close the index."""
+        """Close the index; nothing can be segmented any more."""
+        self._closed = True
         self.index.close()
 
     def __enter__(self) -> Segmenter:
@@ -240,78 +290,20 @@ class Segmenter:
     ) -> None:
         self.close()
 
-    def _prepared(self, sources: Iterable[ImageSource]) -> Generator[_Batch, None, None]:
-        """Photos read and fitted to the model, a batch at a time."""
-        pending = iter(sources)
-        size = self.extractor.recipe.runtime.batch_size
-        start = time.perf_counter()
-        while prepared := [self.extractor.prepare(read_image(source)) for source in islice(pending, size)]:
-            tensors = torch.stack([tensor for tensor, _ in prepared])  # (B, 3, H, W)
-            yield _Batch(tensors, [geometry for _, geometry in prepared], time.perf_counter() - start)
-            start = time.perf_counter()
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConfigError("this segmenter is closed; open it again")
 
-    def _described(self, batches: Generator[_Batch, None, None]) -> Generator[_Batch, None, None]:
-        """Batches with their patches' vectors (B, T, D) in the place of pixels."""
-        try:
-            for batch in batches:
-                start = time.perf_counter()
-                vectors = self.extractor.extract(batch.tensor)
-                yield _Batch(vectors, batch.geometries, batch.seconds + time.perf_counter() - start)
-        finally:
-            batches.close()
 
-    def _finished(self, batch: _Batch) -> Iterator[Segmentation]:
-        shared = batch.seconds / len(batch.geometries)
-        for vectors, geometry in zip(batch.tensor, batch.geometries, strict=True):
-            yield self._finish(vectors.numpy(), geometry, shared)
-
-    def _finish(self, vectors: npt.NDArray[np.float32], geometry: Geometry, spent: float) -> Segmentation:
-        """Neighbours, labels and pixels of one image's patches (T, D); ``spent`` seconds went before."""
-        start = time.perf_counter()
-        neighbors = self.index.search(vectors, min(self.k, len(self.index)), filter=self.filter)
-        weights = transfer_weights(neighbors, temperature=self.temperature)
-        shares = blend_labels(neighbors.labels, weights).reshape(*self.extractor.grid, -1)  # (h, w, C)
-        patch_size = self.extractor.patch_size
-        rows, cols = geometry.grid_coordinates(patch_size)
-        columns, confidence = classes_at(without_padding(shares, geometry, patch_size), rows, cols)
-        return Segmentation(
-            mask=mask_of_columns(columns, self.classes),
-            confidence=confidence,
-            columns=columns,
-            shares=shares,
-            neighbors=neighbors,
-            weights=weights,
-            geometry=geometry,
-            seconds=spent + time.perf_counter() - start,
-            patch_size=patch_size,
-            book=self._book,
+def _check_transfer(k: int, temperature: float) -> None:
+    if k < 1 or not temperature > 0:
+        raise ConfigError(
+            f"label transfer needs k of at least 1 and a temperature above 0, not k = {k} "
+            f"and temperature = {temperature}"
         )
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Photos on their way: pixels (B, 3, H, W) or vectors (B, T, D), and the seconds spent so far."""
-
-    tensor: torch.Tensor
-    geometries: list[Geometry]
-    seconds: float
-
-
-def without_padding(
-    shares: npt.NDArray[np.float32], geometry: Geometry, patch_size: tuple[int, int]
-) -> npt.NDArray[np.float32]:
-    """The patches (h, w, C) that see some of the photo; interpolation must not mix in the others."""
-    rows, cols = geometry.content_grid(patch_size)
-    return shares[:rows, :cols]
 
 
 def mask_of_columns(columns: npt.NDArray[np.int32], classes: ClassMap) -> Mask:
     """Class ids of class columns (0 and up), in the smallest dtype that holds every id."""
     ids: Mask = classes.ids if classes.mask_dtype is np.uint16 else classes.ids.astype(np.uint8)
     return ids[columns]
-
-
-def _device(manifest: Manifest, folder: Path, runtime: RuntimeSettings | None) -> torch.device:
-    """Where the exact engine computes: where the extractor does."""
-    settings = runtime or recipe_from_dict(manifest.recipe, where=str(folder / "manifest.json")).runtime
-    return choose_device(settings.device)

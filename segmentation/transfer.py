@@ -13,14 +13,14 @@ from retrieval.neighbors import NO_NEIGHBOR, Neighbors
 CHUNK = 16_000_000
 
 
-def transfer_weights(neighbors: Neighbors, *, temperature: float) -> npt.NDArray[np.float32]:
+def vote_shares(neighbors: Neighbors, *, temperature: float) -> npt.NDArray[np.float32]:
     """How much each neighbour's label counts: softmax(similarity / temperature) over the neighbours.
 
     A row that stands for w patches counts as if it were there w times: its term of the softmax is
     ``w exp(similarity / temperature)``. Returns (Q, K) float32; each row sums to 1. A missing
     neighbour (id -1) weighs 0, and a query without any neighbour has a row of zeros. Raises
     ConfigError for a temperature that is not positive. Source: Balazevic et al., NeurIPS 2023,
-    section 3 (cross-attention over the memory); the weights are ours.
+    section 3 (cross-attention over the memory); what a row stands for is ours.
     """
     if not temperature > 0:
         raise ConfigError(f"the temperature is {temperature}, but it has to be above 0 (0.02 is usual)")
@@ -36,26 +36,20 @@ def transfer_weights(neighbors: Neighbors, *, temperature: float) -> npt.NDArray
     return (shares / np.where(total > 0, total, 1.0)).astype(np.float32)
 
 
-def transfer_labels(neighbors: Neighbors, *, temperature: float) -> npt.NDArray[np.float32]:
-    """The class distribution of each query: its neighbours' soft labels, weighted.
+def blend_labels(labels: npt.NDArray[np.uint8], votes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The class distribution of each query: its neighbours' soft labels, each with its share of the vote.
 
-    ``label(q) = sum_i softmax(s / T)_i l_i`` with every ``l_i`` scaled to sum 1 first (labels are
-    stored as bytes, and their rounding must not favour anyone). Returns (Q, C) float32; each row
-    sums to 1, or is all zeros where a query has no neighbour. Raises ConfigError as
-    :func:`transfer_weights` does.
+    ``label(q) = sum_i vote_i l_i`` with every ``l_i`` scaled to sum 1 first (labels are stored as bytes,
+    and their rounding must not favour anyone): labels (Q, K, C) uint8, votes (Q, K) -> (Q, C) float32.
+    Each row sums to 1, or is all zeros where a query has no neighbour.
     """
-    return blend_labels(neighbors.labels, transfer_weights(neighbors, temperature=temperature))
-
-
-def blend_labels(labels: npt.NDArray[np.uint8], weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Weighted mean of soft labels: labels (Q, K, C) uint8, weights (Q, K) -> (Q, C) float32."""
     queries, k, classes = labels.shape
     blended = np.zeros((queries, classes), dtype=np.float32)
     step = max(1, CHUNK // max(1, k * classes))
     for start in range(0, queries, step):
         rows = slice(start, start + step)
         mass = labels[rows].sum(axis=2, dtype=np.int64)  # (q, K)
-        scale = weights[rows] / np.maximum(mass, 1)
+        scale = votes[rows] / np.maximum(mass, 1)
         part = torch.from_numpy(scale.astype(np.float32))[:, None, :]  # (q, 1, K)
         soft = torch.from_numpy(np.ascontiguousarray(labels[rows])).to(torch.float32)  # (q, K, C)
         blended[rows] = torch.bmm(part, soft)[:, 0].numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -68,6 +69,20 @@ def _print_version(wanted: bool) -> None:
     raise typer.Exit
 
 
+class _Messages(logging.Handler):
+    """What the packages say while they work, as lines on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
+def _show_messages() -> None:
+    logger = logging.getLogger("mycelia")
+    logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, _Messages) for handler in logger.handlers):
+        logger.addHandler(_Messages())
+
+
 @app.callback()
 def _root(
     show_version: Annotated[
@@ -83,6 +98,7 @@ def _root(
       mycelia index build DATA --out my.index
       mycelia segment my.index photo.jpg --out masks --overlay
     """
+    _show_messages()
 
 
 index.app.command("convert")(maintain.convert)

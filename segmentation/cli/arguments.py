@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrieval.engines.qdrant.locate import local_folder
 from retrieval.errors import ConfigError, IndexExistsError
 from retrieval.store.manifest import has_manifest
-from retrieval.store.records import read_images
 from segmentation.cli.console import say
 
 if TYPE_CHECKING:
     from indexer.datasets import Dataset
     from indexer.recipe import Recipe
+    from retrieval.folder import IndexFolder
 
 IndexPath = Annotated[
     Path, typer.Argument(metavar="INDEX", help="Folder of the index, or qdrant://HOST:PORT/COLLECTION.")
@@ -26,6 +25,14 @@ DataPath = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of the da
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Settings of the recipe to change, for example transfer.k=50."),
+]
+EngineOverrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Settings of the new engine, for example index.nprobe=64."),
+]
+FreeOverrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Settings to change, for example runtime.device=cpu."),
 ]
 Config = Annotated[
     Path | None,
@@ -37,7 +44,6 @@ Split = Annotated[
 Format = Annotated[str, typer.Option("--format", help="Layout of the data set: auto, voc, camvid or folder.")]
 Subset = Annotated[Path | None, typer.Option("--subset", help="File with the ids to use, one a line.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on past bad images and list them at the end.")]
-
 
 Url = Annotated[
     str | None,
@@ -73,24 +79,7 @@ def read_recipe(config: Path | None, overrides: Sequence[str]) -> tuple[Path, Re
     return config, load_recipe(config, overrides)
 
 
-def check_overrides(overrides: Sequence[str], *, sections: Sequence[str]) -> None:
-    """Allow ``key=value`` overrides of the given sections alone; ConfigError for any other.
-
-    The other settings are built into an index: changing them needs a new index.
-    """
-    for override in overrides:
-        key, separator, _ = override.partition("=")
-        if not separator:
-            raise ConfigError(f"override {override!r} should be key=value, for example {sections[0]}.k=50")
-        if key.partition(".")[0] not in sections:
-            allowed = ", ".join(f"{section}.*" for section in sections)
-            raise ConfigError(
-                f"{key} cannot be changed here, only {allowed}: the rest is fixed when an index is built; "
-                "build another index to change it"
-            )
-
-
-def image_numbers(index: Path, ids: Sequence[str]) -> list[int]:
+def image_numbers(folder: IndexFolder, ids: Sequence[str]) -> list[int]:
     """The image numbers (one for each augmentation epoch) of memory images that are not removed.
 
     Raises ConfigError for an id that the index does not have, naming the nearest.
@@ -98,12 +87,12 @@ def image_numbers(index: Path, ids: Sequence[str]) -> list[int]:
     from indexer.datasets.base import nearest
 
     numbers: dict[str, list[int]] = {}
-    for record in read_images(local_folder(index)):
+    for record in folder.records:
         if not record.removed:
             numbers.setdefault(record.id, []).append(record.number)
     for id in ids:
         if id not in numbers:
-            raise ConfigError(f"{index} has no memory image {id!r}{nearest(id, numbers)}")
+            raise ConfigError(f"{folder.path} has no memory image {id!r}{nearest(id, numbers)}")
     return sorted({number for id in ids for number in numbers[id]})
 
 

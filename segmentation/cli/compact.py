@@ -7,17 +7,15 @@ from typing import Annotated
 
 import typer
 
-from retrieval.engines.qdrant.locate import local_folder
-from segmentation.cli.arguments import IndexPath, check_overrides, engine_overrides, refuse_existing_index
+from segmentation.cli.arguments import EngineOverrides, IndexPath, engine_overrides, refuse_existing_index
 from segmentation.cli.console import count_of, show
+from segmentation.cli.overrides import built_recipe, check_overrides
+from segmentation.cli.progress import ProgressDisplay
 
 
 def compact(
     index: IndexPath,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Settings of the new engine, for example index.nprobe=64."),
-    ] = None,
+    overrides: EngineOverrides = None,
     *,
     keep: Annotated[float, typer.Option("--keep", help="Share of the rows to keep, for example 0.1.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new index.")],
@@ -39,17 +37,14 @@ def compact(
     refuse_existing_index(out)
     check_overrides(overrides or (), sections=["index"])
 
-    from indexer.progress import track
-    from indexer.recipe import override_recipe, recipe_from_dict
+    from indexer.recipe import override_recipe
+    from retrieval import IndexFolder
     from retrieval.edit.compact import compact_index
-    from retrieval.store.manifest import read_manifest
+    from retrieval.progress import track
 
-    folder = local_folder(index)
-    manifest = read_manifest(folder)
-    recipe = recipe_from_dict(manifest.recipe, where=str(index))
+    folder = IndexFolder.open(index)
     anew = [] if to is None else ["index={}", *engine_overrides(to, None, None)]
-    chosen = override_recipe(recipe, [*anew, *(overrides or ())]).index
-    rows = manifest.counts.get("rows", 0) - manifest.counts.get("removed", 0)
-    with track("compacting", max(1, 2 * rows)) as task:
-        report = compact_index(folder, out, keep=keep, settings=chosen, seed=seed, advance=task.advance)
+    chosen = override_recipe(built_recipe(folder), [*anew, *(overrides or ())]).index
+    with track(ProgressDisplay(), "compacting", max(1, 2 * folder.live_rows)) as task:
+        report = compact_index(folder.path, out, keep=keep, settings=chosen, seed=seed, advance=task.advance)
     show(f"{out}: {count_of(report.prototypes, 'row')} that stand for {count_of(report.rows, 'row')}")

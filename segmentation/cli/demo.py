@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from segmentation.cli.console import format_percent, say, show, show_table
+from segmentation.cli.progress import ProgressDisplay
 
 
 def demo(
@@ -27,7 +28,7 @@ def demo(
     """
     from segmentation.demo.run import METHODS, run_demo
 
-    result = run_demo(out, say=say)
+    result = run_demo(out, progress=ProgressDisplay())
     names = [METHODS[method.kind] for method in result.methods]
     scores = [method.report.per_class for method in result.methods]
     rows = [[name, *(format_percent(score[name]) for score in scores)] for name in scores[0]]

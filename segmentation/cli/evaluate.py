@@ -9,33 +9,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from indexer.recipe import override_recipe, recipe_from_dict
-from retrieval.engines.qdrant.locate import local_folder
 from retrieval.errors import ConfigError
 from retrieval.store.files import atomic_write, storage_errors
-from retrieval.store.manifest import MANIFEST, read_manifest
 from segmentation.cli.arguments import (
     DataPath,
     Format,
+    FreeOverrides,
     IndexPath,
-    Overrides,
     SkipBad,
     Split,
     Subset,
-    check_overrides,
     read_dataset,
 )
 from segmentation.cli.console import count_of, format_percent, say, say_skipped, show_table
+from segmentation.cli.overrides import changed_recipe, open_segmenter
+from segmentation.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
-    from indexer.recipe import Recipe
     from segmentation.scoring.evaluator import EvaluationReport
 
-#: Sections of the recipe that may differ from what built the index.
-FREE_SECTIONS = ("transfer", "rerank", "runtime")
 
-
-class Protocol(str, Enum):
+class ProtocolName(str, Enum):
     """How to score; see ``segmentation.scoring.evaluator``."""
 
     standard = "standard"
@@ -45,14 +39,15 @@ class Protocol(str, Enum):
 def evaluate(
     index: IndexPath,
     data: DataPath,
-    overrides: Overrides = None,
+    overrides: FreeOverrides = None,
     *,
     split: Split = None,
     format: Format = "auto",
     subset: Subset = None,
     protocol: Annotated[
-        Protocol, typer.Option("--protocol", help="hummingbird: also the number that the peers' code gives.")
-    ] = Protocol.standard,
+        ProtocolName,
+        typer.Option("--protocol", help="hummingbird: also the number that the peers' code gives."),
+    ] = ProtocolName.standard,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the whole report as JSON.")] = None,
     report: Annotated[
         Path | None, typer.Option("--report", help="Write a page of pictures into this folder.")
@@ -72,33 +67,23 @@ def evaluate(
       transfer.k  transfer.temperature  runtime.device  runtime.precision  runtime.batch_size
       rerank.candidates  (a number, where the index was built with one)
     """
-    changes = list(overrides or ())
-    check_overrides(changes, sections=FREE_SECTIONS)
-    built = _built_with(index)
-    recipe = override_recipe(built, changes)
-    if built.reranks and not recipe.reranks:
-        raise ConfigError(
-            "rerank.candidates cannot be emptied for an index that was built with it; give a number"
-        )
+    from retrieval import IndexFolder
+
+    folder = IndexFolder.open(index)
+    recipe = changed_recipe(folder, overrides)
     dataset = read_dataset(data, split=split, format=format, subset=subset)
 
     from segmentation.scoring.evaluator import evaluate as run
     from segmentation.scoring.report import check_report_folder, write_report
-    from segmentation.segmenter import Segmenter
 
     if report is not None:
         check_report_folder(report)
     if json_file is not None:
         check_json_file(json_file)
-    transfer, candidates = recipe.transfer, recipe.rerank.candidates
-    with Segmenter.open(
-        index,
-        runtime=recipe.runtime,
-        k=transfer.k,
-        temperature=transfer.temperature,
-        candidates=candidates,
-    ) as segmenter:
-        result = run(segmenter, dataset, protocol=protocol.value, skip_bad=skip_bad, progress=True)
+    with open_segmenter(folder, recipe) as segmenter:
+        result = run(
+            segmenter, dataset, protocol=protocol.value, skip_bad=skip_bad, progress=ProgressDisplay()
+        )
         # What was computed is shown first: it must not be lost to a disk that is full.
         show_result(result)
         say_skipped([(image.id, image.reason) for image in result.skipped])
@@ -107,11 +92,6 @@ def evaluate(
             say(f"report: {json_file}")
         if report is not None:
             say(f"page: {write_report(result, segmenter, dataset, report)}")
-
-
-def _built_with(index: Path) -> Recipe:
-    folder = local_folder(index)
-    return recipe_from_dict(read_manifest(folder).recipe, where=str(folder / MANIFEST))
 
 
 def show_result(report: EvaluationReport) -> None:

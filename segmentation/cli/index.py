@@ -1,4 +1,4 @@
-"""``mycelia index``: build, info, verify (convert and remove are in ``maintain.py``)."""
+"""``mycelia index``: build, info, verify (``maintain.py`` and ``compact.py`` have the others)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ from segmentation.cli.arguments import (
     refuse_existing_index,
 )
 from segmentation.cli.console import count_of, folder_bytes, format_bytes, say, say_skipped, show, show_json
+from segmentation.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
+    from retrieval.folder import IndexFolder
     from retrieval.store.manifest import Manifest
 
 app = typer.Typer(help="Build an index from labelled images, and look into one.", no_args_is_help=True)
@@ -79,7 +81,9 @@ def build(
     from indexer.bank.shares import Share
 
     share = None if shard is None else Share.parse(shard)
-    report = build_index(dataset, out, recipe=recipe, skip_bad=skip_bad, share=share)
+    report = build_index(
+        dataset, out, recipe=recipe, skip_bad=skip_bad, share=share, progress=ProgressDisplay()
+    )
     say_skipped([(image.id, image.reason) for image in report.skipped])
     size = format_bytes(folder_bytes(report.path))
     show(
@@ -103,45 +107,40 @@ def info(
       mycelia index info my.index
       mycelia index info my.index --json
     """
-    from retrieval.engines.qdrant.locate import local_folder
-    from retrieval.store.manifest import read_manifest
+    from retrieval import IndexFolder
 
-    folder = local_folder(index)
-    manifest = read_manifest(folder)
+    folder = IndexFolder.open(index)
     if as_json:
-        data = manifest.to_json()
+        data = folder.manifest.to_json()
         data["files"] = {name: entry["bytes"] for name, entry in data["files"].items()}
         show_json(data)
         return
-    for name, value in _facts(index, manifest):
+    for name, value in _facts(index, folder):
         show(f"{name:<11} {value}")
-    if manifest.engine.get("kind") == "qdrant_server":
+    if folder.manifest.engine.get("kind") == "qdrant_server":
         show(f"{'server':<11} {_compare_counts(folder)}")
 
 
-def _compare_counts(folder: Path) -> str:
+def _compare_counts(folder: IndexFolder) -> str:
     """What the server counts beside what the builders uploaded."""
-    from retrieval import open_index
-
-    with open_index(folder) as index:
-        found, counts = len(index), index.manifest.counts
-    expected = counts.get("rows", 0) - counts.get("removed", 0)
+    with folder.index() as index:
+        found, expected = len(index), folder.live_rows
     if found == expected:
         return f"{found:,} patches, as expected"
     return f"{found:,} patches, expected {expected:,}: run the builds that fill the collection again"
 
 
-def _facts(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
+def _facts(address: Path, folder: IndexFolder) -> list[tuple[str, str]]:
     """What a person wants to know of an index first, as (name, value)."""
+    manifest = folder.manifest
     recipe: dict[str, Any] = manifest.recipe
     features, backbone, dataset = recipe.get("features", {}), recipe.get("backbone", {}), manifest.dataset
     names = manifest.classes.names
-    rows = manifest.counts.get("rows", 0) - manifest.counts.get("removed", 0)
     merged = manifest.counts.get("patches")
     origin = "" if merged is None else f", merged from {merged:,}"
     facts = [
-        ("index", f"{folder} (format {manifest.format}, built {manifest.created})"),
-        ("rows", f"{rows:,} patches{origin}, {manifest.similarity.width} numbers each"),
+        ("index", f"{address} (format {manifest.format}, built {manifest.created})"),
+        ("rows", f"{folder.live_rows:,} patches{origin}, {manifest.similarity.width} numbers each"),
         ("classes", f"{len(names)}: {', '.join(names)}"),
         ("data set", _join(dataset.get("root"), dataset.get("format"), dataset.get("split"))),
         ("engine", _describe_engine(manifest.engine)),
@@ -192,11 +191,11 @@ def verify(index: IndexPath) -> None:
     Example:
       mycelia index verify my.index
     """
-    from retrieval.engines.qdrant.locate import local_folder
-    from retrieval.store.manifest import read_manifest, verify_folder
+    from retrieval import IndexFolder
+    from retrieval.store.manifest import verify_folder
 
-    index = local_folder(index)
-    manifest = read_manifest(index)
-    verify_folder(index, manifest)
-    total = sum(entry.bytes for entry in manifest.files.values())
-    show(f"{index}: all {len(manifest.files)} files are as they were written ({format_bytes(total)})")
+    folder = IndexFolder.open(index)
+    verify_folder(folder.path, folder.manifest)
+    files = folder.manifest.files
+    total = sum(entry.bytes for entry in files.values())
+    show(f"{folder.path}: all {len(files)} files are as they were written ({format_bytes(total)})")

@@ -8,25 +8,23 @@ from typing import Annotated
 
 import typer
 
-from retrieval.engines.qdrant.locate import local_folder
 from segmentation.cli.arguments import (
     CollectionName,
+    EngineOverrides,
     IndexPath,
     Url,
-    check_overrides,
     engine_overrides,
     image_numbers,
     refuse_existing_index,
 )
 from segmentation.cli.console import count_of, show
+from segmentation.cli.overrides import built_recipe, check_overrides
+from segmentation.cli.progress import ProgressDisplay
 
 
 def convert(
     index: IndexPath,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Settings of the new engine, for example index.nprobe=64."),
-    ] = None,
+    overrides: EngineOverrides = None,
     *,
     to: Annotated[str, typer.Option("--to", help="The new index's engine: exact, faiss or qdrant.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new index.")],
@@ -46,19 +44,16 @@ def convert(
     refuse_existing_index(out)
     check_overrides(overrides or (), sections=["index"])
 
-    from indexer.progress import track
-    from indexer.recipe import override_recipe, recipe_from_dict
+    from indexer.recipe import override_recipe
+    from retrieval import IndexFolder
     from retrieval.edit.convert import convert_index
-    from retrieval.store.manifest import read_manifest
+    from retrieval.progress import track
 
-    folder = local_folder(index)
-    manifest = read_manifest(folder)
-    recipe = recipe_from_dict(manifest.recipe, where=str(index))
+    folder = IndexFolder.open(index)
     settings = [*engine_overrides(to, url, collection), *(overrides or ())]
-    chosen = override_recipe(recipe, ["index={}", *settings]).index
-    rows = manifest.counts.get("rows", 0) - manifest.counts.get("removed", 0)
-    with track("converting", max(1, rows)) as task:
-        copied = convert_index(folder, out, settings=chosen, advance=task.advance)
+    chosen = override_recipe(built_recipe(folder), ["index={}", *settings]).index
+    with track(ProgressDisplay(), "converting", max(1, folder.live_rows)) as task:
+        copied = convert_index(folder.path, out, settings=chosen, advance=task.advance)
     show(f"{out}: {count_of(copied, 'row')} on {to}")
 
 
@@ -72,16 +67,14 @@ def remove(
     Example:
       mycelia index remove my.index 0001TP_006690 0001TP_006720
     """
-    numbers = set(image_numbers(index, ids))
+    from retrieval import IndexFolder
 
-    from retrieval import open_index, read_images
-
-    folder = local_folder(index)
-    with open_index(folder) as opened:
+    folder = IndexFolder.open(index)
+    numbers = set(image_numbers(folder, ids))
+    with folder.index() as opened:
         count = sum(opened.remove(number) for number in sorted(numbers))
         records = [
-            replace(record, removed=record.removed or record.number in numbers)
-            for record in read_images(folder)
+            replace(record, removed=record.removed or record.number in numbers) for record in folder.records
         ]
         opened.flush(images=records)
         left = len(opened)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrieval.classes import ClassMap
 from retrieval.errors import ConfigError
 from retrieval.neighbors import Filter
-from segmentation.cli.arguments import IndexPath, image_numbers
+from segmentation.cli.arguments import FreeOverrides, IndexPath, image_numbers
 from segmentation.cli.console import format_percent, say, show_json, show_table
+from segmentation.cli.overrides import changed_recipe, open_segmenter
 
 if TYPE_CHECKING:
+    from retrieval.folder import IndexFolder
     from segmentation.explain import Vote
 
 
@@ -30,6 +31,7 @@ def parse_position(text: str) -> tuple[int, int]:
 def search(
     index: IndexPath,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The photo to ask about.")],
+    overrides: FreeOverrides = None,
     *,
     at: Annotated[
         str,
@@ -57,23 +59,30 @@ def search(
       mycelia search my.index photo.jpg --at 120,300
       mycelia search my.index photo.jpg --at 120,300 --k 10 --picture why.png
       mycelia search my.index photo.jpg --at 120,300 --not-class road --only-image 0001TP_006690
+      mycelia search my.index photo.jpg --at 120,300 transfer.k=50 runtime.device=cpu
+
+    \b
+    Settings (KEY=VALUE) that may differ from those of the build, as `mycelia evaluate --help` lists them:
+      transfer.*  runtime.*  rerank.candidates
     """
     row, col = parse_position(at)
 
     from indexer.images import read_image
-    from segmentation.segmenter import Segmenter
+    from retrieval import IndexFolder
 
+    folder = IndexFolder.open(index)
+    recipe = changed_recipe(folder, overrides)
     photo = read_image(image)
-    with Segmenter.open(index) as segmenter:
-        segmenter.filter = make_filter(segmenter.classes, index, only_image or (), not_class or ())
-        result = segmenter.segment(photo)
+    chosen = make_filter(folder, only_image or (), not_class or ())
+    with open_segmenter(folder, recipe) as segmenter:
+        result = segmenter.label(segmenter.describe(photo), filter=chosen)
         votes = result.explain(row, col)[:k]
     if not votes:
         raise ConfigError("--only-image and --not-class leave no memory patch to vote; allow more of them")
     winner = segmenter.classes.names[int(result.columns[row, col])]
     say(f"{image} at row {row}, column {col}: {winner}, confidence {result.confidence[row, col]:.2f}")
     if picture is not None:
-        from segmentation.drawing.vote_picture import write_vote_picture
+        from segmentation.drawing.votes import write_vote_picture
 
         patch = result.geometry.patch_box(*result.patch_at(row, col), result.patch_size)
         title = f"{winner}, confidence {result.confidence[row, col]:.2f}"
@@ -85,17 +94,15 @@ def search(
         show_votes(votes)
 
 
-def make_filter(
-    classes: ClassMap, index: Path, only_image: Sequence[str], not_class: Sequence[str]
-) -> Filter | None:
+def make_filter(folder: IndexFolder, only_image: Sequence[str], not_class: Sequence[str]) -> Filter | None:
     """The filter that the options ask for; ConfigError for an image or a class that the index lacks."""
     if not only_image and not not_class:
         return None
-    columns = {name: column for column, name in enumerate(classes.names)}
-    images = image_numbers(index, only_image) if only_image else None
-    strangers = [name for name in not_class if name not in columns]
-    if strangers:
-        raise ConfigError(f"there is no class {strangers[0]!r}; this index has {', '.join(columns)}")
+    columns = {name: column for column, name in enumerate(folder.manifest.classes.names)}
+    images = image_numbers(folder, only_image) if only_image else None
+    unknown = [name for name in not_class if name not in columns]
+    if unknown:
+        raise ConfigError(f"there is no class {unknown[0]!r}; this index has {', '.join(columns)}")
     return Filter(images=images, not_classes=[columns[name] for name in not_class])
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from retrieval.errors import ConfigError, ImageError
+from retrieval.errors import ConfigError, DataError, ImageError
 from retrieval.store.files import storage_errors
 from segmentation.cli.arguments import IndexPath, SkipBad
 from segmentation.cli.console import count_of, say, say_skipped, show, show_json
+from segmentation.cli.overrides import changed_recipe, open_segmenter, split_overrides
+from segmentation.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from retrieval.classes import ClassMap
@@ -44,7 +45,11 @@ class Job:
 def segment(
     index: IndexPath,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE|FOLDER...", help="Photos, or folders of photos.")
+        list[str],
+        typer.Argument(
+            metavar="IMAGE|FOLDER|KEY=VALUE",
+            help="Photos, or folders of photos; and settings to change, for example runtime.device=cpu.",
+        ),
     ],
     *,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the masks.")],
@@ -71,19 +76,28 @@ def segment(
     Examples:
       mycelia segment my.index photo.jpg --out masks --overlay
       mycelia segment my.index photos/ more/*.jpg --out masks --skip-bad
+      mycelia segment my.index photos/ --out masks runtime.device=cpu transfer.k=50
+
+    \b
+    Settings (KEY=VALUE) that may differ from those of the build, as `mycelia evaluate --help` lists them:
+      transfer.*  runtime.*  rerank.candidates
     """
-    jobs = plan_jobs(images, out, overlay=overlay, confidence=confidence, skip_bad=skip_bad)
+    paths, overrides = split_overrides(images)
+    if not paths:
+        raise typer.BadParameter("expected a photo or a folder", param_hint="IMAGE|FOLDER")
+    jobs = plan_jobs(paths, out, overlay=overlay, confidence=confidence, skip_bad=skip_bad)
     check_outputs(jobs, overwrite=overwrite)
 
+    from retrieval import IndexFolder
     from segmentation.pipeline import behind
-    from segmentation.segmenter import Segmenter
 
+    folder = IndexFolder.open(index)
     skipped: list[tuple[str, str]] = []
     entries: list[dict[str, Any]] = []
-    with Segmenter.open(index) as segmenter:
+    with open_segmenter(folder, changed_recipe(folder, overrides)) as segmenter:
         with storage_errors(out):
             out.mkdir(parents=True, exist_ok=True)
-        results = _segment_jobs(segmenter, jobs, skip_bad=skip_bad, skipped=skipped)
+        results = _segment_jobs(segmenter, jobs, skipped=skipped if skip_bad else None)
         with closing(behind(results, partial(_write, classes=segmenter.classes))) as written:
             for entry in written:
                 entries.append(entry)
@@ -144,44 +158,55 @@ def check_outputs(jobs: Sequence[Job], *, overwrite: bool) -> None:
                 )
 
 
+class _Photo:
+    """A photo on its way, and its pixels once it was read: an overlay needs them."""
+
+    pixels: Pixels
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def read(self) -> Pixels:
+        from indexer.images import read_image
+
+        self.pixels = read_image(self.job.image)
+        return self.pixels
+
+
 def _segment_jobs(
-    segmenter: Segmenter, jobs: Sequence[Job], *, skip_bad: bool, skipped: list[tuple[str, str]]
-) -> Generator[tuple[Job, Pixels, Segmentation], None, None]:
-    """Each job with its photo and result, in order; unreadable images go to ``skipped`` where allowed."""
-    from indexer.images import read_image
-    from indexer.progress import track
+    segmenter: Segmenter, jobs: Sequence[Job], *, skipped: list[tuple[str, str]] | None
+) -> Generator[tuple[_Photo, Segmentation], None, None]:
+    """Each photo with its result, in order; ``skipped`` takes those that cannot be read."""
+    from retrieval.progress import track
 
-    waiting: deque[tuple[Job, Pixels]] = deque()
+    with track(ProgressDisplay(), "segmenting", len(jobs)) as task:
 
-    def readable() -> Iterator[Pixels]:
-        for job in jobs:
-            try:
-                photo = read_image(job.image)
-            except ImageError as error:
-                if not skip_bad:
-                    raise
-                skipped.append((str(job.image), str(error)))
-                task.advance()
-                continue
-            waiting.append((job, photo))
-            yield photo
-
-    with track("segmenting", len(jobs)) as task, closing(segmenter.segment_many(readable())) as results:
-        for result in results:
-            yield *waiting.popleft(), result
+        def skip(photo: _Photo, error: DataError) -> None:
+            assert skipped is not None
+            skipped.append((str(photo.job.image), str(error)))
             task.advance()
 
+        photos = ((photo, photo.read) for photo in map(_Photo, jobs))
+        on_error = None if skipped is None else skip
+        with closing(segmenter.segment_many(photos, on_error=on_error)) as results:
+            for result in results:
+                yield result
+                task.advance()
 
-def _write(item: tuple[Job, Pixels, Segmentation], classes: ClassMap) -> dict[str, Any]:
+
+def _write(item: tuple[_Photo, Segmentation], classes: ClassMap) -> dict[str, Any]:
     """Write the files of one result; returns what is said of it."""
-    from segmentation.drawing import render
+    from segmentation.drawing.masks import write_mask
+    from segmentation.drawing.overlays import overlay
+    from segmentation.drawing.pictures import write_image
 
-    job, photo, result = item
-    render.write_mask(job.mask, result.mask, classes)
+    photo, result = item
+    job = photo.job
+    write_mask(job.mask, result.mask, classes)
     if job.overlay is not None:
-        render.write_picture(job.overlay, render.overlay(photo, result.mask, classes))
+        write_image(job.overlay, overlay(photo.pixels, result.mask, classes))
     if job.confidence is not None:
-        render.write_picture(job.confidence, np.rint(255 * result.confidence).astype(np.uint8))
+        write_image(job.confidence, np.rint(255 * result.confidence).astype(np.uint8))
     return _entry(job, result, classes)
 
 

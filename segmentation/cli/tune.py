@@ -21,6 +21,7 @@ from segmentation.cli.arguments import (
 )
 from segmentation.cli.console import count_of, format_percent, say, show, show_table
 from segmentation.cli.evaluate import check_json_file, write_json
+from segmentation.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from segmentation.tuning.tuner import TuningReport
@@ -29,6 +30,33 @@ Number = TypeVar("Number", int, float)
 
 #: Settings that the table shows.
 SHOWN = 12
+
+
+Group = Annotated[
+    str | None,
+    typer.Option(
+        "--group",
+        metavar="REGEX|LETTERS",
+        help="Leave out together the images whose ids share their first LETTERS, or what REGEX finds "
+        "(its first bracket): a sequence, a patient. Otherwise every image alone.",
+    ),
+]
+Images = Annotated[int, typer.Option("--images", min=2, help="How many images to segment, evenly chosen.")]
+Blocks = Annotated[
+    str | None,
+    typer.Option("--blocks", metavar="N,N,...", help="Blocks to try; the last third when empty."),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights", metavar="W,W,...", help="Gradient weights, 0 for plain embeddings; 0,0.25,0.5,1."
+    ),
+]
+Ks = Annotated[str | None, typer.Option("--k", metavar="K,K,...", help="Neighbours to try; 10,30,90.")]
+Temperatures = Annotated[
+    str | None,
+    typer.Option("--temperatures", metavar="T,T,...", help="transfer.temperature; 0.01,0.02,0.04,0.1."),
+]
 
 
 def tune(
@@ -40,35 +68,12 @@ def tune(
     split: Split = None,
     format: Format = "auto",
     subset: Subset = None,
-    group: Annotated[
-        str | None,
-        typer.Option(
-            "--group",
-            metavar="REGEX|LETTERS",
-            help="Leave out together the images whose ids share their first LETTERS, or what REGEX finds "
-            "(its first bracket): a sequence, a patient. Otherwise every image alone.",
-        ),
-    ] = None,
-    images: Annotated[
-        int, typer.Option("--images", min=2, help="How many images to segment, evenly chosen.")
-    ] = 60,
-    blocks: Annotated[
-        str | None,
-        typer.Option("--blocks", metavar="N,N,...", help="Blocks to try; the last third when empty."),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            "--weights", metavar="W,W,...", help="Gradient weights, 0 for plain embeddings; 0,0.25,0.5,1."
-        ),
-    ] = None,
-    k: Annotated[
-        str | None, typer.Option("--k", metavar="K,K,...", help="Neighbours to try; 10,30,90.")
-    ] = None,
-    temperatures: Annotated[
-        str | None,
-        typer.Option("--temperatures", metavar="T,T,...", help="transfer.temperature; 0.01,0.02,0.04,0.1."),
-    ] = None,
+    group: Group = None,
+    images: Images = 60,
+    blocks: Blocks = None,
+    weights: Weights = None,
+    k: Ks = None,
+    temperatures: Temperatures = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all results as JSON.")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the recipe that is in the way.")
@@ -87,6 +92,9 @@ def tune(
       mycelia tune scans --group "^(patient[0-9]+)" --blocks 8,9,10,11 --images 30 --out tuned.yaml
 
     \b
+    Settings (KEY=VALUE) are those of `mycelia index build`; runtime.device=cpu says where to run.
+
+    \b
     Time: on two cores, for a ViT-S, 400 images and 100,000 patches, roughly 10 to 15 minutes a block: half
     for the features, half for comparing 60 --images with the bank. FAISS's settings take some minutes more.
     Memory: one block's bank, 2 bytes a number (0.25 GB for 100,000 patches of a ViT-S), at most twice.
@@ -95,7 +103,6 @@ def tune(
     if json_file is not None:
         check_json_file(json_file)
 
-    from segmentation.tuning.recipe_file import expectation_lines, write_recipe
     from segmentation.tuning.tuner import Candidates
     from segmentation.tuning.tuner import tune as run
 
@@ -108,20 +115,34 @@ def tune(
     base, recipe = read_recipe(config, list(overrides or ()))
     dataset = read_dataset(data, split=split, format=format, subset=subset)
     say(f"{dataset.name}: {count_of(len(dataset), 'image')}")
-    report = run(dataset, recipe, group=group, candidates=candidates, images=images)
+    report = run(
+        dataset, recipe, group=group, candidates=candidates, images=images, progress=ProgressDisplay()
+    )
     show_report(report)
-    for line in expectation_lines(report):
-        show(line)
     source = dataset.name + (f" ({dataset.split})" if dataset.split else "")
-    write_recipe(out, report, base=base.name, data=source, rule=group)  # first: it took long to find
+    write_results(report, out, json_file, base=base.name, data=source, rule=group)
+    say(f"next: {build_command(data, out, split=split, format=format, subset=subset)}")
+
+
+def write_results(
+    report: TuningReport, out: Path, json_file: Path | None, *, base: str, data: str, rule: str | None
+) -> None:
+    """Write the tuned recipe, first because it took long to find, then the JSON where that is wanted."""
+    from segmentation.tuning.recipe_file import write_recipe
+
+    write_recipe(out, report, base=base, data=data, rule=rule)
     show(str(out))
     if json_file is not None:
         write_json(json_file, report.to_json())
         say(f"results: {json_file}")
+
+
+def build_command(data: Path, recipe: Path, *, split: str | None, format: str, subset: Path | None) -> str:
+    """The command that builds an index of the same images with the tuned recipe."""
     chosen = f" --split {split}" if split else ""
     chosen += f" --format {format}" if format != "auto" else ""
     chosen += f" --subset {subset}" if subset else ""
-    say(f"next: mycelia index build {data}{chosen} --config {out} --out tuned.index")
+    return f"mycelia index build {data}{chosen} --config {recipe} --out tuned.index"
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
@@ -146,7 +167,17 @@ def parse_numbers(option: str, text: str | None, kind: type[Number]) -> list[Num
 
 
 def show_report(report: TuningReport) -> None:
-    """The best settings of every block and kind of features, and the index's trials, as tables on stdout."""
+    """Settings, the index's trials and what to expect, on stdout."""
+    from segmentation.tuning.recipe_file import expectation_lines
+
+    show_settings(report)
+    show_trials(report)
+    for line in expectation_lines(report):
+        show(line)
+
+
+def show_settings(report: TuningReport) -> None:
+    """A table of the best settings of every block and kind of features."""
     best: dict[tuple[int, float], int] = {}
     for number, row in sorted(enumerate(report.rows), key=lambda item: item[1].behind):
         best.setdefault((row.setting.block, row.setting.weight), number)
@@ -172,6 +203,10 @@ def show_report(report: TuningReport) -> None:
         ],
         text=("features", ""),
     )
+
+
+def show_trials(report: TuningReport) -> None:
+    """A table of the index's trials, and what came of them."""
     if report.engine.trials:
         show_table(
             "index, percent",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,14 @@ import numpy.typing as npt
 from indexer.bank.build import build_index
 from indexer.datasets import Dataset, load_dataset
 from indexer.recipe import Recipe, load_recipe
+from retrieval.progress import Progress
 from retrieval.store.manifest import has_manifest
+from segmentation.demo.comparison import Comparison, write_comparison
 from segmentation.demo.data import write_demo_dataset
-from segmentation.demo.picture import Panel, write_picture
 from segmentation.scoring.evaluator import EvaluationReport, evaluate
 from segmentation.segmenter import Segmenter
+
+_LOGGER = logging.getLogger("mycelia")
 
 #: The recipe whose weights come from a package registry.
 RECIPE = "offline.yaml"
@@ -49,23 +52,23 @@ class DemoResult:
     seconds: float
 
 
-def run_demo(out: Path, *, say: Callable[[str], None]) -> DemoResult:
+def run_demo(out: Path, *, progress: Progress | None = None) -> DemoResult:
     """Make the data, build and score an index for each kind of features, write ``out/demo.png``.
 
-    An index that an earlier run of the demo left in ``out`` is built anew. ``say`` takes messages
-    about what happens. Raises MissingExtraError without scikit-image, WeightsError where the
-    weights cannot be fetched.
+    An index that an earlier run of the demo left in ``out`` is built anew. What happens is told to the
+    logger ``mycelia``, how far it is to ``progress``. Raises MissingExtraError without scikit-image,
+    WeightsError where the weights cannot be fetched.
     """
     start = time.monotonic()
     data = out / "data"
-    say(f"demo data: photographs of scikit-image, masks by construction -> {data}")
+    _LOGGER.info("demo data: photographs of scikit-image, masks by construction -> %s", data)
     write_demo_dataset(data)
     memory = load_dataset(data, split="train", format="folder")
     queries = load_dataset(data, split="val", format="folder")
-    methods = tuple(_run_method(kind, memory, queries, out=out, say=say) for kind in METHODS)
-    picture = write_picture(
+    methods = tuple(_run_method(kind, memory, queries, out=out, progress=progress) for kind in METHODS)
+    picture = write_comparison(
         out / "demo.png",
-        [_panel(queries, id, methods) for id in SHOWN],
+        [_comparison(queries, id, methods) for id in SHOWN],
         classes=queries.classes,
         methods=[f"{METHODS[m.kind]}, mIoU {100 * m.report.miou:.1f}" for m in methods],
     )
@@ -80,16 +83,16 @@ def demo_recipe(kind: str) -> Recipe:
 
 
 def _run_method(
-    kind: str, memory: Dataset, queries: Dataset, *, out: Path, say: Callable[[str], None]
+    kind: str, memory: Dataset, queries: Dataset, *, out: Path, progress: Progress | None
 ) -> MethodResult:
     recipe = demo_recipe(kind)
     folder = out / f"{kind}.index"
     if folder.is_dir() and has_manifest(folder):
         shutil.rmtree(folder)
-    say(f"{METHODS[kind]}: building {folder} from {len(memory)} images")
-    build_index(memory, folder, recipe=recipe)
+    _LOGGER.info("%s: building %s from %d images", METHODS[kind], folder, len(memory))
+    build_index(memory, folder, recipe=recipe, progress=progress)
     with Segmenter.open(folder) as segmenter:
-        report = evaluate(segmenter, queries, progress=True)
+        report = evaluate(segmenter, queries, progress=progress)
         shown = [sample for sample in queries.samples if sample.id in SHOWN]
         results = {sample.id: segmenter.segment(sample.image) for sample in shown}
     return MethodResult(
@@ -100,7 +103,9 @@ def _run_method(
     )
 
 
-def _panel(queries: Dataset, id: str, methods: tuple[MethodResult, ...]) -> Panel:
+def _comparison(queries: Dataset, id: str, methods: tuple[MethodResult, ...]) -> Comparison:
     sample = next(sample for sample in queries.samples if sample.id == id)
     image, truth = queries.read(sample)
-    return Panel(image, truth, tuple(method.columns[id] for method in methods), methods[-1].confidence[id])
+    return Comparison(
+        image, truth, tuple(method.columns[id] for method in methods), methods[-1].confidence[id]
+    )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -17,13 +15,13 @@ from indexer.bank.build import SkippedImage
 from indexer.bank.versions import package_versions
 from indexer.datasets import Dataset, Sample
 from indexer.images import Geometry
-from indexer.progress import Task, track
 from retrieval.classes import UNLABELLED, ClassMap
 from retrieval.errors import ConfigError, DataError, DatasetError, IndexMismatchError
+from retrieval.progress import Progress, Task, track
 from segmentation.scoring import metrics
 from segmentation.segmenter import Segmentation, Segmenter
 
-Protocol = Literal["standard", "hummingbird"]
+ScoringProtocol = Literal["standard", "hummingbird"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class EvaluationReport:
     """(C, C) int64 pixels, rows the truth, columns the prediction, at the masks' own sizes."""
     per_image: tuple[ImageScore, ...]
     skipped: tuple[SkippedImage, ...]
-    protocol: Protocol
+    protocol: ScoringProtocol
     hummingbird_miou: float | None
     """The peers' number, 0..1, where the protocol is ``hummingbird``."""
     seconds: float
@@ -132,28 +130,28 @@ def evaluate(
     segmenter: Segmenter,
     dataset: Dataset,
     *,
-    protocol: Protocol = "standard",
+    protocol: ScoringProtocol = "standard",
     skip_bad: bool = False,
-    progress: bool = False,
+    progress: Progress | None = None,
 ) -> EvaluationReport:
     """Segment every image of a labelled data set and score the masks at the truth's own size.
 
     ``protocol="hummingbird"`` scores a second time as the peers do: prediction and mask (nearest)
     at the model's input size, predicted classes matched to true ones, absent classes as 0; see
-    :func:`segmentation.scoring.metrics.hummingbird_miou`. ``skip_bad`` goes on past images and masks that
-    cannot be used and lists them in the report; ``progress`` shows how far it is, on stderr.
+    :func:`segmentation.scoring.metrics.hummingbird_miou`. ``skip_bad`` leaves out images and masks that
+    cannot be used and lists them in the report; ``progress`` hears how far it is.
 
     Raises IndexMismatchError where the data set's classes are not the index's, ConfigError for an
     unknown protocol, DataError for a bad image or mask, DatasetError where no image was usable.
     """
-    if protocol not in get_args(Protocol):
-        raise ConfigError(f"unknown protocol {protocol!r}; choose one of {', '.join(get_args(Protocol))}")
+    if protocol not in get_args(ScoringProtocol):
+        known = ", ".join(get_args(ScoringProtocol))
+        raise ConfigError(f"unknown protocol {protocol!r}; choose one of {known}")
     start = time.perf_counter()
     if not skip_bad:
         dataset.check_files()  # a file that is missing should not end a long run
     run = _Run(segmenter, dataset, peers=protocol == "hummingbird", skip_bad=skip_bad)
-    bar: AbstractContextManager[Task | None] = track("evaluate", len(dataset)) if progress else nullcontext()
-    with bar as task:
+    with track(progress, "evaluate", len(dataset)) as task:
         run.score_all(task)
     if not run.scores:
         raise DatasetError(f"no image of {dataset.name} could be used; the first: {run.skipped[0].reason}")
@@ -172,8 +170,23 @@ def evaluate(
     )
 
 
+class _Case:
+    """An image of a data set, and its truth once it was read."""
+
+    truth: npt.NDArray[np.int32]
+
+    def __init__(self, dataset: Dataset, sample: Sample, column_of: npt.NDArray[np.int32]) -> None:
+        self.sample = sample
+        self._dataset, self._column_of = dataset, column_of
+
+    def read(self) -> npt.NDArray[np.uint8]:
+        photo, columns = self._dataset.read(self.sample)
+        self.truth = self._column_of[columns]
+        return photo
+
+
 class _Run:
-    """One pass over a data set: the sums that grow, and what waits for its batch."""
+    """One pass over a data set: the sums that grow."""
 
     def __init__(self, segmenter: Segmenter, dataset: Dataset, *, peers: bool, skip_bad: bool) -> None:
         self._segmenter, self._dataset, self._skip_bad = segmenter, dataset, skip_bad
@@ -184,31 +197,19 @@ class _Run:
         self.scores: list[ImageScore] = []
         self.skipped: list[SkippedImage] = []
 
-    def score_all(self, task: Task | None) -> None:
-        waiting: deque[tuple[Sample, npt.NDArray[np.int32]]] = deque()
-        with closing(self._segmenter.segment_many(self._photos(waiting, task))) as results:
-            for result in results:
-                sample, truth = waiting.popleft()
-                self._score(sample, truth, result)
-                if task is not None:
-                    task.advance()
+    def score_all(self, task: Task) -> None:
+        def skip(case: _Case, error: DataError) -> None:
+            self.skipped.append(SkippedImage(case.sample.id, str(error)))
+            task.advance()
 
-    def _photos(
-        self, waiting: deque[tuple[Sample, npt.NDArray[np.int32]]], task: Task | None
-    ) -> Iterator[npt.NDArray[np.uint8]]:
-        """The photos that can be used; each one's truth is put in ``waiting`` first."""
-        for sample in self._dataset.samples:
-            try:
-                photo, columns = self._dataset.read(sample)
-            except DataError as error:
-                if not self._skip_bad:
-                    raise
-                self.skipped.append(SkippedImage(sample.id, str(error)))
-                if task is not None:
-                    task.advance()
-                continue
-            waiting.append((sample, self._column_of[columns]))
-            yield photo
+        cases = (_Case(self._dataset, sample, self._column_of) for sample in self._dataset.samples)
+        photos = ((case, case.read) for case in cases)
+        with closing(
+            self._segmenter.segment_many(photos, on_error=skip if self._skip_bad else None)
+        ) as results:
+            for case, result in results:
+                self._score(case.sample, case.truth, result)
+                task.advance()
 
     def _score(self, sample: Sample, truth: npt.NDArray[np.int32], result: Segmentation) -> None:
         classes = len(self._segmenter.classes)

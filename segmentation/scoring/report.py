@@ -17,13 +17,15 @@ from typing import Any
 import jinja2
 import numpy as np
 import yaml
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from indexer.datasets import Dataset
 from retrieval.errors import ConfigError
 from retrieval.store.files import PARTIAL, atomic_write, storage_errors
-from segmentation.drawing import render
+from segmentation.drawing.masks import color_columns
+from segmentation.drawing.overlays import blend, confidence_picture, error_picture
+from segmentation.drawing.panels import fit_height
+from segmentation.drawing.pictures import write_figure, write_image
 from segmentation.scoring.evaluator import EvaluationReport, ImageScore, column_table
 from segmentation.segmenter import Segmenter
 
@@ -87,14 +89,14 @@ def check_report_folder(folder: str | Path) -> None:
         return
     if not path.is_dir():
         raise ConfigError(f"{path} is a file, but a report is a folder; choose another name")
-    strangers = sorted(_strangers(path))
-    if strangers:
+    unexpected = sorted(_unexpected(path))
+    if unexpected:
         raise ConfigError(
-            f"{path} holds more than a report ({', '.join(strangers[:3])}); choose a new or empty folder"
+            f"{path} holds more than a report ({', '.join(unexpected[:3])}); choose a new or empty folder"
         )
 
 
-def _strangers(folder: Path) -> Iterator[str]:
+def _unexpected(folder: Path) -> Iterator[str]:
     """What lies in a folder but was not written by a report."""
     names = {path.name for path in folder.iterdir()}
     if names and not ({PAGE, DATA} <= names and _MARK in (folder / PAGE).read_text(errors="replace")):
@@ -159,19 +161,19 @@ def _draw_example(
     photo, columns = dataset.read(sample)
     truth = column_table(dataset, segmenter.classes)[columns]
     result = segmenter.segment(photo)
-    classes, errors = segmenter.classes, render.error_picture(photo, truth, result.columns)
+    classes, errors = segmenter.classes, error_picture(photo, truth, result.columns)
     pictures = {
         "photo": ("photo", photo),
-        "truth": ("truth", render.color_columns(truth, classes)),
-        "prediction": ("prediction", render.blend(photo, result.mask, classes, alpha=0.65)),
-        "confidence": ("confidence: violet 0, yellow 1", render.confidence_picture(result.confidence)),
+        "truth": ("truth", color_columns(truth, classes)),
+        "prediction": ("prediction", blend(photo, result.mask, classes, alpha=0.65)),
+        "confidence": ("confidence: violet 0, yellow 1", confidence_picture(result.confidence)),
         "errors": ("red wrong, blue right, grey no truth", errors),
     }
     figures = []
     for name, (caption, picture) in pictures.items():
         file = f"{PICTURES}/{number:02d}-{name}.{'png' if name in ('truth', 'errors') else 'jpg'}"
-        small = picture if picture.shape[0] <= PICTURE_HEIGHT else render.fit_height(picture, PICTURE_HEIGHT)
-        render.write_picture(folder / file, small)
+        small = picture if picture.shape[0] <= PICTURE_HEIGHT else fit_height(picture, PICTURE_HEIGHT)
+        write_image(folder / file, small)
         figures.append(_Figure(name, file, caption))
     return _Example(score.id, score.miou, tuple(figures))
 
@@ -183,8 +185,8 @@ def _plot_confusion(report: EvaluationReport, path: Path) -> None:
     shares = np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
     names, size = report.classes.names, len(report.classes)
     side = float(np.clip(2.5 + 0.42 * size, 4.5, 24))
+    # A Figure of its own, not pyplot: no global state, and no display is asked for.
     figure = Figure(figsize=(side, side), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)  # draws without a display, and without the global state of pyplot
     axes = figure.add_subplot()
     axes.set_facecolor("#eeeeee")  # classes that never occur
     axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
@@ -198,8 +200,7 @@ def _plot_confusion(report: EvaluationReport, path: Path) -> None:
             share = float(shares[row, col])
             ink = "white" if share > 0.55 else "black"
             axes.text(col, row, f"{100 * share:.0f}", ha="center", va="center", color=ink, fontsize=font - 1)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", facecolor="white")
+    write_figure(path, figure)
 
 
 def _page(report: EvaluationReport, groups: Sequence[_Group]) -> str:

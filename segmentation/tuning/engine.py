@@ -14,11 +14,11 @@ import torch
 from indexer.bank.sampling import generator_for
 from indexer.datasets import Dataset
 from indexer.features.fungi import join_features
-from indexer.progress import track
 from indexer.recipe import Recipe
 from retrieval.engines.faiss_search import FaissEngine
 from retrieval.engines.faiss_types import default_k_factor, training_rows
 from retrieval.neighbors import NO_NEIGHBOR, Neighbors
+from retrieval.progress import Progress, track
 from retrieval.settings import IndexSettings
 from retrieval.similarity import Cosine
 from segmentation.tuning.rows import Bank, Parts, Query
@@ -61,6 +61,7 @@ def choose_engine(
     *,
     exact_miou: float,
     patch_size: tuple[int, int],
+    progress: Progress | None = None,
 ) -> EngineChoice:
     """The smallest FAISS setting that loses nothing to exact search with the recipe's features, k and T.
 
@@ -82,7 +83,7 @@ def choose_engine(
     def attempt(nprobe: int | None, k_factor: int | None) -> bool:
         if (nprobe, k_factor) not in trials:
             searching = engine.searching(nprobe=nprobe, k_factor=k_factor)
-            miou = _score(searching, recipe, bank, queries, dataset, codes, patch_size)
+            miou = _score(searching, recipe, bank, queries, dataset, codes, patch_size, progress)
             trials[nprobe, k_factor] = EngineTrial(factory, nprobe, k_factor, miou, exact_miou - miou)
         return trials[nprobe, k_factor].loss <= TOLERANCE
 
@@ -153,13 +154,14 @@ def _score(
     dataset: Dataset,
     codes: npt.NDArray[np.int64],
     patch_size: tuple[int, int],
+    progress: Progress | None,
 ) -> float:
     """The pooled mIoU of the left-out images with this engine."""
     transfer = recipe.transfer
     total = np.zeros((len(dataset.classes), 2), dtype=np.int64)
     parameters = engine.parameters
     label = f"index: nprobe {parameters['nprobe']}, k_factor {parameters['k_factor']}"
-    with track(label, len(queries)) as task:
+    with track(progress, label, len(queries)) as task:
         for query in queries:
             vectors = _vectors(recipe, query.parts, np.arange(len(query.parts[0])))
             allowed = codes[bank.images] != codes[query.image]

@@ -31,7 +31,7 @@ class _Nearest:
         where = torch.empty(queries, 0, dtype=torch.int64, device=device)
         return cls(torch.empty(queries, 0, device=device), where, k)
 
-    def see(self, similarities: Tensor, start: int) -> None:
+    def update(self, similarities: Tensor, start: int) -> None:
         self.best, self.where = merge_nearest(self.best, self.where, similarities, start=start, k=self.k)
 
     def neighbors(self, labels: npt.NDArray[np.uint8]) -> Neighbors:
@@ -68,7 +68,7 @@ def neighbors_left_out(
         for number, weight in enumerate(weights):
             similarities = mix(embedding, gradient, weight)
             for top, mask in zip(tops, masks, strict=True):
-                top[number].see(_without(similarities, mask), start)
+                top[number].update(_without(similarities, mask), start)
     return [[top.neighbors(bank.labels) for top in of_rule] for of_rule in tops]
 
 

@@ -17,12 +17,12 @@ _WIDTH = 110
 
 
 def write_recipe(path: Path, report: TuningReport, *, base: str, data: str, rule: str | None) -> None:
-    """Write the report's recipe as YAML, with its story in comments; ``load_recipe`` reads it back.
+    """Write the report's recipe as YAML, with where it comes from in comments; ``load_recipe`` reads it back.
 
     ``base`` names the recipe that was tuned, ``data`` the data set and split, ``rule`` the groups.
     Raises StorageError.
     """
-    lines = [*_story(report, base=base, data=data, rule=rule), *expectation_lines(report)]
+    lines = [*_provenance(report, base=base, data=data, rule=rule), *expectation_lines(report)]
     comment = "".join(
         textwrap.fill(line, _WIDTH, initial_indent="# ", subsequent_indent="#   ") + "\n" for line in lines
     )
@@ -48,7 +48,7 @@ def expectation_lines(report: TuningReport) -> list[str]:
     ]
 
 
-def _story(report: TuningReport, *, base: str, data: str, rule: str | None) -> list[str]:
+def _provenance(report: TuningReport, *, base: str, data: str, rule: str | None) -> list[str]:
     left = f"one of {report.images} images"
     if rule is not None:
         left = f"one of {report.groups} groups of images (--group {rule})"

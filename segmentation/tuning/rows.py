@@ -16,8 +16,8 @@ from indexer.bank.sampling import patches_per_image, soft_labels
 from indexer.datasets import Dataset, Sample
 from indexer.features.fungi import FungiExtractor
 from indexer.images import Geometry
-from indexer.progress import track
 from retrieval.errors import DatasetError
+from retrieval.progress import Progress, track
 
 #: Unit vectors of n patches, (n, width) each: embedding; then projected gradient, or gradient and activation.
 Parts = tuple[Tensor, ...]
@@ -68,7 +68,13 @@ def mix(embedding: Tensor, gradient: Tensor | None, weight: float) -> Tensor:
     return torch.add(embedding, gradient, alpha=weight).div_(1 + weight)
 
 
-def collect(extractor: FungiExtractor, dataset: Dataset, queries: Sequence[int]) -> tuple[Bank, list[Query]]:
+def collect(
+    extractor: FungiExtractor,
+    dataset: Dataset,
+    queries: Sequence[int],
+    *,
+    progress: Progress | None = None,
+) -> tuple[Bank, list[Query]]:
     """Describe every image of the data set once: the recipe's bank, and all patches of ``queries``.
 
     Raises ImageError or MaskError for a bad image or mask, DatasetError where no patch is labelled.
@@ -77,7 +83,7 @@ def collect(extractor: FungiExtractor, dataset: Dataset, queries: Sequence[int])
     limit = patches_per_image(recipe.bank, images=len(dataset), tokens=tokens)
     jobs = jobs_of(dataset.samples, recipe.bank.epochs)
     store, wanted, found = _Store(limit * len(jobs)), set(queries), []
-    with track(f"block {extractor.backbone.block}: features", len(jobs)) as task:
+    with track(progress, f"block {extractor.backbone.block}: features", len(jobs)) as task:
         for start in range(0, len(jobs), recipe.runtime.batch_size):
             batch = jobs[start : start + recipe.runtime.batch_size]
             items = [prepare_job(extractor, dataset, job) for job in batch]

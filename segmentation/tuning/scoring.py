@@ -9,10 +9,8 @@ import numpy.typing as npt
 
 from indexer.images import Geometry
 from retrieval.neighbors import Neighbors
+from segmentation.labelling import label_pixels
 from segmentation.scoring.metrics import confusion_matrix
-from segmentation.segmenter import without_padding
-from segmentation.transfer import transfer_labels
-from segmentation.upsample import classes_at
 
 #: Pixels of an image that are scored at most; of a larger one every n-th row and column is.
 PIXELS = 250_000
@@ -34,7 +32,7 @@ def score_grid(
     there are; ``truth`` (H, W) int32 class columns, -1 unlabelled, at the photo's own size.
     """
     tallies = [
-        tally_of(confusion_of(nearest(found, k), truth, geometry, patch_size, temperature=temperature))
+        tally_of(confusion_of(found.first(k), truth, geometry, patch_size, temperature=temperature))
         for k, temperature in settings
     ]
     return np.stack(tallies)
@@ -49,18 +47,10 @@ def confusion_of(
     temperature: float,
 ) -> npt.NDArray[np.int64]:
     """The confusion matrix (C, C) of one image whose patches have these neighbours."""
-    grid = [size // patch for size, patch in zip(geometry.size, patch_size, strict=True)]
-    classes = found.labels.shape[2]
-    shares = transfer_labels(found, temperature=temperature).reshape(*grid, classes)
     step = max(1, int(np.ceil((truth.size / PIXELS) ** 0.5)))
-    rows, cols = (places[step // 2 :: step] for places in geometry.grid_coordinates(patch_size))
-    predicted, _ = classes_at(without_padding(shares, geometry, patch_size), rows, cols)
-    return confusion_matrix(truth[step // 2 :: step, step // 2 :: step], predicted, classes)
-
-
-def nearest(found: Neighbors, k: int) -> Neighbors:
-    """The first ``k`` of the neighbours."""
-    return Neighbors(found.ids[:, :k], found.similarities[:, :k], found.labels[:, :k])
+    every = slice(step // 2, None, step)
+    labelled = label_pixels(found, geometry, patch_size, temperature=temperature, every=every)
+    return confusion_matrix(truth[every, every], labelled.columns, found.labels.shape[2])
 
 
 def tally_of(confusion: npt.NDArray[np.int64]) -> Tally:

@@ -16,9 +16,9 @@ from indexer.bank.sampling import choose_images, generator_for
 from indexer.datasets import Dataset
 from indexer.features.backbone import Backbone
 from indexer.features.fungi import FungiExtractor
-from indexer.progress import track
 from indexer.recipe import Recipe, override_recipe
 from retrieval.errors import ConfigError
+from retrieval.progress import Progress, track
 from segmentation.tuning.engine import EngineChoice, choose_engine
 from segmentation.tuning.expectation import Expectation, best_setting, differences, expect
 from segmentation.tuning.groups import choose_queries, group_codes, group_names
@@ -166,6 +166,7 @@ class _Work:
     queries: Sequence[int]
     rules: tuple[npt.NDArray[np.int64], ...]
     """Groups that are left out together: of the choice first, then, where it differs, each image alone."""
+    progress: Progress | None
 
 
 @dataclass(frozen=True)
@@ -184,18 +185,19 @@ def tune(
     group: str | None = None,
     candidates: Candidates | None = None,
     images: int = IMAGES,
+    progress: Progress | None = None,
 ) -> TuningReport:
     """Choose block, features, k, temperature and index settings of a recipe by leaving images out.
 
     ``group`` says which images are left out together (:func:`groups.group_names`); ``images`` of
-    the data set are segmented, all are in the memory bank. Raises ConfigError for settings that cannot be
-    tried, DataError for bad images or masks.
+    the data set are segmented, all are in the memory bank; ``progress`` hears of each block. Raises
+    ConfigError for settings that cannot be tried, DataError for bad images or masks.
     """
     start = time.perf_counter()
     _check(recipe)
     samples = choose_images(dataset, recipe.bank, seed=recipe.seed)
     dataset = replace(dataset, samples=tuple(samples))
-    work = _plan(dataset, recipe, group, images)
+    work = _plan(dataset, recipe, group, images, progress)
     dataset.check_files()
     blocks, block = _blocks(recipe)
     settings = (candidates or Candidates()).settings(recipe, blocks=blocks, block=block)
@@ -239,14 +241,16 @@ def _check(recipe: Recipe) -> None:
     check_engine(recipe)
 
 
-def _plan(dataset: Dataset, recipe: Recipe, group: str | None, images: int) -> _Work:
+def _plan(
+    dataset: Dataset, recipe: Recipe, group: str | None, images: int, progress: Progress | None
+) -> _Work:
     codes = group_codes(group_names([sample.id for sample in dataset.samples], group))
     alone = np.arange(len(dataset), dtype=np.int64)
     rules = (codes,) if group is None else (codes, alone)
     queries = choose_queries(codes, images)
     if len(set(codes[queries].tolist())) < 2:
         raise ConfigError(f"--images {images} takes images of one group alone; give a larger number")
-    return _Work(recipe, dataset, codes, queries, rules)
+    return _Work(recipe, dataset, codes, queries, rules, progress)
 
 
 def _score_block(work: _Work, settings: Sequence[Setting]) -> tuple[list[Tally], _Block]:
@@ -256,11 +260,11 @@ def _score_block(work: _Work, settings: Sequence[Setting]) -> tuple[list[Tally],
     kind = "fungi" if any(weights) else "embeddings"
     overrides = [f"backbone.block={settings[0].block}", f"features.kind={kind}"]
     extractor = FungiExtractor.create(override_recipe(work.recipe, overrides))
-    fit_on_samples(extractor, work.dataset.samples)
-    bank, queries = collect(extractor, work.dataset, work.queries)
+    fit_on_samples(extractor, work.dataset.samples, progress=work.progress)
+    bank, queries = collect(extractor, work.dataset, work.queries, progress=work.progress)
     units = group_codes([str(code) for code in work.codes[[query.image for query in queries]]])
     deepest, found = max(k for k, _ in transfers), []
-    with track(f"block {settings[0].block}: leaving out", len(queries)) as task:
+    with track(work.progress, f"block {settings[0].block}: leaving out", len(queries)) as task:
         for query in queries:
             truth = work.dataset.read_mask(query.sample)
             rules = neighbors_left_out(
@@ -309,6 +313,7 @@ def _report(
         work.codes,
         exact_miou=float(scores[best]),
         patch_size=block.patch_size,
+        progress=work.progress,
     )
     return TuningReport(
         recipe=recipe.model_copy(update={"index": engine.settings}),

@@ -8,7 +8,11 @@ import pytest
 from retrieval.errors import ConfigError
 from retrieval.neighbors import Neighbors
 from segmentation import transfer
-from segmentation.transfer import transfer_labels, transfer_weights
+from segmentation.transfer import blend_labels, vote_shares
+
+
+def transfer_labels(found: Neighbors, *, temperature: float) -> np.ndarray:
+    return blend_labels(found.labels, vote_shares(found, temperature=temperature))
 
 
 def random_neighbors(q: int = 40, k: int = 7, c: int = 5, seed: int = 0) -> Neighbors:
@@ -30,12 +34,12 @@ def test_weights_are_the_softmax_in_double_precision() -> None:
     scaled = found.similarities.astype(np.float64) / 0.02
     expected = np.exp(scaled - scaled.max(1, keepdims=True))
     expected /= expected.sum(1, keepdims=True)
-    np.testing.assert_allclose(transfer_weights(found, temperature=0.02), expected, atol=1e-6)
+    np.testing.assert_allclose(vote_shares(found, temperature=0.02), expected, atol=1e-6)
 
 
 def test_labels_are_the_weighted_mean_of_normalised_labels() -> None:
     found = random_neighbors()
-    weights = transfer_weights(found, temperature=0.1).astype(np.float64)
+    weights = vote_shares(found, temperature=0.1).astype(np.float64)
     labels = found.labels / found.labels.sum(axis=2, keepdims=True)
     expected = (weights[:, :, None] * labels).sum(axis=1)
     result = transfer_labels(found, temperature=0.1)
@@ -46,9 +50,9 @@ def test_labels_are_the_weighted_mean_of_normalised_labels() -> None:
 
 def test_missing_neighbours_do_not_vote() -> None:
     found = random_neighbors()
-    few = Neighbors(found.ids[:, :3], found.similarities[:, :3], found.labels[:, :3])
+    few = found.first(3)
     padded = missing_from(found, 3)
-    np.testing.assert_array_equal(transfer_weights(padded, temperature=0.1)[:, 3:], 0)
+    np.testing.assert_array_equal(vote_shares(padded, temperature=0.1)[:, 3:], 0)
     np.testing.assert_allclose(
         transfer_labels(padded, temperature=0.1), transfer_labels(few, temperature=0.1), atol=1e-7
     )
@@ -57,7 +61,7 @@ def test_missing_neighbours_do_not_vote() -> None:
 def test_a_query_without_neighbours_has_no_label() -> None:
     empty = missing_from(random_neighbors(), 0)
     assert not transfer_labels(empty, temperature=0.1).any()
-    assert not transfer_weights(empty, temperature=0.1).any()
+    assert not vote_shares(empty, temperature=0.1).any()
 
 
 def test_a_label_counts_by_its_weight_and_not_by_its_rounding() -> None:
@@ -83,7 +87,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_temperature_must_be_positive() -> None:
     with pytest.raises(ConfigError, match="temperature is 0"):
-        transfer_weights(random_neighbors(), temperature=0)
+        vote_shares(random_neighbors(), temperature=0)
 
 
 def test_a_row_that_stands_for_several_patches_counts_as_if_it_were_there_so_often() -> None:
@@ -102,13 +106,11 @@ def test_a_row_that_stands_for_several_patches_counts_as_if_it_were_there_so_oft
 def test_weights_of_one_change_nothing_and_missing_neighbours_still_weigh_nothing() -> None:
     found = random_neighbors(2, 3, 4)
     ones = replace(found, weights=np.ones((2, 3), np.float32))
-    np.testing.assert_array_equal(
-        transfer_weights(ones, temperature=0.05), transfer_weights(found, temperature=0.05)
-    )
+    np.testing.assert_array_equal(vote_shares(ones, temperature=0.05), vote_shares(found, temperature=0.05))
     missing = Neighbors(
         np.array([[7, -1], [-1, -1]]),
         np.array([[0.5, -np.inf], [-np.inf, -np.inf]], dtype=np.float32),
         np.zeros((2, 2, 3), np.uint8),
         np.array([[9, 0], [0, 0]], dtype=np.float32),
     )
-    np.testing.assert_array_equal(transfer_weights(missing, temperature=0.05), [[1, 0], [0, 0]])
+    np.testing.assert_array_equal(vote_shares(missing, temperature=0.05), [[1, 0], [0, 0]])

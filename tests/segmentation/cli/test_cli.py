@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from retrieval import read_manifest, write_manifest
 from retrieval.errors import ConfigError, MyceliaError
 from segmentation.cli import app
-from segmentation.cli.arguments import check_overrides
 from segmentation.cli.console import format_bytes
+from segmentation.cli.overrides import check_overrides
 from segmentation.cli.search import parse_position
 from segmentation.cli.segment import check_outputs, plan_jobs
 
@@ -303,6 +305,67 @@ def test_search_lists_the_votes(index: Path, data: Path, tmp_path: Path) -> None
 def test_search_outside_the_photo(index: Path, data: Path) -> None:
     photo = data / "images" / "photo0.png"
     assert "48" in error_of(run("search", index, photo, "--at", "48,0"))
+
+
+@pytest.fixture
+def elsewhere(index: Path, tmp_path: Path) -> Path:
+    """The index as one that was built on a GPU, in an older Mycelia, says of itself."""
+    copy = Path(shutil.copytree(index, tmp_path / "elsewhere.index"))
+    manifest = read_manifest(copy)
+    runtime = {"device": "cuda:7", "precision": "float16", "batch_size": 64}
+    write_manifest(copy, replace(manifest, recipe={**manifest.recipe, "runtime": runtime}))
+    return copy
+
+
+def test_an_index_does_not_say_where_to_run(elsewhere: Path, data: Path, tmp_path: Path) -> None:
+    photo, report = data / "images" / "photo0.png", tmp_path / "report.json"
+    chosen = ("runtime.device=cpu", "runtime.batch_size=2", "transfer.k=2")
+    for number, settings in enumerate(((), chosen)):
+        commands = (
+            ("segment", elsewhere, photo, *settings, "--out", tmp_path / str(number)),
+            ("search", elsewhere, photo, *settings, "--at", "10,60", "--json"),
+            ("evaluate", elsewhere, data, *settings, "--json", report),
+        )
+        for command in commands:
+            result = run(*command)
+            assert result.exit_code == 0, result.output
+            if command[0] == "search":
+                assert len(json.loads(result.stdout)) == (2 if settings else 3)
+    runtime = json.loads(report.read_text())["recipe"]["runtime"]
+    assert (runtime["device"], runtime["batch_size"]) == ("cpu", 2)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("runtime.device=gpu7", "runtime.device 'gpu7' should be auto, cpu, cuda, cuda:N or mps"),
+        ("runtime.batch_size=0", "runtime.batch_size = 0 does not fit"),
+        ("runtime.devise=cpu", "runtime.device"),
+        ("features.kind=embeddings", "features.kind cannot be changed here"),
+        ("rerank.candidates=9", "nothing to re-rank by"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_sentence(
+    setting: str, message: str, index: Path, data: Path, tmp_path: Path
+) -> None:
+    photo = data / "images" / "photo0.png"
+    assert message in error_of(run("segment", index, photo, setting, "--out", tmp_path / "masks"))
+    assert message in error_of(run("search", index, photo, setting, "--at", "1,1"))
+    assert message in error_of(run("evaluate", index, data, setting))
+    assert not (tmp_path / "masks").exists()
+
+
+def test_a_file_that_reads_like_a_setting_is_a_file(
+    index: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    odd = Path("a.b=c.png")
+    shutil.copy(data / "images" / "photo0.png", odd)
+    assert run("segment", index, odd, "transfer.k=2", "--out", "masks").exit_code == 0
+    assert [path.name for path in Path("masks").iterdir()] == [odd.name]
+    assert run("segment", index, "transfer.k=2", "--out", "masks").exit_code == 2
+    missing = run("segment", index, "photo=1.png", "./runtime.device=cpu", "--out", "more")
+    assert "there is no image or folder at photo=1.png" in error_of(missing)
 
 
 def test_evaluate_writes_what_it_prints(index: Path, data: Path, tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def test_a_recipe_in_the_way_is_kept_unless_told(tune: Callable[..., Result], fo
         (["--weights", "0;1"], "--weights '0;1' should be numbers with commas between"),
         (["--k", "0"], "--k 0 is too small"),
         (["--split", "val"], "val"),
+        (["runtime.device=gpu7"], "runtime.device 'gpu7' should be auto, cpu"),
         (["nonsense=1"], "unknown key nonsense"),
         (["features.projection=none"], "needs index.engine=exact"),
     ],

@@ -11,7 +11,7 @@ from PIL import Image
 from indexer.bank.build import check_engine
 from indexer.datasets import load_dataset
 from segmentation.demo import data as demo_data
-from segmentation.demo.picture import Panel, write_picture
+from segmentation.demo.comparison import Comparison, write_comparison
 from segmentation.demo.run import METHODS, demo_recipe
 
 pytest.importorskip("skimage", reason="the demo's photographs come with scikit-image (extra: demo)")
@@ -90,8 +90,8 @@ def test_the_picture_is_written(tmp_path: Path) -> None:
     size = (20, 30)
     columns = np.zeros(size, dtype=np.int32)
     photo, sure = np.zeros((*size, 3), dtype=np.uint8), np.ones(size, np.float32)
-    panel = Panel(photo, columns - 1, (columns, columns), sure)
-    path = write_picture(
+    panel = Comparison(photo, columns - 1, (columns, columns), sure)
+    path = write_comparison(
         tmp_path / "new" / "demo.png", [panel], classes=demo_data.CLASSES, methods=["a", "b"]
     )
     with Image.open(path) as picture:

@@ -74,15 +74,15 @@ def test_an_earlier_report_is_replaced(made, tmp_path) -> None:
         assert list((tmp_path / folder / "pictures").iterdir()) == []
 
 
-@pytest.mark.parametrize("stranger", ["notes.txt", "pictures/holiday.jpg"])
-def test_other_files_are_never_lost(made, tmp_path, stranger) -> None:
+@pytest.mark.parametrize("unexpected", ["notes.txt", "pictures/holiday.jpg"])
+def test_other_files_are_never_lost(made, tmp_path, unexpected) -> None:
     subject, data, result = made
     page = write_report(result, subject, data, tmp_path / "page")
-    (page.parent / stranger).write_text("mine")
+    (page.parent / unexpected).write_text("mine")
     before = page.read_bytes()
-    with pytest.raises(ConfigError, match=re.escape(stranger)):
+    with pytest.raises(ConfigError, match=re.escape(unexpected)):
         write_report(result, subject, data, page.parent)
-    assert (page.parent / stranger).read_text() == "mine" and page.read_bytes() == before
+    assert (page.parent / unexpected).read_text() == "mine" and page.read_bytes() == before
 
 
 def test_somebody_elses_page_is_never_lost(made, tmp_path) -> None:

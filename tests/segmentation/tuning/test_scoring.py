@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from retrieval.neighbors import Neighbors
 from segmentation.scoring.metrics import confusion_matrix, mean_iou
 from segmentation.segmenter import Segmenter
 from segmentation.tuning import scoring
@@ -50,6 +51,27 @@ def test_every_k_and_temperature_is_that_of_a_segmenter_with_it(
     for (k, temperature), tally in zip(settings, tallies, strict=True):
         own = world(k=k, transfer={"temperature": temperature}).segment(photo)
         assert np.array_equal(tally, tally_of(confusion_matrix(truth, own.columns, 4)))
+
+
+def test_rows_that_stand_for_several_patches_are_scored_as_a_search_for_fewer_is(
+    world: Callable[..., Segmenter], scene: Callable[..., tuple[np.ndarray, np.ndarray]]
+) -> None:
+    photo, truth = scene(6, (40, 70))
+    geometry = world().segment(photo).geometry
+    generator = np.random.default_rng(2)
+    bank = 24, 9  # patches of the photo, rows found for each
+    counts = generator.choice([1, 400], bank).astype(np.float32)
+    labels = np.eye(4, dtype=np.uint8)[generator.integers(0, 4, bank)] * 255
+    similarities = -np.sort(-generator.uniform(0.5, 0.6, bank), axis=1).astype(np.float32)
+    found = Neighbors(np.tile(np.arange(9), (24, 1)), similarities, labels, counts)
+    direct = Neighbors(found.ids[:, :4], similarities[:, :4], labels[:, :4], counts[:, :4])
+    truth = truth.astype(np.int32)
+    (tally,) = score_grid(found, truth, geometry, (8, 8), [(4, 0.1)])
+    assert np.array_equal(tally, tally_of(confusion_of(direct, truth, geometry, (8, 8), temperature=0.1)))
+    ones = Neighbors(direct.ids, direct.similarities, direct.labels)
+    assert not np.array_equal(
+        tally, tally_of(confusion_of(ones, truth, geometry, (8, 8), temperature=0.1))
+    ), "the weights decide"
 
 
 def test_of_a_large_image_every_other_pixel_is_scored(

@@ -170,7 +170,7 @@ def test_the_recipe_says_how_it_was_made_and_what_is_expected(report: TuningRepo
     comments = [line for line in path.read_text().splitlines() if line.startswith("#")]
     told = " ".join(line.lstrip("# ") for line in comments)
     assert "tiny.yaml" in told and "rooms (train)" in told and "one of 4 groups" in told
-    assert "\n".join(comments) in path.read_text()  # the story comes first, in one piece
+    assert "\n".join(comments) in path.read_text()  # the comments come first, in one piece
     for line in expectation_lines(report):
         assert line in told
     assert str(tmp_path) not in path.read_text()

@@ -1,15 +1,9 @@
-"""Masks as files and as pictures a person can look at.
-
-Pictures are (H, W, 3) uint8 RGB arrays. Text always stands on a ground of its own, so it can be read
-whatever the photo or the page around it.
-"""
+"""A mask over its photo, with a legend; how sure a mask is, and where it is wrong."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -19,61 +13,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from retrieval.classes import UNLABELLED, ClassMap
 from retrieval.errors import MaskError
-from retrieval.store.files import atomic_write
-
-Picture = npt.NDArray[np.uint8]
-Color = tuple[int, int, int]
+from segmentation.drawing.masks import color_mask
+from segmentation.drawing.pictures import GROUND, INK, Color, Picture
 
 #: Names of classes that an overlay leaves unpainted: they mean "nothing in particular".
 UNPAINTED = frozenset({"background", "unlabelled", "unlabeled", "void"})
 
-GROUND: Color = (24, 26, 29)  #: behind text
-INK: Color = (236, 237, 238)  #: text
 WRONG: Color = (214, 45, 58)
 RIGHT: Color = (62, 118, 178)  # red against blue: told apart by the colour-blind too
 NO_TRUTH: Color = (128, 128, 128)
-
-_IGNORED_COLOR: Color = (224, 224, 192)  # Pascal VOC's colour of "void", known to every viewer of masks
-
-
-def write_mask(path: str | Path, mask: npt.NDArray[Any], classes: ClassMap) -> None:
-    """Write a mask of class ids (H, W) as PNG, at once or not at all.
-
-    With ids up to 255: a palette image whose pixels are the class ids and whose palette has the
-    classes' colours. With larger ones: 16 bit grey, pixels the class ids. Raises StorageError.
-    """
-    if classes.mask_dtype is np.uint16:
-        image = Image.fromarray(np.ascontiguousarray(mask, dtype=np.uint16))
-    else:
-        image = Image.fromarray(np.ascontiguousarray(mask, dtype=np.uint8))
-        image.putpalette(_palette(classes))  # turns grey into palette mode; the pixels stay
-    _save(Path(path), image, "PNG")
-
-
-def write_picture(path: str | Path, picture: Picture, *, quality: int = 88) -> None:
-    """Write a picture, RGB or grey (H, W), as JPEG where the name ends so, else PNG; at once or not at all.
-
-    Raises StorageError.
-    """
-    path = Path(path)
-    jpeg = path.suffix.lower() in (".jpg", ".jpeg")
-    _save(path, Image.fromarray(picture), "JPEG" if jpeg else "PNG", **({"quality": quality} if jpeg else {}))
-
-
-def color_mask(mask: npt.NDArray[Any], classes: ClassMap) -> Picture:
-    """A mask of class ids (H, W) in the classes' colours; ids that are no class in a pale grey-yellow."""
-    palette = np.full((65536, 3), _IGNORED_COLOR, dtype=np.uint8)
-    for info in classes.classes:
-        palette[info.id] = info.color
-    painted: Picture = palette[mask]
-    return painted
-
-
-def color_columns(columns: npt.NDArray[np.int32], classes: ClassMap) -> Picture:
-    """Class columns (H, W) in the classes' colours; -1 (unlabelled) in a pale grey-yellow."""
-    palette = np.array([*(info.color for info in classes.classes), _IGNORED_COLOR], dtype=np.uint8)
-    painted: Picture = palette[columns]
-    return painted
 
 
 def blend(
@@ -159,28 +107,6 @@ def error_picture(image: Picture, truth: npt.NDArray[np.int32], predicted: npt.N
     return np.rint(0.35 * grey + 0.65 * colors).astype(np.uint8)
 
 
-def panels(pictures: Sequence[tuple[str, Picture]], *, height: int = 360) -> Picture:
-    """Pictures side by side at one height (pixels), each under its caption."""
-    size, gap = max(13, height // 22), max(4, height // 60)
-    font, head = ImageFont.load_default(size=size), round(size * 1.8)
-    scaled = [(caption, fit_height(picture, height)) for caption, picture in pictures]
-    widths = [max(part.shape[1], round(font.getlength(caption)) + 2 * gap) for caption, part in scaled]
-    canvas = Image.new("RGB", (sum(widths) + gap * (len(widths) + 1), head + height + gap), GROUND)
-    draw, left = ImageDraw.Draw(canvas), gap
-    for (caption, part), width in zip(scaled, widths, strict=True):
-        draw.text((left + width / 2, head / 2), caption, fill=INK, font=font, anchor="mm")
-        canvas.paste(Image.fromarray(part), (left + (width - part.shape[1]) // 2, head))
-        left += width + gap
-    return np.array(canvas)
-
-
-def fit_height(picture: Picture, height: int) -> Picture:
-    """The picture scaled to a height in pixels; enlarged without smoothing, so that pixels stay visible."""
-    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
-    method = cv2.INTER_AREA if height < picture.shape[0] else cv2.INTER_NEAREST
-    return cv2.resize(picture, (width, height), interpolation=method).astype(np.uint8)
-
-
 def _shares(mask: npt.NDArray[Any], classes: ClassMap) -> list[tuple[str, Color]]:
     """Text and colour of every class in the mask, largest first."""
     ids, counts = np.unique(mask, return_counts=True)
@@ -227,19 +153,3 @@ def _outline(picture: Picture, mask: npt.NDArray[Any], classes: ClassMap, plain:
             tint = tuple((2 * channel + 255) // 3 for channel in info.color)
             cv2.drawContours(drawn, contours, -1, tint, thickness, cv2.LINE_AA)
     return np.ascontiguousarray(drawn[margin:-margin, margin:-margin])
-
-
-def _palette(classes: ClassMap) -> list[int]:
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    palette[[id for id in classes.ignore if id <= 255]] = _IGNORED_COLOR
-    for info in classes.classes:
-        palette[info.id] = info.color
-    flat: list[int] = palette.ravel().tolist()
-    return flat
-
-
-def _save(path: Path, image: Image.Image, format: str, **options: Any) -> None:
-    encoded = io.BytesIO()
-    image.save(encoded, format, **options)
-    with atomic_write(path) as file:
-        file.write(encoded.getbuffer())

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.classes import UNLABELLED, ClassMap
-from retrieval.store.files import atomic_write, storage_errors
-from segmentation.drawing.render import color_columns
+from segmentation.drawing.masks import color_columns
+from segmentation.drawing.pictures import write_figure
 
 
 @dataclass(frozen=True)
-class Panel:
+class Comparison:
     """One row of the picture.
 
     ``image`` (H, W, 3) uint8; ``truth`` (H, W) int32 class columns, -1 unlabelled; ``predictions``: the
@@ -29,8 +29,10 @@ class Panel:
     confidence: npt.NDArray[np.float32]
 
 
-def write_picture(path: Path, panels: Sequence[Panel], *, classes: ClassMap, methods: Sequence[str]) -> Path:
-    """Write the panels as one PNG with a legend of the classes; returns ``path``.
+def write_comparison(
+    path: Path, rows: Sequence[Comparison], *, classes: ClassMap, methods: Sequence[str]
+) -> Path:
+    """Write the rows as one PNG with a legend of the classes; returns ``path``.
 
     ``methods`` are the titles of the prediction columns. Raises StorageError.
     """
@@ -38,24 +40,20 @@ def write_picture(path: Path, panels: Sequence[Panel], *, classes: ClassMap, met
     from matplotlib.figure import Figure
 
     titles = ("photo", "truth", *methods, "confidence")
-    figure = Figure(figsize=(3.0 * len(titles), 2.6 * len(panels) + 0.9), dpi=110, layout="constrained")
-    axes = figure.subplots(len(panels), len(titles), squeeze=False)
+    figure = Figure(figsize=(3.0 * len(titles), 2.6 * len(rows) + 0.9), dpi=110, layout="constrained")
+    axes = figure.subplots(len(rows), len(titles), squeeze=False)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=11)
-    for row, panel in zip(axes, panels, strict=True):
-        colored = [color_columns(columns, classes) for columns in (panel.truth, *panel.predictions)]
-        for axis, picture in zip(row, (panel.image, *colored), strict=False):
+    for row, compared in zip(axes, rows, strict=True):
+        colored = [color_columns(columns, classes) for columns in (compared.truth, *compared.predictions)]
+        for axis, picture in zip(row, (compared.image, *colored), strict=False):
             axis.imshow(picture, interpolation="nearest")
-        shown = row[-1].imshow(panel.confidence, cmap="magma", vmin=0, vmax=1)
+        shown = row[-1].imshow(compared.confidence, cmap="magma", vmin=0, vmax=1)
         figure.colorbar(shown, ax=row[-1], fraction=0.046)
     for axis in axes.flat:
         axis.set_axis_off()
     _add_legend(figure, classes)
-    with storage_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png")
-    return path
+    return write_figure(path, figure)
 
 
 def _add_legend(figure: Any, classes: ClassMap) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from indexer.images import Box, read_image
 from retrieval.errors import ImageError
-from retrieval.store.files import atomic_write, storage_errors
+from segmentation.drawing.pictures import write_figure
 from segmentation.explain import Vote
 
 #: Memory patches shown at most, and how many stand in a row.
@@ -26,8 +27,8 @@ def write_vote_picture(
     """Write a PNG: the photo with its patch, and beside it the heaviest votes in their surroundings.
 
     ``photo`` (H, W, 3) uint8, ``patch`` (top, left, bottom, right) in its pixels. A memory image that
-    is no longer where it was when the index was built is named, not shown. Returns ``path``; raises
-    StorageError.
+    is no longer where it was when the index was built is shown by its thumbnail, and without one named
+    only. Returns ``path``; raises StorageError.
     """
     # A Figure of its own, not pyplot: no global state, and no display is asked for.
     from matplotlib.figure import Figure
@@ -38,40 +39,46 @@ def write_vote_picture(
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[6, 2.3 * COLUMNS])[0]
     axis = left.subplots()
     axis.set_title(title, fontsize=11)
-    _show(axis, photo, patch)
+    _show(axis, photo, patch, size=photo.shape[:2])
     grid = right.subplots(rows, COLUMNS, squeeze=False)
     for axis, vote in zip(grid.flat, shown, strict=False):
         _show_vote(axis, vote)
     for axis in figure.axes:
         axis.set_axis_off()
-    with storage_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png")
-    return path
+    return write_figure(path, figure)
 
 
 def _show_vote(axis: Any, vote: Vote) -> None:
     name = next(iter(vote.label), "unlabelled")
     axis.set_title(f"{vote.image_id}\n{name}, weight {100 * vote.weight:.1f} %", fontsize=8)
-    try:
-        image = read_image(Path(vote.image_path))
-    except ImageError:
+    image = _memory_image(vote)
+    if image is None:
         axis.text(0.5, 0.5, "the memory image\nis not there any more", ha="center", va="center", fontsize=8)
         return
-    _show(axis, image, vote.box)
+    _show(axis, image, vote.box, size=vote.image_size)
     top, left, bottom, right = vote.box
     half = CONTEXT / 2 * max(bottom - top, right - left)
     row, col = (top + bottom) / 2, (left + right) / 2
-    axis.set_xlim(max(col - half, 0), min(col + half, image.shape[1]))
-    axis.set_ylim(min(row + half, image.shape[0]), max(row - half, 0))
+    height, width = vote.image_size
+    axis.set_xlim(max(col - half, 0), min(col + half, width))
+    axis.set_ylim(min(row + half, height), max(row - half, 0))
 
 
-def _show(axis: Any, image: npt.NDArray[np.uint8], box: Box) -> None:
+def _memory_image(vote: Vote) -> npt.NDArray[np.uint8] | None:
+    """The image (H, W, 3) where it was, else its thumbnail; None where neither can be read."""
+    for path in (vote.image_path, vote.thumbnail):
+        if path is not None:
+            with suppress(ImageError):
+                return read_image(path)
+    return None
+
+
+def _show(axis: Any, image: npt.NDArray[np.uint8], box: Box, *, size: tuple[int, int]) -> None:
+    """An image or a smaller copy of it; ``box`` and ``size`` (height, width) are in the image's pixels."""
     from matplotlib.patches import Rectangle
 
     top, left, bottom, right = box
-    height, width = image.shape[:2]
+    height, width = size
     axis.imshow(image, extent=(0, width, height, 0))
     axis.add_patch(
         Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor="cyan", linewidth=1.5)

@@ -1,0 +1,79 @@
+"""``KEY=VALUE``: settings of an index's recipe that a command may change."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retrieval.errors import ConfigError
+
+if TYPE_CHECKING:
+    from indexer.recipe import Recipe
+    from retrieval.folder import IndexFolder
+    from segmentation.segmenter import Segmenter
+
+#: Sections of the recipe that may differ from what built the index.
+FREE_SECTIONS = ("transfer", "rerank", "runtime")
+
+_OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Paths, and what reads as ``section.key=value`` and is no file, of arguments that may be either."""
+    overrides = [text for text in arguments if _OVERRIDE.match(text) and not Path(text).exists()]
+    return [Path(text) for text in arguments if text not in overrides], overrides
+
+
+def check_overrides(overrides: Sequence[str], *, sections: Sequence[str]) -> None:
+    """Allow ``key=value`` overrides of the given sections alone; ConfigError for any other.
+
+    The other settings are built into an index: changing them needs a new index.
+    """
+    for override in overrides:
+        key, separator, _ = override.partition("=")
+        if not separator:
+            raise ConfigError(f"override {override!r} should be key=value, for example {sections[0]}.k=50")
+        if key.partition(".")[0] not in sections:
+            allowed = ", ".join(f"{section}.*" for section in sections)
+            raise ConfigError(
+                f"{key} cannot be changed here, only {allowed}: the rest is fixed when an index is built; "
+                "build another index to change it"
+            )
+
+
+def built_recipe(folder: IndexFolder) -> Recipe:
+    """The recipe that decided an index's vectors; where it was built is forgotten."""
+    from indexer.recipe import recipe_from_dict
+
+    deciding = {name: section for name, section in folder.manifest.recipe.items() if name != "runtime"}
+    return recipe_from_dict(deciding, where=str(folder.path / "manifest.json"))
+
+
+def changed_recipe(folder: IndexFolder, overrides: Sequence[str] | None) -> Recipe:
+    """An index's recipe with ``key=value`` changes of :data:`FREE_SECTIONS`; ConfigError for any other."""
+    from indexer.recipe import override_recipe
+
+    changes = list(overrides or ())
+    check_overrides(changes, sections=FREE_SECTIONS)
+    built = built_recipe(folder)
+    recipe = override_recipe(built, changes)
+    if built.reranks and not recipe.reranks:
+        raise ConfigError(
+            "rerank.candidates cannot be emptied for an index that was built with it; give a number"
+        )
+    return recipe
+
+
+def open_segmenter(folder: IndexFolder, recipe: Recipe) -> Segmenter:
+    """A segmenter on an index with the settings of :func:`changed_recipe`."""
+    from segmentation.segmenter import Segmenter
+
+    return Segmenter.open(
+        folder,
+        runtime=recipe.runtime,
+        k=recipe.transfer.k,
+        temperature=recipe.transfer.temperature,
+        candidates=recipe.rerank.candidates,
+    )

@@ -1,0 +1,157 @@
+"""What the model sees in photos: the vectors of their patches, which cost far more than labels from them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from indexer.images import Geometry, ImageSource, read_image
+from indexer.recipe import Recipe
+from retrieval.errors import DataError
+from segmentation.pipeline import ahead
+
+Key = TypeVar("Key")
+
+#: A photo, or a function that reads it when its turn comes, in the thread that reads.
+Source = ImageSource | Callable[[], ImageSource]
+
+#: Hears, in the thread that reads, of a photo that cannot be used; the others go on.
+OnError = Callable[[Key, DataError], None]
+
+
+class Extractor(Protocol):
+    """What a segmenter needs of :class:`indexer.features.fungi.FungiExtractor`."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe in force."""
+
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """(height, width) of a patch in input pixels."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w) patches of an image."""
+
+    def prepare(self, image: npt.NDArray[np.uint8]) -> tuple[torch.Tensor, Geometry]:
+        """An image (H0, W0, 3) uint8 as the model sees it, and the way back."""
+
+    def extract(self, images: torch.Tensor) -> torch.Tensor:
+        """Vectors (B, T, D) float32 on the CPU of images (B, 3, H, W)."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One pass of a photo through the model."""
+
+    vectors: npt.NDArray[np.float32]
+    """(T, D) of the patches, row-major in the grid."""
+    geometry: Geometry
+    """How the photo's pixels map to the model's input."""
+
+
+@dataclass(frozen=True, eq=False)
+class Description:
+    """A photo as the model sees it; :meth:`segmentation.Segmenter.label` labels it as often as one likes."""
+
+    views: tuple[View, ...]
+    """All passes of the photo; one."""
+    grid: tuple[int, int]
+    """(h, w) patches of a view."""
+    seconds: float
+    """Time it took, side by side with other photos' where there are many: its share of its batch."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the photo, in pixels."""
+        return self.views[0].geometry.source
+
+
+@dataclass(frozen=True)
+class _Batch(Generic[Key]):
+    """Photos on their way: pixels (B, 3, H, W) or vectors (B, T, D), and the seconds spent so far."""
+
+    keys: list[Key]
+    tensor: torch.Tensor
+    geometries: list[Geometry]
+    seconds: float
+
+
+def describe_one(extractor: Extractor, source: Source) -> Description:
+    """One photo, described in the caller's thread; raises ImageError for one that cannot be read."""
+    (batch,) = _extracted(extractor, _prepared(extractor, [(None, source)], None))
+    ((_, description),) = _descriptions(extractor, batch)
+    return description
+
+
+def describe_ahead(
+    extractor: Extractor, photos: Iterable[tuple[Key, Source]], *, on_error: OnError[Key] | None = None
+) -> Generator[tuple[Key, Description], None, None]:
+    """Many (key, photo), each described under its key, in their order; ``runtime.batch_size`` at a time.
+
+    While one batch is in use, the model describes the next and the one after it is read, in threads of
+    their own: ``photos`` is asked from another thread, up to two batches early. A photo that cannot be
+    read raises its DataError before anything of its batch is given, or goes to ``on_error``.
+    """
+    batches = ahead(_extracted(extractor, ahead(_prepared(extractor, photos, on_error))))
+    try:
+        for batch in batches:
+            yield from _descriptions(extractor, batch)
+    finally:
+        batches.close()
+
+
+def _prepared(
+    extractor: Extractor, photos: Iterable[tuple[Key, Source]], on_error: OnError[Key] | None
+) -> Generator[_Batch[Key], None, None]:
+    """Photos read and fitted to the model, a batch at a time."""
+    pending = _readable(photos, on_error)
+    size = extractor.recipe.runtime.batch_size
+    start = time.perf_counter()
+    while taken := [(key, *extractor.prepare(image)) for key, image in islice(pending, size)]:
+        keys, tensors, geometries = (list(part) for part in zip(*taken, strict=True))
+        yield _Batch(keys, torch.stack(tensors), geometries, time.perf_counter() - start)  # (B, 3, H, W)
+        start = time.perf_counter()
+
+
+def _readable(
+    photos: Iterable[tuple[Key, Source]], on_error: OnError[Key] | None
+) -> Iterator[tuple[Key, npt.NDArray[np.uint8]]]:
+    """The photos that can be read, as (H, W, 3) uint8."""
+    for key, source in photos:
+        try:
+            image = read_image(source() if callable(source) else source)
+        except DataError as error:
+            if on_error is None:
+                raise
+            on_error(key, error)
+            continue
+        yield key, image
+
+
+def _extracted(
+    extractor: Extractor, batches: Generator[_Batch[Key], None, None]
+) -> Generator[_Batch[Key], None, None]:
+    """Batches with their patches' vectors (B, T, D) in the place of pixels."""
+    try:
+        for batch in batches:
+            start = time.perf_counter()
+            vectors = extractor.extract(batch.tensor)
+            spent = batch.seconds + time.perf_counter() - start
+            yield _Batch(batch.keys, vectors, batch.geometries, spent)
+    finally:
+        batches.close()
+
+
+def _descriptions(extractor: Extractor, batch: _Batch[Key]) -> Iterator[tuple[Key, Description]]:
+    shared = batch.seconds / len(batch.keys)
+    for key, vectors, geometry in zip(batch.keys, batch.tensor, batch.geometries, strict=True):
+        yield key, Description((View(vectors.numpy(), geometry),), extractor.grid, shared)

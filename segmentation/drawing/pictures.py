@@ -1,0 +1,48 @@
+"""Pictures: (H, W, 3) uint8 RGB arrays, or grey (H, W), the colours they share, and their files."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from retrieval.store.files import atomic_write, storage_errors
+
+Picture = npt.NDArray[np.uint8]
+Color = tuple[int, int, int]
+
+GROUND: Color = (24, 26, 29)  #: behind text, so that it can be read whatever is around it
+INK: Color = (236, 237, 238)  #: text
+
+
+def write_image(path: str | Path, picture: Picture, *, quality: int = 88) -> None:
+    """Write a picture, RGB or grey (H, W), as JPEG where the name ends so, else PNG; at once or not at all.
+
+    Raises StorageError.
+    """
+    path = Path(path)
+    jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+    save_image(
+        path, Image.fromarray(picture), "JPEG" if jpeg else "PNG", **({"quality": quality} if jpeg else {})
+    )
+
+
+def write_figure(path: Path, figure: Any) -> Path:
+    """Write a figure of matplotlib as PNG, at once or not at all; returns ``path``. Raises StorageError."""
+    with storage_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png")
+    return path
+
+
+def save_image(path: Path, image: Image.Image, format: str, **options: Any) -> None:
+    """Write an image in a format of Pillow's, at once or not at all; raises StorageError."""
+    encoded = io.BytesIO()
+    image.save(encoded, format, **options)
+    with atomic_write(path) as file:
+        file.write(encoded.getbuffer())
