@@ -27,7 +27,7 @@ from retrieval.neighbors import Neighbors
 from retrieval.similarity import Cosine
 from retrieval.store.label_file import LABELS
 from retrieval.store.manifest import DENSE, Manifest
-from retrieval.store.rows import PATCHES, WEIGHTS
+from retrieval.store.rows import MULTIPLICITY, PATCHES
 from segmentation import Segmenter
 from segmentation.description import Description
 from segmentation.tuning.scoring import confusion_of
@@ -66,7 +66,7 @@ class Bank:
         """The rows of an exact index, memory-mapped; raises ConfigError for another engine."""
         manifest = read_manifest(folder)
         whole = manifest.engine["kind"] == "exact" and not manifest.counts.get("removed")
-        if not whole or manifest.labels != DENSE or WEIGHTS in manifest.files:
+        if not whole or manifest.labels != DENSE or MULTIPLICITY in manifest.files:
             raise ConfigError(
                 f"{folder} is no plain exact index; build it with --engine exact, of at most 32 classes"
             )
@@ -133,7 +133,7 @@ def build(
     transform, rows = transform or unchanged, rows or len(bank)
     width = transform(np.asarray(bank.vectors[:1], dtype=np.float32)).shape[1]
     manifest = replace(bank.manifest, similarity=Cosine(width), counts={"images": 0}, engine={}, files={})
-    trained = settings.engine == "faiss"
+    trained = settings.spec.training_rows is not None
     with create_index(
         folder,
         manifest,

@@ -39,10 +39,10 @@ from retrieval import (
     read_images,
     read_manifest,
 )
-from retrieval.edit.compact import compact_index
+from retrieval.edit.compact import CompactOptions, compact_index
 from retrieval.edit.convert import convert_index
-from retrieval.edit.prototypes import Distillation
 from segmentation import Segmenter
+from segmentation.cli.progress import ProgressDisplay
 from segmentation.description import Description
 from segmentation.labelling import label_pixels
 from segmentation.scoring.evaluator import column_table
@@ -144,7 +144,7 @@ def memories(args: argparse.Namespace, left_out: set[str]) -> Iterator[tuple[str
         yield "default", "balanced", convert(exact, args.work / "default")
         if "distilled" in args.methods:
             folder, keep = args.work / "small", args.keep[0]
-            compact_index(exact, folder, keep=keep, settings=EXACT)
+            compact_index(exact, folder, options=CompactOptions(keep), settings=EXACT)
             yield f"{keep:g} of default", "distilled", folder
         shutil.rmtree(exact)
     for keep in args.keep:
@@ -155,19 +155,19 @@ def memories(args: argparse.Namespace, left_out: set[str]) -> Iterator[tuple[str
         if "balanced" in args.methods:
             chosen = balanced(args.index, records, max(1, round(total / len(records))))
             yield f"{keep:g}", "balanced", subset(args.index, chosen, args.work / "balanced", EXACT)
-        hows = [("distilled", Distillation())] if "distilled" in args.methods else []
-        for name, how in [*hows, *((f"distilled {text}", parse_how(text)) for text in args.how)]:
+        hows = [("distilled", CompactOptions(keep))] if "distilled" in args.methods else []
+        for name, how in [*hows, *((f"distilled {text}", parse_how(text, keep)) for text in args.how)]:
             folder = args.work / "distilled"
-            with track(name, 2 * len(allowed)) as task:
-                compact_index(source, folder, keep=keep, settings=EXACT, how=how, advance=task.advance)
+            compact_index(source, folder, options=how, settings=EXACT, progress=ProgressDisplay())
             yield f"{keep:g}", name, folder
     if left_out:
         shutil.rmtree(source)
 
 
-def parse_how(text: str) -> Distillation:
-    """Settings from ``key=value,key=value``."""
-    return Distillation(**{key: float(value) for key, value in (pair.split("=") for pair in text.split(","))})
+def parse_how(text: str, keep: float) -> CompactOptions:
+    """Options from ``key=value,key=value``."""
+    pairs = (pair.split("=") for pair in text.split(","))
+    return CompactOptions(keep, **{key: float(value) for key, value in pairs})  # type: ignore[arg-type]
 
 
 def rows_of(index: Path, records: Sequence[ImageRecord]) -> Rows:
@@ -207,8 +207,7 @@ def subset(index: Path, rows: Rows, folder: Path, settings: IndexSettings) -> Pa
 def convert(source: Path, folder: Path) -> Path:
     """The same rows in the engine of the recipes."""
     shutil.rmtree(folder, ignore_errors=True)
-    with track("faiss", read_manifest(source).counts["rows"]) as task:
-        convert_index(source, folder, settings=FAISS, advance=task.advance)
+    convert_index(source, folder, settings=FAISS, progress=ProgressDisplay())
     return folder
 
 

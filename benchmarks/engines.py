@@ -31,6 +31,7 @@ from retrieval.engines.qdrant.settings import QdrantSettings
 from retrieval.errors import ConfigError
 from retrieval.store.manifest import has_manifest
 from segmentation import Segmenter
+from segmentation.cli.progress import ProgressDisplay
 from segmentation.description import Description
 from segmentation.scoring.evaluator import column_table
 from segmentation.scoring.metrics import confusion_matrix, mean_iou
@@ -93,9 +94,7 @@ def prepare(source: Path, name: str, work: Path, *, threads: int) -> tuple[Path,
             update={"qdrant": settings.qdrant.model_copy(update={"threads": threads})}
         )
         start = time.perf_counter()
-        rows = read_manifest(source).counts["rows"]
-        with track(f"{name}: build", rows) as task:
-            convert_index(source, folder, settings=settings, advance=task.advance)
+        convert_index(source, folder, settings=settings, progress=ProgressDisplay())
         note.write_text(json.dumps({"seconds": time.perf_counter() - start}))
     return folder, float(json.loads(note.read_text())["seconds"])
 

@@ -38,6 +38,7 @@ from retrieval.engines.embedded import EmbeddedIndex
 from retrieval.errors import ConfigError
 from retrieval.store.manifest import has_manifest
 from segmentation import Segmenter, description, labelling
+from segmentation.cli.progress import ProgressDisplay
 from segmentation.drawing import masks
 from segmentation.segmenter import Segmentation
 
@@ -157,8 +158,7 @@ def searched(index: Path, cache: Path) -> Path:
     folder = cache / f"{index.stem}-latency.index"
     if not has_manifest(folder):
         cache.mkdir(parents=True, exist_ok=True)
-        with track("convert to FAISS", manifest.counts["rows"]) as task:
-            convert_index(index, folder, settings=IndexSettings(), advance=task.advance)
+        convert_index(index, folder, settings=IndexSettings(), progress=ProgressDisplay())
     return folder
 
 

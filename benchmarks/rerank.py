@@ -34,7 +34,7 @@ from indexer.features.fungi import join_features
 from indexer.recipe import load_recipe
 from retrieval import Cosine, GradientProduct, IndexSettings, Manifest, create_index, open_index
 from retrieval.engines.faiss_types import choose_factory, training_rows
-from retrieval.similarity import Reranked, Similarity, searched_width
+from retrieval.similarity import Reranked, Similarity
 from retrieval.store.manifest import has_manifest
 from segmentation.scoring.metrics import mean_iou
 from segmentation.tuning.rows import Parts
@@ -103,8 +103,8 @@ def build(
     similarity = kind.similarity(bank)
     chosen = np.sort(generator_for(0, "training").permutation(len(labels))[: training_rows(len(labels))])
     sample = None
-    if kind.settings.engine == "faiss":
-        sample = kind.vectors(tuple(part[chosen] for part in bank))[:, : searched_width(similarity)]
+    if kind.settings.spec.training_rows is not None:
+        sample = kind.vectors(tuple(part[chosen] for part in bank))[:, : similarity.searched.width]
     manifest = Manifest(dataset.classes, similarity)
     patches = np.hstack([places, np.zeros((len(places), 1), np.int32)])
     with create_index(folder, manifest, rows=len(labels), sample=sample, settings=kind.settings) as index:

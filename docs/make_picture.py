@@ -25,7 +25,7 @@ from PIL import Image, ImageDraw
 from indexer import build_index, load_dataset, load_recipe
 from indexer.recipe import Recipe
 from segmentation import Segmentation, Segmenter
-from segmentation.drawing.render import blend
+from segmentation.drawing.overlays import blend
 
 OUT = Path(__file__).parent / "how-it-works.png"
 #: (height, width) of a scene, and how many times larger it is drawn, for smooth edges.

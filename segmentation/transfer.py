@@ -28,8 +28,8 @@ def vote_shares(neighbors: Neighbors, *, temperature: float) -> npt.NDArray[np.f
     if neighbors.k == 0:
         return np.zeros(neighbors.ids.shape, dtype=np.float32)
     scaled = np.where(valid, neighbors.similarities.astype(np.float64), -np.inf) / temperature
-    if neighbors.weights is not None:
-        scaled += np.log(neighbors.weights, where=valid, out=np.zeros_like(scaled))
+    if neighbors.multiplicity is not None:
+        scaled += np.log(neighbors.multiplicity, where=valid, out=np.zeros_like(scaled))
     peak = scaled.max(axis=1, keepdims=True)
     shares = np.exp(scaled - np.where(np.isfinite(peak), peak, 0.0))
     total = shares.sum(axis=1, keepdims=True)

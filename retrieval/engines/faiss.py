@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from retrieval.engines.faiss_types import load_faiss, training_rows
-from retrieval.engines.spec import Creation, EngineSpec, Opening
+from retrieval.engines.spec import Creation, EngineSpec, Opening, TrialEngine
+from retrieval.similarity import Cosine
+from retrieval.store.commit import IndexFiles
 
 if TYPE_CHECKING:
     from retrieval.index import PatchIndex
@@ -66,6 +71,14 @@ def _open(asked: Opening) -> PatchIndex:
     )
 
 
+def _make_trial(settings: FaissSettings, rows: int, sample: npt.NDArray[np.float32]) -> TrialEngine:
+    from retrieval.engines.faiss_search import FaissEngine
+
+    nowhere = IndexFiles(Path())  # nothing is staged, so nothing is written
+    similarity = Cosine(sample.shape[1])
+    return FaissEngine.create(nowhere, similarity, settings=settings, rows=rows, sample=sample)
+
+
 def _require() -> None:
     load_faiss()
 
@@ -80,4 +93,5 @@ FAISS = EngineSpec(
     require=_require,
     packages=("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12"),
     training_rows=training_rows,
+    make_trial=_make_trial,
 )

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
+from retrieval.engines.vector_engine import VectorEngine
 from retrieval.errors import ConfigError
 from retrieval.similarity import Similarity
 from retrieval.store.commit import IndexFiles
@@ -55,6 +56,13 @@ class Opening:
     """A torch device, for searching."""
     lock: Lock | None
     """The lock of the change that opens it, already held; None for a reader."""
+
+
+class TrialEngine(VectorEngine, Protocol):
+    """Vectors in memory alone, whose search settings can be tried one after the other."""
+
+    def searching(self, *, nprobe: int | None, k_factor: int | None) -> VectorEngine:
+        """The same vectors, searched with another ``nprobe`` and ``k_factor`` (None: one list; by k)."""
 
 
 class SharedFiles(Protocol):
@@ -109,6 +117,9 @@ class EngineSpec:
     """Whether several processes may fill one index at a time."""
     searches_exactly: bool = False
     """Whether every search looks at every row, so that nothing is lost to speed."""
+
+    make_trial: Callable[[Any, int, npt.NDArray[np.float32]], TrialEngine] | None = None
+    """An engine to try settings on, of a section, a number of rows and vectors (n, D) that train it."""
 
     fetch: Callable[[str | Path], Path | None] = field(default=_nothing)
     """The local folder of an index named by an address of this engine; None for anything else."""

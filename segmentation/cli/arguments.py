@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrieval.errors import ConfigError, IndexExistsError
+from retrieval.errors import IndexExistsError
 from retrieval.store.manifest import has_manifest
 from segmentation.cli.console import say
 
 if TYPE_CHECKING:
     from indexer.datasets import Dataset
     from indexer.recipe import Recipe
-    from retrieval.folder import IndexFolder
 
 IndexPath = Annotated[
     Path, typer.Argument(metavar="INDEX", help="Folder of the index, or qdrant://HOST:PORT/COLLECTION.")
@@ -77,23 +76,6 @@ def read_recipe(config: Path | None, overrides: Sequence[str]) -> tuple[Path, Re
         config = default_recipe_path()
         say(f"recipe: {config} (choose another with --config)")
     return config, load_recipe(config, overrides)
-
-
-def image_numbers(folder: IndexFolder, ids: Sequence[str]) -> list[int]:
-    """The image numbers (one for each augmentation epoch) of memory images that are not removed.
-
-    Raises ConfigError for an id that the index does not have, naming the nearest.
-    """
-    from indexer.datasets.base import nearest
-
-    numbers: dict[str, list[int]] = {}
-    for record in folder.records:
-        if not record.removed:
-            numbers.setdefault(record.id, []).append(record.number)
-    for id in ids:
-        if id not in numbers:
-            raise ConfigError(f"{folder.path} has no memory image {id!r}{nearest(id, numbers)}")
-    return sorted({number for id in ids for number in numbers[id]})
 
 
 def refuse_existing_index(out: Path) -> None:

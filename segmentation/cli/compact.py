@@ -39,12 +39,16 @@ def compact(
 
     from indexer.recipe import override_recipe
     from retrieval import IndexFolder
-    from retrieval.edit.compact import compact_index
-    from retrieval.progress import track
+    from retrieval.edit.compact import CompactOptions, compact_index
 
     folder = IndexFolder.open(index)
     anew = [] if to is None else ["index={}", *engine_overrides(to, None, None)]
     chosen = override_recipe(built_recipe(folder), [*anew, *(overrides or ())]).index
-    with track(ProgressDisplay(), "compacting", max(1, 2 * folder.live_rows)) as task:
-        report = compact_index(folder.path, out, keep=keep, settings=chosen, seed=seed, advance=task.advance)
+    report = compact_index(
+        folder.path,
+        out,
+        options=CompactOptions(keep, seed=seed),
+        settings=chosen,
+        progress=ProgressDisplay(),
+    )
     show(f"{out}: {count_of(report.prototypes, 'row')} that stand for {count_of(report.rows, 'row')}")

@@ -117,7 +117,7 @@ def info(
         return
     for name, value in _facts(index, folder):
         show(f"{name:<11} {value}")
-    if folder.manifest.engine.get("kind") == "qdrant_server":
+    if folder.spec.many_writers:
         show(f"{'server':<11} {_compare_counts(folder)}")
 
 
@@ -171,12 +171,10 @@ def _describe_features(features: dict[str, Any]) -> str:
 
 
 def _describe_reranking(manifest: Manifest) -> str:
-    from retrieval.similarity import Reranked
-
-    similarity = manifest.similarity
-    if not isinstance(similarity, Reranked):
+    reranked = manifest.similarity.reranked
+    if reranked is None:
         return ""
-    return f"{similarity.candidates} candidates by exact FUNGI, gradient weight {similarity.then.weight}"
+    return f"{reranked.candidates} candidates by exact FUNGI, gradient weight {reranked.exact.weight}"
 
 
 def _join(*parts: object) -> str:
@@ -187,15 +185,21 @@ def _join(*parts: object) -> str:
 def verify(index: IndexPath) -> None:
     """Compare every file of an index with its checksum.
 
+    Files in the folder that are no part of the index are named; nobody reads them.
+
     \b
     Example:
       mycelia index verify my.index
     """
     from retrieval import IndexFolder
-    from retrieval.store.manifest import verify_folder
 
     folder = IndexFolder.open(index)
-    verify_folder(folder.path, folder.manifest)
+    unlisted = folder.verify()
     files = folder.manifest.files
     total = sum(entry.bytes for entry in files.values())
     show(f"{folder.path}: all {len(files)} files are as they were written ({format_bytes(total)})")
+    if unlisted:
+        count = count_of(len(unlisted), "file")
+        say(f"{count} in the folder that the index does not list, and that nobody reads:")
+        for name in unlisted:
+            say(f"  {name}")

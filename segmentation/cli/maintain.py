@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,6 @@ from segmentation.cli.arguments import (
     IndexPath,
     Url,
     engine_overrides,
-    image_numbers,
     refuse_existing_index,
 )
 from segmentation.cli.console import count_of, show
@@ -47,13 +45,11 @@ def convert(
     from indexer.recipe import override_recipe
     from retrieval import IndexFolder
     from retrieval.edit.convert import convert_index
-    from retrieval.progress import track
 
     folder = IndexFolder.open(index)
     settings = [*engine_overrides(to, url, collection), *(overrides or ())]
     chosen = override_recipe(built_recipe(folder), ["index={}", *settings]).index
-    with track(ProgressDisplay(), "converting", max(1, folder.live_rows)) as task:
-        copied = convert_index(folder.path, out, settings=chosen, advance=task.advance)
+    copied = convert_index(folder.path, out, settings=chosen, progress=ProgressDisplay())
     show(f"{out}: {count_of(copied, 'row')} on {to}")
 
 
@@ -63,19 +59,14 @@ def remove(
 ) -> None:
     """Take memory images out of an index; the rest stays as it is.
 
+    Where another process is changing the index, this one waits for it, a minute at most.
+
     \b
     Example:
       mycelia index remove my.index 0001TP_006690 0001TP_006720
     """
-    from retrieval import IndexFolder
+    from retrieval.edit.remove import remove_images
 
-    folder = IndexFolder.open(index)
-    numbers = set(image_numbers(folder, ids))
-    with folder.index() as opened:
-        count = sum(opened.remove(number) for number in sorted(numbers))
-        records = [
-            replace(record, removed=record.removed or record.number in numbers) for record in folder.records
-        ]
-        opened.flush(images=records)
-        left = len(opened)
-    show(f"{index}: removed {count_of(count, 'row')} of {count_of(len(set(ids)), 'image')}, {left:,} left")
+    report = remove_images(index, ids, progress=ProgressDisplay())
+    removed = f"{count_of(report.rows, 'row')} of {count_of(report.images, 'image')}"
+    show(f"{index}: removed {removed}, {report.left:,} left")

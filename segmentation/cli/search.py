@@ -11,7 +11,8 @@ import typer
 
 from retrieval.errors import ConfigError
 from retrieval.neighbors import Filter
-from segmentation.cli.arguments import FreeOverrides, IndexPath, image_numbers
+from retrieval.store.records import image_numbers
+from segmentation.cli.arguments import FreeOverrides, IndexPath
 from segmentation.cli.console import format_percent, say, show_json, show_table
 from segmentation.cli.overrides import changed_recipe, open_segmenter
 
@@ -99,7 +100,7 @@ def make_filter(folder: IndexFolder, only_image: Sequence[str], not_class: Seque
     if not only_image and not not_class:
         return None
     columns = {name: column for column, name in enumerate(folder.manifest.classes.names)}
-    images = image_numbers(folder, only_image) if only_image else None
+    images = image_numbers(folder.records, only_image, where=folder.path) if only_image else None
     unknown = [name for name in not_class if name not in columns]
     if unknown:
         raise ConfigError(f"there is no class {unknown[0]!r}; this index has {', '.join(columns)}")

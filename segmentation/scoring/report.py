@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-import secrets
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -21,7 +18,8 @@ from matplotlib.figure import Figure
 
 from indexer.datasets import Dataset
 from retrieval.errors import ConfigError
-from retrieval.store.files import PARTIAL, atomic_write, storage_errors
+from retrieval.store.files import atomic_write, storage_errors
+from retrieval.store.staging import staging
 from segmentation.drawing.masks import color_columns
 from segmentation.drawing.overlays import blend, confidence_picture, error_picture
 from segmentation.drawing.panels import fit_height
@@ -71,7 +69,7 @@ def write_report(
     """
     target = Path(folder)
     check_report_folder(target)
-    with storage_errors(target), _replacing(target.resolve()) as fresh:
+    with storage_errors(target), staging(target.resolve(), "report", replace=True) as fresh:
         (fresh / PICTURES).mkdir()
         groups = _draw_groups(report, segmenter, dataset, fresh, examples)
         _plot_confusion(report, fresh / CONFUSION)
@@ -107,26 +105,6 @@ def _unexpected(folder: Path) -> Iterator[str]:
         for path in (folder / PICTURES).iterdir():
             if not _PICTURE_NAME.fullmatch(path.name):
                 yield f"{PICTURES}/{path.name}"
-
-
-@contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """A new folder that takes the place of ``target`` when the block ends well, and goes when not."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    stem = f".{target.name}-{secrets.token_hex(4)}"
-    fresh, old = target.with_name(stem + PARTIAL), target.with_name(stem + ".old")
-    try:
-        fresh.mkdir()
-        yield fresh
-        if target.exists():
-            target.rename(old)
-        fresh.rename(target)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        if old.exists() and not target.exists():
-            old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _draw_groups(

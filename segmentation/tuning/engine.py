@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +14,12 @@ from indexer.bank.sampling import generator_for
 from indexer.datasets import Dataset
 from indexer.features.fungi import join_features
 from indexer.recipe import Recipe
-from retrieval.engines.faiss_search import FaissEngine
-from retrieval.engines.faiss_types import default_k_factor, training_rows
+from retrieval.engines.faiss_types import default_k_factor
+from retrieval.engines.spec import TrialEngine
+from retrieval.engines.vector_engine import VectorEngine
 from retrieval.neighbors import NO_NEIGHBOR, Neighbors
 from retrieval.progress import Progress, track
 from retrieval.settings import IndexSettings
-from retrieval.similarity import Cosine
 from segmentation.tuning.rows import Bank, Parts, Query
 from segmentation.tuning.scoring import miou_of, score_grid
 
@@ -69,16 +68,17 @@ def choose_engine(
     a group for each image) are left out of its search. ``exact_miou`` is what exact search gives for them.
     """
     index = recipe.index
-    if index.engine != "faiss":
-        kind = "exact search needs no setting" if index.engine == "exact" else "Qdrant was not examined"
-        return EngineChoice(index, (), kind)
-    engine = _build(recipe, bank)
+    if index.spec.searches_exactly:
+        return EngineChoice(index, (), "exact search needs no setting")
+    if index.spec.make_trial is None:
+        return EngineChoice(index, (), f"{index.spec.title} was not examined")
+    engine = _build(recipe, bank, index.spec.make_trial)
     factory = str(engine.parameters["factory"])
     if factory == "Flat":
         return EngineChoice(index, (), f"FAISS scans {len(bank):,} rows of this bank exactly (Flat)")
     trials: dict[tuple[int | None, int | None], EngineTrial] = {}
     refined = "Refine" in factory or "RFlat" in factory
-    k_factor = (index.k_factor or default_k_factor(recipe.transfer.k)) if refined else None
+    k_factor = (index.section.k_factor or default_k_factor(recipe.transfer.k)) if refined else None
 
     def attempt(nprobe: int | None, k_factor: int | None) -> bool:
         if (nprobe, k_factor) not in trials:
@@ -91,11 +91,16 @@ def choose_engine(
     chosen = _smallest(attempt, engine.parameters["nprobe"], k_factor)
     tried = tuple(trials.values())
     if chosen is None:
-        exact = index.model_copy(update={"factory": "Flat", "nprobe": None, "k_factor": None})
+        exact = _changed(index, factory="Flat", nprobe=None, k_factor=None)
         return EngineChoice(exact, tried, f"every setting of {factory} lost more than the tolerance")
     nprobe, k_factor = chosen
-    found = index.model_copy(update={"nprobe": nprobe, "k_factor": k_factor})
+    found = _changed(index, nprobe=nprobe, k_factor=k_factor)
     return EngineChoice(found, tried, f"the smallest of {factory} that loses nothing")
+
+
+def _changed(index: IndexSettings, **changes: object) -> IndexSettings:
+    """The settings with other values in the chosen engine's section."""
+    return index.model_copy(update={index.engine: index.section.model_copy(update=changes)})
 
 
 def _smallest(
@@ -114,20 +119,14 @@ def _smallest(
     return None
 
 
-def _build(recipe: Recipe, bank: Bank) -> FaissEngine:
+def _build(
+    recipe: Recipe, bank: Bank, make: Callable[[Any, int, npt.NDArray[np.float32]], TrialEngine]
+) -> TrialEngine:
     """The engine that a build would make of these rows; nothing is written."""
-    chosen = np.sort(
-        generator_for(recipe.seed, "training").permutation(len(bank))[: training_rows(len(bank))]
-    )
-    width = _vectors(recipe, bank.parts, np.arange(1)).shape[1]
-    with tempfile.TemporaryDirectory() as folder:
-        engine = FaissEngine.create(
-            Path(folder),
-            Cosine(width),
-            settings=recipe.index,
-            rows=len(bank),
-            sample=_vectors(recipe, bank.parts, chosen),
-        )
+    wanted = recipe.index.spec.training_rows
+    trained = len(bank) if wanted is None else wanted(len(bank))
+    chosen = np.sort(generator_for(recipe.seed, "training").permutation(len(bank))[:trained])
+    engine = make(recipe.index.section, len(bank), _vectors(recipe, bank.parts, chosen))
     if engine.parameters["factory"] == "Flat":
         return engine
     for start in range(0, len(bank), _ROWS):
@@ -147,7 +146,7 @@ def _vectors(recipe: Recipe, parts: Parts, rows: npt.NDArray[np.int64]) -> npt.N
 
 
 def _score(
-    engine: FaissEngine,
+    engine: VectorEngine,
     recipe: Recipe,
     bank: Bank,
     queries: Sequence[Query],

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from indexer.bank.build import check_engine
 from indexer.bank.fitting import fit_on_samples
 from indexer.bank.sampling import choose_images, generator_for
 from indexer.datasets import Dataset
@@ -202,7 +201,7 @@ def tune(
     blocks, block = _blocks(recipe)
     settings = (candidates or Candidates()).settings(recipe, blocks=blocks, block=block)
     for kind in {"fungi" if setting.weight else "embeddings" for setting in settings}:
-        check_engine(override_recipe(recipe, [f"features.kind={kind}"]))
+        override_recipe(recipe, [f"features.kind={kind}"])  # which checks its rules
     own = Setting(block, _weight(recipe), recipe.transfer.k, recipe.transfer.temperature)
     tallies, best, kept = [], -1.0, None
     for number in dict.fromkeys(setting.block for setting in settings):
@@ -238,7 +237,7 @@ def _check(recipe: Recipe) -> None:
         raise ConfigError(
             "tuning does not re-rank; set rerank.candidates=null, and add it to the tuned recipe if you want"
         )
-    check_engine(recipe)
+    recipe.index.spec.require()
 
 
 def _plan(

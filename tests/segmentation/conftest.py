@@ -15,8 +15,8 @@ from indexer.datasets import Dataset, Sample
 from indexer.datasets.labels import MaskFile
 from indexer.images import Geometry, make_geometry
 from indexer.recipe import Recipe, recipe_from_dict
+from retrieval import PatchIndex, create_index
 from retrieval.classes import ClassInfo, ClassMap
-from retrieval.index import PatchIndex, create_index
 from retrieval.settings import IndexSettings
 from retrieval.similarity import Cosine
 from retrieval.store.manifest import Manifest

@@ -102,7 +102,7 @@ def test_commands_know_of_it(data: Path, reranked: Path, exact: Path, tmp_path: 
     emptied = run("evaluate", reranked, data, "rerank.candidates=null")
     assert emptied.exit_code == 1 and "cannot be emptied" in emptied.stderr
     foreign = run("evaluate", exact, data, "rerank.candidates=40")
-    assert foreign.exit_code == 1 and "nothing to re-rank by" in foreign.stderr
+    assert foreign.exit_code == 1 and "leave rerank.candidates empty" in foreign.stderr
     refused = run("index", "convert", reranked, "--to", "qdrant", "--out", tmp_path / "q.index")
     assert refused.exit_code == 1 and "error: " in refused.stderr
     copy = shutil.copytree(reranked, tmp_path / "copy.index")

@@ -93,7 +93,7 @@ def test_a_temperature_must_be_positive() -> None:
 def test_a_row_that_stands_for_several_patches_counts_as_if_it_were_there_so_often() -> None:
     found = random_neighbors(3, 4, 5)
     counts = np.array([[1, 3, 2, 1], [4, 1, 1, 1], [1, 1, 1, 2]])
-    weighted = replace(found, weights=counts.astype(np.float32))
+    weighted = replace(found, multiplicity=counts.astype(np.float32))
     got = transfer_labels(weighted, temperature=0.1)
     for query in range(3):
         often = np.repeat(np.arange(4), counts[query])
@@ -105,7 +105,7 @@ def test_a_row_that_stands_for_several_patches_counts_as_if_it_were_there_so_oft
 
 def test_weights_of_one_change_nothing_and_missing_neighbours_still_weigh_nothing() -> None:
     found = random_neighbors(2, 3, 4)
-    ones = replace(found, weights=np.ones((2, 3), np.float32))
+    ones = replace(found, multiplicity=np.ones((2, 3), np.float32))
     np.testing.assert_array_equal(vote_shares(ones, temperature=0.05), vote_shares(found, temperature=0.05))
     missing = Neighbors(
         np.array([[7, -1], [-1, -1]]),

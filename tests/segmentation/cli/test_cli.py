@@ -401,11 +401,11 @@ def test_interruption_and_full_disk(monkeypatch: pytest.MonkeyPatch, index: Path
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", str(index))
 
-    monkeypatch.setattr("retrieval.store.manifest.verify_folder", interrupted)
+    monkeypatch.setattr("retrieval.folder.verify_folder", interrupted)
     result = run("index", "verify", index)
     assert result.exit_code == 130
     assert "run the same command again" in result.stderr
-    monkeypatch.setattr("retrieval.store.manifest.verify_folder", full)
+    monkeypatch.setattr("retrieval.folder.verify_folder", full)
     assert "full" in error_of(run("index", "verify", index))
 
 
@@ -413,7 +413,7 @@ def test_bugs_are_not_hidden(monkeypatch: pytest.MonkeyPatch, index: Path) -> No
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("retrieval.store.manifest.verify_folder", broken)
+    monkeypatch.setattr("retrieval.folder.verify_folder", broken)
     assert isinstance(run("index", "verify", index).exception, ZeroDivisionError)
 
 

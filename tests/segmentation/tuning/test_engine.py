@@ -36,13 +36,13 @@ def test_searching_every_list_is_exact(weight: float, tuned: Callable[..., Tunin
     assert (own.nprobe, smaller.nprobe, own.factory) == (8, 2, "IVF2,Flat")
     # the same neighbours by FAISS and by the masked scan
     assert (own.loss, smaller.loss) == pytest.approx((0, 0), abs=1e-9)
-    assert report.recipe.index.nprobe == 2
+    assert report.recipe.index.faiss.nprobe == 2
 
 
 def test_few_rows_are_scanned(tuned: Callable[..., TuningReport]) -> None:
     report = tuned()
     assert report.engine.trials == ()
-    assert report.recipe.index.factory is None
+    assert report.recipe.index.faiss.factory is None
     assert "Flat" in report.engine.reason
 
 
@@ -57,8 +57,8 @@ def test_where_every_setting_loses_the_recipe_scans(
     real = tuner.choose_engine
     monkeypatch.setattr(tuner, "choose_engine", lambda *a, exact_miou, **b: real(*a, exact_miou=2.0, **b))
     report = tuned("index.factory='IVF4,Flat'", "index.nprobe=4")
-    assert report.recipe.index.factory == "Flat"
-    assert report.recipe.index.nprobe is None
+    assert report.recipe.index.faiss.factory == "Flat"
+    assert report.recipe.index.faiss.nprobe is None
     assert [trial.nprobe for trial in report.engine.trials] == [4, 1, 2, 8, 16]
 
 
