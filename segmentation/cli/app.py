@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -76,15 +78,23 @@ class _Messages(logging.Handler):
         say(record.getMessage())
 
 
-def _show_messages() -> None:
-    logger = logging.getLogger("mycelia")
+@contextmanager
+def _shown_messages() -> Iterator[None]:
+    """Show them while one command runs, and leave logging as it was."""
+    logger, handler = logging.getLogger("mycelia"), _Messages()
+    level = logger.level
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    if not any(isinstance(handler, _Messages) for handler in logger.handlers):
-        logger.addHandler(_Messages())
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 @app.callback()
 def _root(
+    context: typer.Context,
     show_version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
@@ -98,7 +108,7 @@ def _root(
       mycelia index build DATA --out my.index
       mycelia segment my.index photo.jpg --out masks --overlay
     """
-    _show_messages()
+    context.with_resource(_shown_messages())
 
 
 index.app.command("convert")(maintain.convert)
