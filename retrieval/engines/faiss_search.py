@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from retrieval.engines.faiss import FaissSettings
 from retrieval.engines.faiss_types import (
     FLAT_ROWS,
     choose_factory,
@@ -29,6 +28,9 @@ from retrieval.errors import REPAIR, IndexDamagedError, StorageError
 from retrieval.similarity import DirectSimilarity
 from retrieval.store.commit import Changes, IndexFiles
 from retrieval.store.files import storage_errors, sync_file
+
+if TYPE_CHECKING:
+    from retrieval.engines.faiss import FaissSettings
 
 VECTORS = "vectors.faiss"
 

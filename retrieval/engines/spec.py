@@ -144,7 +144,12 @@ class EngineSpec:
     def check_multiplicity(self) -> None:
         """Raise ConfigError where rows that stand for several patches cannot be kept."""
         if not self.keeps_multiplicity:
-            raise ConfigError(
-                f"{self.title} keeps no row weights, so it cannot hold a compacted index; "
-                "choose the engine exact, faiss or embedded qdrant (without a URL) for this one"
-            )
+            raise no_multiplicity(self.title)
+
+
+def no_multiplicity(title: str) -> ConfigError:
+    """What a user is told who brings rows that stand for several patches to an engine of that title."""
+    return ConfigError(
+        f"{title} keeps no row weights, so it cannot hold a compacted index; "
+        "choose the engine exact, faiss or embedded qdrant (without a URL) for this one"
+    )

@@ -15,9 +15,8 @@ from filelock import FileLock, Timeout
 
 from retrieval.engines.qdrant.edge_requests import filter_condition, shard_config
 from retrieval.engines.qdrant.payload import CLASS, IMAGE, edge_payloads
-from retrieval.engines.qdrant.settings import QdrantSettings
+from retrieval.engines.qdrant.settings import KIND_EDGE, QdrantSettings
 from retrieval.engines.qdrant.sizing import bytes_per_row
-from retrieval.engines.qdrant.spec import KIND_EDGE
 from retrieval.engines.vector_engine import Hits
 from retrieval.errors import (
     ConfigError,

@@ -30,8 +30,8 @@ from retrieval.engines.qdrant.payload import (
     unpack_ids,
 )
 from retrieval.engines.qdrant.server_requests import filter_condition, search_params
-from retrieval.engines.qdrant.settings import QdrantSettings
-from retrieval.engines.qdrant.spec import KIND_SERVER, SERVER
+from retrieval.engines.qdrant.settings import KIND_SERVER, QdrantSettings
+from retrieval.engines.spec import no_multiplicity
 from retrieval.errors import ConfigError, IndexDamagedError, IndexMismatchError
 from retrieval.neighbors import Filter, Neighbors, Rows
 from retrieval.progress import Progress, track
@@ -145,7 +145,7 @@ class ServerIndex(IndexBase):
         """
         self._check_rows(vectors, labels, patches, multiplicity)
         if multiplicity is not None and (multiplicity != 1).any():
-            SERVER.check_multiplicity()
+            raise no_multiplicity("a Qdrant server")
         count = len(vectors)
         ids = pack_ids(patches)
         step = self._points_per_request()

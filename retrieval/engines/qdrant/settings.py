@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+#: What manifests call the two engines.
+KIND_EDGE, KIND_SERVER = "qdrant_edge", "qdrant_server"
+
 #: Address of a store in this process's memory (qdrant-client's own, for tests): nothing is kept.
 MEMORY = ":memory:"
 

@@ -7,14 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrieval.engines.qdrant.settings import QdrantSettings
+from retrieval.engines.qdrant.settings import KIND_EDGE, KIND_SERVER, QdrantSettings
 from retrieval.engines.spec import Creation, EngineSpec, Opening, SharedFiles
 from retrieval.store.manifest import Manifest
 
 if TYPE_CHECKING:
     from retrieval.index import PatchIndex
-
-KIND_EDGE, KIND_SERVER = "qdrant_edge", "qdrant_server"
 
 
 def _create_edge(asked: Creation) -> PatchIndex:
