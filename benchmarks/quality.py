@@ -40,7 +40,7 @@ from benchmarks.report import write_table
 from indexer.datasets import Dataset, load_dataset
 from indexer.recipe import recipe_from_dict
 from retrieval import IndexSettings, open_index
-from retrieval.store.commit import FEATURES
+from retrieval.store.layout import FEATURES
 from segmentation.scoring.metrics import mean_iou
 
 #: T for half-whitened components, chosen on train with one stretch of a sequence left out at a time.

@@ -174,21 +174,12 @@ class Recipe(_Section):
             raise ConfigError(
                 "features.pca needs a projected gradient; with features.projection=none leave it empty"
             )
-        if exact and engine.inner_products_only:
-            raise ConfigError(
-                f"features.projection=none needs index.engine=exact, not {engine.name}: "
-                "its similarity is no inner product"
-            )
         if exact and self.reranks:
             raise ConfigError(
                 "features.projection=none orders all neighbours by the exact similarity already; leave "
                 "rerank.candidates empty, or choose features.projection=factored or features.kind=embeddings"
             )
-        if self.reranks and not engine.reranks:
-            raise ConfigError(
-                f"rerank.candidates needs index.engine=faiss or exact, not {engine.name}: "
-                f"an index on {engine.title} keeps no second vector to re-rank by"
-            )
+        engine.check_abilities(inner_product=not exact, reranked=self.reranks)
         return self
 
     @property

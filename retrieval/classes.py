@@ -71,9 +71,9 @@ class ClassMap:
             raise MaskError(f"{where} holds class ids outside 0..65535; save it as 8 or 16 bit class ids")
         columns = self._column_of_id[values]
         if (columns == -2).any():
-            strangers = np.unique(values[columns == -2])[:5].tolist()
+            unknown = np.unique(values[columns == -2])[:5].tolist()
             raise MaskError(
-                f"{where} holds class id {', '.join(map(str, strangers))}, but the class map has "
+                f"{where} holds class id {', '.join(map(str, unknown))}, but the class map has "
                 f"{self._describe_ids()}; add the class to classes.json or list the id under ignore"
             )
         return columns

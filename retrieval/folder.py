@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,11 +15,11 @@ from retrieval.errors import ConfigError, IndexDamagedError, IndexExistsError
 from retrieval.index import PatchIndex
 from retrieval.settings import IndexSettings
 from retrieval.similarity import Similarity
-from retrieval.store.commit import FEATURES, IMAGES, IndexFiles
+from retrieval.store.commit import IndexFiles
+from retrieval.store.layout import FEATURES, IMAGES, thumbnail_name
 from retrieval.store.lock import Lock
 from retrieval.store.manifest import Manifest, has_manifest, read_manifest, unlisted_files, verify_folder
 from retrieval.store.records import ImageRecord, read_records
-from retrieval.store.thumbnails import thumbnail_name
 
 T = TypeVar("T")
 
@@ -31,7 +30,7 @@ _ATTEMPTS = 100
 class IndexFolder:
     """One state of an index: what its manifest says, its image records, features and thumbnails.
 
-    Nothing is written by reading. Where another process commits a change, and sweeps the files of the
+    Reading writes nothing but, for an address, a copy in the cache folder. Where another process commits a change, and sweeps the files of the
     state at hand, before they were read, the newer state is taken: ``manifest`` is always that of what
     was read last.
     """
@@ -40,14 +39,19 @@ class IndexFolder:
         """Use :meth:`open`."""
         self.path = path
         self._manifest = manifest
+        self._records: list[ImageRecord] | None = None
 
     @classmethod
-    def open(cls, path: str | Path) -> IndexFolder:
+    def open(cls, path: str | Path | IndexFolder) -> IndexFolder:
         """The index in the folder ``path``, or at an address such as ``qdrant://HOST:PORT/COLLECTION``.
+
+        One that is open already is given back.
 
         Raises IndexFileError where there is none, IndexDamagedError where its manifest is missing or
         damaged, IndexMismatchError for a newer format, ServerError.
         """
+        if isinstance(path, IndexFolder):
+            return path
         folder = local_folder(path)
         return cls(folder, read_manifest(folder))
 
@@ -76,10 +80,12 @@ class IndexFolder:
         """The file of all that maps an image to a vector."""
         return self._manifest.place(self.path, FEATURES)
 
-    @cached_property
+    @property
     def records(self) -> list[ImageRecord]:
         """The records of all memory images and epochs, removed ones included."""
-        return self._consistently(self._read_records)
+        if self._records is None:
+            self._records = self._consistently(self._read_records)
+        return self._records
 
     def thumbnail(self, number: int) -> Path | None:
         """The small JPEG of an image number of the first epoch; None where there is none."""
@@ -105,7 +111,7 @@ class IndexFolder:
 
         def read() -> PatchIndex:
             self._check(all_checksums=verify)
-            self.__dict__["records"] = self._read_records()
+            self._records = self._read_records()
             return self._open_engine(device, candidates, lock)
 
         return self._consistently(read)
@@ -151,8 +157,7 @@ class IndexFolder:
                 newest = read_manifest(self.path)
                 if newest == self._manifest:
                     raise
-                self._manifest = newest
-                self.__dict__.pop("records", None)
+                self._manifest, self._records = newest, None
         return read()
 
 

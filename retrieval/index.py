@@ -61,7 +61,7 @@ class PatchIndex(Protocol):
         changes the index, or has changed it since it was opened; StorageError; no row is added then.
         """
 
-    def describe(self, images: Sequence[ImageRecord]) -> None:
+    def announce(self, images: Sequence[ImageRecord]) -> None:
         """Tell of images before their rows are added: a server's point ids are made from their records."""
 
     def stream(self, *, batch: int = 4096) -> Iterator[Rows]:

@@ -162,7 +162,7 @@ class Segmenter:
         missing, damaged or made by other weights, WeightsError where the weights cannot be had, and
         ConfigError as the constructor, and for ``candidates`` of an index that is not re-ranked.
         """
-        folder = path if isinstance(path, IndexFolder) else IndexFolder.open(path)
+        folder = IndexFolder.open(path)
         runtime = runtime or RuntimeSettings()
         index = folder.index(device=str(choose_device(runtime.device)), candidates=candidates)
         try:

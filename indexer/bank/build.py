@@ -30,8 +30,8 @@ from indexer.recipe import Recipe
 from retrieval import ImageRecord, Manifest, create_index
 from retrieval.errors import DatasetError
 from retrieval.progress import Progress, track
-from retrieval.store.commit import FEATURES
 from retrieval.store.files import sha256_file, storage_errors
+from retrieval.store.layout import FEATURES
 from retrieval.store.staging import check_free
 
 
@@ -176,11 +176,11 @@ def _assemble(
     folder = workspace.fresh_index_folder()
     recipe = extractor.recipe
     with storage_errors(folder):
-        shutil.copy2(workspace.folder / FEATURES, folder / FEATURES)
+        shutil.copyfile(workspace.folder / FEATURES, folder / FEATURES)
         (folder / workspace.thumbs.name).mkdir()
         # one by one: copytree would hide a full disk in an error of its own
         for thumb in sorted(workspace.thumbs.iterdir()):
-            shutil.copy2(thumb, folder / workspace.thumbs.name / thumb.name)
+            shutil.copyfile(thumb, folder / workspace.thumbs.name / thumb.name)
     records: list[ImageRecord] = []
     with create_index(
         folder,
@@ -192,7 +192,7 @@ def _assemble(
     ) as index:
         with track(progress, "index", rows) as task:
             for part in store.read_all():
-                index.describe(part.records)
+                index.announce(part.records)
                 index.add(part.vectors.astype(np.float32), part.labels, part.patches)
                 records += part.records
                 task.advance(len(part.patches))

@@ -17,8 +17,8 @@ from indexer.features.fungi import FungiExtractor
 from indexer.images import read_image
 from retrieval.errors import DataError
 from retrieval.progress import Progress, track
-from retrieval.store.commit import FEATURES
 from retrieval.store.files import atomic_write, sha256_file
+from retrieval.store.layout import FEATURES
 
 #: Images whose patches fit the support bank and the PCA.
 FIT_IMAGES = 128

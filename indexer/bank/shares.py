@@ -12,8 +12,8 @@ from indexer.bank.jobs import BankJob
 from retrieval import IndexSettings, Manifest
 from retrieval.engines.spec import EngineSpec, SharedFiles
 from retrieval.errors import ConfigError
-from retrieval.store.commit import FEATURES
 from retrieval.store.files import atomic_write
+from retrieval.store.layout import FEATURES
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from indexer.bank.jobs import BankJob
 from indexer.bank.parts import PART_IMAGES
 from indexer.datasets import Dataset
 from retrieval.errors import IndexMismatchError
-from retrieval.store.commit import THUMBS
 from retrieval.store.files import PARTIAL, atomic_write, storage_errors
+from retrieval.store.layout import THUMBS
 from retrieval.store.staging import publish, workspace
 
 PLAN = "plan.json"

@@ -32,7 +32,7 @@ from indexer.images import Geometry, make_geometry
 from indexer.recipe import Recipe, RuntimeSettings, recipe_from_dict
 from retrieval.errors import ConfigError, DatasetError, IndexDamagedError, IndexMismatchError
 from retrieval.similarity import Cosine, GradientProduct, Reranked, Similarity
-from retrieval.store.commit import FEATURES
+from retrieval.store.layout import FEATURES
 from retrieval.store.manifest import Manifest
 
 #: Patches of one image that a PCA sample takes at most.

@@ -62,7 +62,7 @@ def add_images(
             replace(image.record, number=first + i, patches=len(image.vectors))
             for i, image in enumerate(images)
         ]
-        change.index.describe(records)
+        change.index.announce(records)
         with track(progress, "adding", len(images)) as task:
             for record, image in zip(records, images, strict=True):
                 numbers = np.full((len(image.places), 1), record.number, dtype=np.int32)

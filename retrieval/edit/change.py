@@ -10,8 +10,9 @@ from pathlib import Path
 from retrieval.engines.registry import local_folder
 from retrieval.folder import IndexFolder
 from retrieval.index import PatchIndex
+from retrieval.store.layout import CHANGE_LOCK
 from retrieval.store.lock import WAIT, Lock
-from retrieval.store.manifest import CHANGE_LOCK, read_manifest
+from retrieval.store.manifest import read_manifest
 from retrieval.store.records import ImageRecord
 
 
@@ -35,6 +36,7 @@ def changing(path: str | Path, *, wait: float = WAIT) -> Iterator[OpenChange]:
     lock = Lock(folder / CHANGE_LOCK)
     lock.acquire(f"change {path}", wait=wait)
     try:
+        IndexFolder.open(folder).spec.refresh(folder)
         opened = IndexFolder.open(folder)
         with opened.index(lock=lock) as index:
             yield OpenChange(index, opened.records)

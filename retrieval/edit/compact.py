@@ -103,7 +103,7 @@ class _Spill:
 
 
 def compact_index(
-    source: str | Path,
+    source: str | Path | IndexFolder,
     out: str | Path,
     *,
     options: CompactOptions,
@@ -202,7 +202,7 @@ def _write(
         sample=_sample(spill, settings),  # free again once it has trained
         settings=settings,
     ) as target:
-        target.describe(folder.records)
+        target.announce(folder.records)
         with track(progress, "merging", len(spill)) as task:
             rows_of = _fill(target, spill, cells, budget, value, options, task)
         records = [replace(record, patches=rows_of[record.number]) for record in folder.records]

@@ -14,15 +14,19 @@ from retrieval.folder import IndexFolder, create_index
 from retrieval.index import PatchIndex
 from retrieval.progress import Progress, track
 from retrieval.settings import IndexSettings
-from retrieval.store.commit import FEATURES, THUMBS
 from retrieval.store.files import storage_errors
+from retrieval.store.layout import FEATURES, THUMBS
 from retrieval.store.manifest import DENSE, Manifest
 from retrieval.store.rows import MULTIPLICITY
 from retrieval.store.staging import staging
 
 
 def convert_index(
-    source: str | Path, out: str | Path, *, settings: IndexSettings, progress: Progress | None = None
+    source: str | Path | IndexFolder,
+    out: str | Path,
+    *,
+    settings: IndexSettings,
+    progress: Progress | None = None,
 ) -> int:
     """Copy the live rows of the index ``source`` into a new one in ``out``; returns how many.
 
@@ -45,7 +49,7 @@ def convert_index(
             sample=_sample(index, rows, settings),  # free again once it has trained
             settings=settings,
         ) as target:
-            target.describe(folder.records)
+            target.announce(folder.records)
             with track(progress, "converting", max(1, rows)) as task:
                 for block in index.stream():
                     target.add(block.vectors, block.labels, block.patches, multiplicity=block.multiplicity)
@@ -60,13 +64,14 @@ def copy_attached(folder: IndexFolder, work: Path) -> None:
         for name in folder.manifest.files:
             if name == FEATURES or name.startswith(f"{THUMBS}/"):
                 (work / name).parent.mkdir(exist_ok=True)
-                shutil.copy2(folder.manifest.place(folder.path, name), work / name)
+                shutil.copyfile(folder.manifest.place(folder.path, name), work / name)
 
 
 def successor(manifest: Manifest, settings: IndexSettings) -> Manifest:
     """The manifest of a new index of the same memory, whose rows are still to come."""
     counts = {name: count for name, count in manifest.counts.items() if name not in ("rows", "removed")}
     recipe = {**manifest.recipe, "index": settings.model_dump(mode="json")}
+    recipe.pop("runtime", None)  # older indexes say where they were built
     return replace(
         manifest, recipe=recipe, counts=counts, engine={}, labels=dict(DENSE), files={}, generation=0
     )

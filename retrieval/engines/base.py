@@ -14,11 +14,11 @@ import numpy.typing as npt
 from retrieval.classes import ClassMap
 from retrieval.errors import ConfigError, IndexClosedError
 from retrieval.similarity import Similarity
-from retrieval.store.commit import IMAGES, IndexFiles
+from retrieval.store.commit import IndexFiles
 from retrieval.store.files import atomic_write, storage_errors
+from retrieval.store.layout import IMAGES, thumbnail_name
 from retrieval.store.manifest import Manifest
 from retrieval.store.records import ImageRecord, write_records
-from retrieval.store.thumbnails import thumbnail_name
 
 _Index = TypeVar("_Index", bound="IndexBase")
 

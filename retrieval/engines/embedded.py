@@ -18,8 +18,9 @@ from retrieval.progress import Progress
 from retrieval.similarity import DirectSimilarity
 from retrieval.store.commit import IndexFiles
 from retrieval.store.files import storage_errors
+from retrieval.store.layout import CHANGE_LOCK
 from retrieval.store.lock import Lock
-from retrieval.store.manifest import CHANGE_LOCK, Manifest, has_manifest, read_manifest
+from retrieval.store.manifest import Manifest, has_manifest, read_manifest
 from retrieval.store.records import ImageRecord
 from retrieval.store.rows import RowStore
 
@@ -73,7 +74,7 @@ class EmbeddedIndex(IndexBase):
             raise
         return np.arange(first, first + count, dtype=np.int64)
 
-    def describe(self, images: Sequence[ImageRecord]) -> None:
+    def announce(self, images: Sequence[ImageRecord]) -> None:
         """Needs nothing here: the records come with :meth:`flush`."""
 
     def search(self, queries: npt.NDArray[np.float32], k: int, *, filter: Filter | None = None) -> Neighbors:
@@ -144,10 +145,12 @@ class EmbeddedIndex(IndexBase):
             self._lock.release()
 
     def _release(self) -> None:
-        self._engine.close()
-        self._rows.close()
-        if self._lock.held:
-            self._files.discard()
+        try:
+            self._engine.close()
+            self._rows.close()
+            if self._lock.held:
+                self._files.discard()
+        finally:
             if not self._borrowed_lock:
                 self._lock.release()
 

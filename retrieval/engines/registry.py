@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from retrieval.store.manifest import Manifest
 
 #: Entry points of this group load to an :class:`EngineSpec`.
 GROUP = "mycelia.engines"
+
+#: A scheme: an address of some engine, not a folder. ``Path`` makes one slash of two.
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
 
 ENGINES: tuple[EngineSpec, ...] = (EXACT, FAISS, EDGE, SERVER)
 
@@ -50,7 +54,7 @@ def engine_of(manifest: Manifest, where: Path) -> EngineSpec:
 
 def local_folder(path: str | Path) -> Path:
     """The folder of an index: ``path`` itself, or what an engine fetches for an address of its own."""
-    for spec in ENGINES:
+    for spec in engines() if _ADDRESS.match(str(path)) else ():
         found = spec.fetch(path)
         if found is not None:
             return found

@@ -113,8 +113,6 @@ class EngineSpec:
     """Whether an index of it can put neighbours in order by a second similarity."""
     keeps_multiplicity: bool = True
     """Whether its rows may stand for several patches."""
-    many_writers: bool = False
-    """Whether several processes may fill one index at a time."""
     searches_exactly: bool = False
     """Whether every search looks at every row, so that nothing is lost to speed."""
 
@@ -123,19 +121,34 @@ class EngineSpec:
 
     fetch: Callable[[str | Path], Path | None] = field(default=_nothing)
     """The local folder of an index named by an address of this engine; None for anything else."""
+    refresh: Callable[[Path], None] = _nothing
+    """Brings the folder of an index up to date with what others changed elsewhere, before a change."""
     reach: Callable[[Any, Manifest], None] = _nothing
     """Raises at once what would otherwise be raised after hours of work: a server that is away."""
     shared_files: Callable[[Any, Manifest], AbstractContextManager[SharedFiles]] | None = None
-    """Files in common, of an engine with many writers."""
+    """Files in common, of an engine that several processes may fill at a time."""
+    shown: tuple[str, ...] = ()
+    """Which of its parameters a person wants to see first; all where it names none."""
+
+    @property
+    def many_writers(self) -> bool:
+        """Whether several processes may fill one index at a time."""
+        return self.shared_files is not None
 
     def check(self, similarity: Similarity) -> None:
         """Raise ConfigError for a similarity that this engine cannot serve."""
-        if similarity.reranked is not None and not self.reranks:
+        self.check_abilities(
+            inner_product=similarity.searched.inner_product, reranked=similarity.reranked is not None
+        )
+
+    def check_abilities(self, *, inner_product: bool, reranked: bool) -> None:
+        """Raise ConfigError where what is searched is no inner product, or re-ranked, and this cannot be."""
+        if reranked and not self.reranks:
             raise ConfigError(
                 f"{self.title} cannot re-rank by the exact gradient similarity (rerank.candidates); "
                 "set index.engine to faiss or exact, or leave rerank.candidates empty"
             )
-        if self.inner_products_only and not similarity.searched.inner_product:
+        if self.inner_products_only and not inner_product:
             raise ConfigError(
                 f"{self.title} cannot search the exact gradient similarity (features.projection=none); "
                 "set index.engine=exact, or features.projection to factored or dense"

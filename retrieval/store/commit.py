@@ -3,22 +3,24 @@
 The files of a state are never overwritten: a change writes new ones under names of their own
 (``labels.g3.npy``), syncs them, and then replaces ``manifest.json``, which names them all. A reader sees
 the old manifest or the new one, and writes nothing. Files that no manifest names any more are swept
-after the step, or, where a crash prevented that, after the next one; a reader whose files were swept
-before it opened them starts again with the newer manifest (``retrieval.folder``).
+after the step, or, where a crash prevented that, after the next one that names a file of that name. A
+reader whose files were swept before it opened them starts again with the newer manifest
+(``retrieval.folder``).
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from retrieval.errors import IndexFileError
+from retrieval.errors import IndexFileError, StorageError
 from retrieval.store.files import atomic_write, sha256_file, storage_errors, sync_folder
+from retrieval.store.layout import FEATURES, IMAGES, MANIFEST, THUMBS
 from retrieval.store.manifest import (
     FORMAT,
-    MANIFEST,
     PENDING,
     FileEntry,
     Manifest,
@@ -27,11 +29,11 @@ from retrieval.store.manifest import (
     read_manifest,
 )
 
-#: Files and folders that whoever makes an index puts beside the engine's and the rows' own.
-FEATURES, IMAGES, THUMBS = "features.safetensors", "images.jsonl", "thumbs"
-
 #: What a change did: the new file of a name, or None where the name is no part of the index any more.
 Changes = Mapping[str, Path | None]
+
+#: The name of a version: what comes before its number, and the suffix.
+_VERSION = re.compile(r"(.+)\.g\d+(\.[^./]+)")
 
 
 class IndexFiles:
@@ -43,6 +45,7 @@ class IndexFiles:
         self._entries: dict[str, FileEntry] = {} if manifest is None else dict(manifest.files)
         self._generation = 0 if manifest is None else manifest.generation + 1
         self._written: set[str] = set()
+        self._is_spent = False
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
@@ -62,7 +65,11 @@ class IndexFiles:
         return self.folder / (name if entry is None else entry.path or name)
 
     def next(self, name: str) -> Path:
-        """Where the next version of a file is written; whatever lies there is of no use to anyone."""
+        """Where the next version of a file is written; what lies there is of no state.
+
+        Raises StorageError after a commit whose outcome is not known.
+        """
+        self._check_not_spent()
         path = PurePosixPath(name)
         if self._generation:
             path = path.with_name(f"{path.stem}.g{self._generation}{path.suffix}")
@@ -72,17 +79,23 @@ class IndexFiles:
     def commit(self, manifest: Manifest, changes: Changes) -> Manifest:
         """Make the state that ``changes`` leads to the index's, in one step; the manifest as it was written.
 
-        The changed files have to be complete and synced. Checksums of the others are taken over.
-        Raises StorageError; the old state is then intact.
+        The changed files have to be complete and synced. Checksums of the others are taken over. After
+        an error (StorageError, or OSError where the disk fails) the old state or the new one is there,
+        whole; where it is the new one, these files take no further change.
         """
+        self._check_not_spent()
         with storage_errors(self.folder):
             kept = self._entries if self._generation else self._attached()
             entries = {name: entry for name, entry in kept.items() if name not in changes}
             entries |= {name: self._entry(name, path) for name, path in changes.items() if path is not None}
             complete = replace(manifest, files=entries, format=FORMAT, generation=self._generation)
             sync_folder(self.folder)  # the new names, before the manifest that relies on them
-            with atomic_write(self.folder / MANIFEST) as file:
-                file.write(encode_manifest(complete))
+            try:
+                with atomic_write(self.folder / MANIFEST) as file:
+                    file.write(encode_manifest(complete))
+            except BaseException:
+                self._is_spent = self._is_committed()
+                raise
         self._sweep(complete)
         self._entries, self._generation = dict(entries), complete.generation + 1
         self._written.clear()
@@ -94,6 +107,20 @@ class IndexFiles:
             for name in self._written - listed:
                 _delete(self.folder / name)
         self._written.clear()
+
+    def _check_not_spent(self) -> None:
+        if self._is_spent:
+            raise StorageError(
+                f"the last change of {self.folder} could not be completed, though its files are in place; "
+                "check the disk, and open the index again"
+            )
+
+    def _is_committed(self) -> bool:
+        """Whether the manifest on disk is that of the state in the making, or cannot be read."""
+        try:
+            return has_manifest(self.folder) and read_manifest(self.folder).generation == self._generation
+        except (IndexFileError, OSError):
+            return True
 
     def _attached(self) -> dict[str, FileEntry]:
         """What was put into the folder of a new index, besides rows and vectors."""
@@ -116,32 +143,26 @@ class IndexFiles:
     def _sweep(self, manifest: Manifest) -> None:
         """Delete the files of earlier states: those known, and those that a crash left."""
         kept = {entry.path or name for name, entry in manifest.files.items()}
-        old = {entry.path or name for name, entry in self._entries.items()}
-        for name in (old | self._written) - kept:
-            _delete(self.folder / name)
-        for name in (MANIFEST, *manifest.files):
-            path = PurePosixPath(name)
-            if len(path.parts) > 1:
-                continue
-            left = [self.folder / (name + PENDING), *self.folder.glob(f"{path.stem}.g[0-9]*{path.suffix}")]
-            if name != MANIFEST:
-                left.append(self.folder / name)
-            for leftover in left:
-                if leftover.name not in kept:
-                    _delete(leftover)
+        known = {entry.path or name for name, entry in self._entries.items()} | self._written
+        for folder in {PurePosixPath(name).parent for name in (MANIFEST, *manifest.files)}:
+            for path in (self.folder / folder).glob("*"):
+                place = (folder / path.name).as_posix()
+                if place in kept:
+                    continue
+                name = place.removesuffix(PENDING)
+                version = _VERSION.fullmatch(name)
+                base = name if version is None else version[1] + version[2]
+                if place in known or base in manifest.files or place == MANIFEST + PENDING:
+                    _delete(path)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
-    """Write a manifest with the checksums of the files it lists, and of attached ones, as they are now.
+    """Write a manifest with the checksums of the files it lists as they are now; returns it with them.
 
-    Use it after changing files that the index itself does not hold (features, thumbnails). Returns it
-    with the checksums. Raises StorageError.
+    Raises StorageError.
     """
-    files = IndexFiles(folder, manifest)
-    names: Iterable[str] = {**manifest.files, **files._attached()}
-    present = {name: manifest.files[name].path if name in manifest.files else None for name in names}
-    changes: dict[str, Path | None] = {name: folder / (path or name) for name, path in present.items()}
-    return files.commit(manifest, changes)
+    changes: dict[str, Path | None] = {name: manifest.place(folder, name) for name in manifest.files}
+    return IndexFiles(folder, manifest).commit(manifest, changes)
 
 
 def _delete(path: Path) -> None:

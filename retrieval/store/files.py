@@ -86,8 +86,12 @@ def sync_tree(folder: Path) -> None:
     """Force every file below ``folder``, and all folders with their names, onto the disk."""
     for root, _, names in os.walk(folder, topdown=False):
         for name in names:
-            with (Path(root) / name).open("rb+") as file:
-                os.fsync(file.fileno())
+            # a copy of a read-only file is read-only, and only Windows asks for more than that
+            descriptor = os.open(Path(root) / name, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
         sync_folder(Path(root))
 
 

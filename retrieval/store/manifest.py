@@ -19,8 +19,7 @@ from retrieval.classes import ClassMap
 from retrieval.errors import REPAIR, IndexDamagedError, IndexFileError, IndexMismatchError
 from retrieval.similarity import Similarity, similarity_from_json
 from retrieval.store.files import PARTIAL, sha256_file
-
-MANIFEST = "manifest.json"
+from retrieval.store.layout import CHANGE_LOCK, MANIFEST
 
 #: Version of the index folder that this code writes; it reads this one and every older one.
 FORMAT = 3
@@ -33,9 +32,6 @@ DENSE = {"kind": "dense"}
 
 #: Files up to this many bytes have their checksums compared whenever an index is opened.
 QUICK_BYTES = 64 * 2**20
-
-#: The lock of whoever changes the index; there only while it is held.
-CHANGE_LOCK = "change.lock"
 
 
 def _now() -> str:
@@ -189,6 +185,8 @@ def verify_folder(folder: Path, manifest: Manifest, *, all_checksums: bool = Tru
 def unlisted_files(folder: Path, manifest: Manifest) -> list[str]:
     """Files in the folder that are no part of the index, by path with ``/``; locks and ``.part`` aside."""
     listed = {entry.path or name for name, entry in manifest.files.items()} | {MANIFEST, CHANGE_LOCK}
+    if _begun_commit(folder) is not None:
+        listed.add(MANIFEST + PENDING)
     return sorted(
         name
         for path in _files_below(folder)

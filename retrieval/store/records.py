@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.errors import REPAIR, ConfigError, IndexDamagedError, did_you_mean
-from retrieval.store.commit import IMAGES, IndexFiles
+from retrieval.store.commit import IndexFiles
 from retrieval.store.files import atomic_write
+from retrieval.store.layout import IMAGES
 from retrieval.store.manifest import has_manifest, read_manifest
 
 

@@ -100,7 +100,8 @@ class RowFile:
         """The next version is the stored one now."""
         if self._writer is not None:
             self._writer.close()
-            self._writer, self._stored, self._view = None, True, None
+            self._writer, self._stored = None, True
+            self._view = self._map()  # at once: a later change may sweep the file away
 
     def close(self) -> None:
         """Release the file; rows that were not committed are forgotten."""

@@ -14,6 +14,9 @@ from retrieval.store.files import storage_errors, sync_folder, sync_tree
 from retrieval.store.lock import Lock
 from retrieval.store.manifest import has_manifest
 
+#: Ending of what a new folder is about to replace.
+_OLD = ".old"
+
 
 def check_free(out: Path) -> None:
     """Raise IndexExistsError unless ``out`` is nothing or an empty folder."""
@@ -31,11 +34,9 @@ def staging(out: Path, purpose: str, *, replace: bool = False) -> Iterator[Path]
     ``out`` is deleted. ``replace`` puts it in the place of a folder that is there. Raises
     IndexExistsError where ``out`` is taken, IndexBusyError where another process makes it, StorageError.
     """
+    out = _named(out)
     with reserved(out, replace=replace):
-        left = re.compile(rf"\.?{re.escape(out.name)}\.{purpose}-[0-9a-f]{{8}}")
-        for path in out.parent.iterdir():
-            if left.fullmatch(path.name):
-                shutil.rmtree(path, ignore_errors=True)
+        _tidy(out, purpose)
         folder = out.with_name(f"{out.name}.{purpose}-{secrets.token_hex(4)}")
         try:
             with storage_errors(out.parent):
@@ -64,6 +65,7 @@ def workspace(out: Path, folder: Path) -> Iterator[None]:
 @contextmanager
 def reserved(out: Path, *, replace: bool = False) -> Iterator[None]:
     """``out`` for this process alone: every command that makes something there excludes the others."""
+    out = _named(out)
     if not replace:
         check_free(out)
     with storage_errors(out.parent):
@@ -86,20 +88,38 @@ def reserved(out: Path, *, replace: bool = False) -> Iterator[None]:
 def publish(folder: Path, out: Path, *, replace: bool = False) -> None:
     """Sync all of ``folder`` and give it the name ``out``, in the place of what is there with ``replace``.
 
-    Raises StorageError; what was there before is there still.
+    Raises StorageError; ``out`` is then what it was before, or the new folder, whole.
     """
     with storage_errors(out.parent):
         sync_tree(folder)
-        old = out.with_name(f"{folder.name}.old")
-        if replace and out.exists():
-            out.rename(old)
-        elif out.is_dir():
-            out.rmdir()  # empty, as check_free saw
+        if not (replace and out.exists()):
+            if out.is_dir():
+                out.rmdir()  # empty, as check_free saw
+            folder.replace(out)
+            sync_folder(out.parent)
+            return
+        old = folder.with_name(folder.name + _OLD)
+        out.rename(old)
         try:
             folder.replace(out)
         except BaseException:
-            if old.exists():
-                old.rename(out)
+            old.rename(out)
             raise
         sync_folder(out.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _tidy(out: Path, purpose: str) -> None:
+    """Delete what killed runs with this purpose left; what one had put aside to replace comes back."""
+    left = re.compile(rf"{re.escape(out.name)}\.{purpose}-[0-9a-f]{{8}}({re.escape(_OLD)})?")
+    for path in sorted(out.parent.iterdir()):
+        found = left.fullmatch(path.name)
+        if found and found[1] and not out.exists():
+            path.rename(out)
+        elif found:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _named(out: Path) -> Path:
+    """The same place by a path that ends in its name, which ``.`` and ``..`` do not."""
+    return out if out.name not in ("", "..") else out.resolve()

@@ -45,7 +45,7 @@ def compact(
     anew = [] if to is None else ["index={}", *engine_overrides(to, None, None)]
     chosen = override_recipe(built_recipe(folder), [*anew, *(overrides or ())]).index
     report = compact_index(
-        folder.path,
+        folder,
         out,
         options=CompactOptions(keep, seed=seed),
         settings=chosen,

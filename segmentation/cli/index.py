@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -143,7 +144,7 @@ def _facts(address: Path, folder: IndexFolder) -> list[tuple[str, str]]:
         ("rows", f"{folder.live_rows:,} patches{origin}, {manifest.similarity.width} numbers each"),
         ("classes", f"{len(names)}: {', '.join(names)}"),
         ("data set", _join(dataset.get("root"), dataset.get("format"), dataset.get("split"))),
-        ("engine", _describe_engine(manifest.engine)),
+        ("engine", _describe_engine(manifest.engine, folder.spec.shown)),
         ("backbone", _join(backbone.get("model"), backbone.get("weights"), f"block {backbone.get('block')}")),
         ("image size", " x ".join(str(side) for side in recipe.get("image", {}).get("size", ()))),
         ("features", _describe_features(features)),
@@ -153,12 +154,10 @@ def _facts(address: Path, folder: IndexFolder) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value]
 
 
-def _describe_engine(engine: dict[str, Any]) -> str:
-    """Kind and settings; of Qdrant's many, where the vectors are and how they are stored."""
+def _describe_engine(engine: dict[str, Any], shown: Sequence[str]) -> str:
+    """Kind and settings; of an engine with many, those that it names."""
     values = {**engine, **engine.get("settings", {})}
-    if str(engine.get("kind")).startswith("qdrant"):
-        names = ["kind", "url", "collection", "datatype", "quantization", "on_disk", "m", "ef"]
-        values = {name: values.get(name) for name in names}
+    values = {name: values.get(name) for name in shown or values}
     return _join(*(f"{name}={value}" for name, value in values.items() if value is not None))
 
 

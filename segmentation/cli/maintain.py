@@ -49,7 +49,7 @@ def convert(
     folder = IndexFolder.open(index)
     settings = [*engine_overrides(to, url, collection), *(overrides or ())]
     chosen = override_recipe(built_recipe(folder), ["index={}", *settings]).index
-    copied = convert_index(folder.path, out, settings=chosen, progress=ProgressDisplay())
+    copied = convert_index(folder, out, settings=chosen, progress=ProgressDisplay())
     show(f"{out}: {count_of(copied, 'row')} on {to}")
 
 

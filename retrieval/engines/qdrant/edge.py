@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock, Timeout
 
 from retrieval.engines.qdrant.edge_requests import filter_condition, shard_config
 from retrieval.engines.qdrant.payload import CLASS, IMAGE, edge_payloads
@@ -20,6 +19,7 @@ from retrieval.engines.qdrant.sizing import bytes_per_row
 from retrieval.engines.vector_engine import Hits
 from retrieval.errors import (
     ConfigError,
+    IndexBusyError,
     IndexDamagedError,
     IndexFileError,
     MissingExtraError,
@@ -29,6 +29,7 @@ from retrieval.neighbors import Filter
 from retrieval.similarity import Similarity
 from retrieval.store.commit import Changes, IndexFiles
 from retrieval.store.files import PARTIAL, storage_errors, sync_tree
+from retrieval.store.lock import Lock
 from retrieval.store.manifest import has_manifest, read_manifest
 from retrieval.store.rows import RowStore
 
@@ -212,13 +213,15 @@ class EdgeEngine:
 
     def close(self) -> None:
         """Release memory and the folder; what was not committed is dropped."""
-        if self._shard is not None:
-            with self._errors():
-                self._shard.close()
-            self._shard = None
-        if self._generation != self._committed and not self._is_listed():
-            shutil.rmtree(self._path, ignore_errors=True)
-        self._lock.release()
+        try:
+            if self._shard is not None:
+                with self._errors():
+                    self._shard.close()
+                self._shard = None
+            if self._generation != self._committed and not self._is_listed():
+                shutil.rmtree(self._path, ignore_errors=True)
+        finally:
+            self._lock.release()
 
     @property
     def _path(self) -> Path:
@@ -345,14 +348,14 @@ def _check_limits(settings: QdrantSettings, width: int, rows: int) -> None:
             )
 
 
-def _lock(folder: Path) -> FileLock:
+def _lock(folder: Path) -> Lock:
     """The folder's lock, taken; raises IndexFileError where someone has it."""
-    lock = FileLock(folder / f"edge-lock{PARTIAL}")
+    lock = Lock(folder / f"edge-lock{PARTIAL}")
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     try:
-        with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
-    except Timeout:
+        lock.acquire(f"use {folder}", wait=0)
+    except IndexBusyError:
         raise IndexFileError(
             f"{folder} is open already, here or in another process, and Qdrant Edge serves only one; "
             "close that one, or convert the index to faiss (`mycelia index convert`), which many may read"

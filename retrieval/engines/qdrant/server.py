@@ -35,13 +35,14 @@ from retrieval.engines.spec import no_multiplicity
 from retrieval.errors import ConfigError, IndexDamagedError, IndexMismatchError
 from retrieval.neighbors import Filter, Neighbors, Rows
 from retrieval.progress import Progress, track
-from retrieval.store.commit import FEATURES, IMAGES, IndexFiles
+from retrieval.store.commit import IndexFiles
 from retrieval.store.files import storage_errors
+from retrieval.store.layout import FEATURES, IMAGES
 from retrieval.store.manifest import Manifest
 from retrieval.store.records import ImageRecord
 
 #: Files in the collection that tell which shares of a parallel build are done, and their lists of images.
-SHARDS, IMAGE_PARTS = "shards/", "images/"
+SHARES, IMAGE_PARTS = "shards/", "images/"
 
 #: Bytes of a point in an upload besides its vector and label, generously.
 _POINT_BYTES = 400
@@ -123,7 +124,7 @@ class ServerIndex(IndexBase):
             self._live = self.collection.count_patches()
         return self._live
 
-    def describe(self, images: Sequence[ImageRecord]) -> None:
+    def announce(self, images: Sequence[ImageRecord]) -> None:
         """Tell of images before their rows are added: the point ids are made from their records."""
         self._origins.update(
             {record.number: Origin(record.id, record.sha256, record.epoch) for record in images}
@@ -254,6 +255,7 @@ class ServerIndex(IndexBase):
         self._loading = False
 
     def _release(self) -> None:
+        self._files.discard()
         self.collection.close()
 
     def _points_per_request(self) -> int:
@@ -319,8 +321,8 @@ class ServerIndex(IndexBase):
             return True
         if images is not None:
             own = {"rows": sum(record.patches for record in images), "images": len(images)}
-            self.collection.put_file(SHARDS + _share_name(self._share) + ".json", json.dumps(own).encode())
-        done = [json.loads(self.collection.get_file(file.name)) for file in self.collection.files(SHARDS)]
+            self.collection.put_file(SHARES + _share_name(self._share) + ".json", json.dumps(own).encode())
+        done = [json.loads(self.collection.get_file(file.name)) for file in self.collection.files(SHARES)]
         for name in ("rows", "images"):
             counts[name] = sum(int(share[name]) for share in done)
         self._manifest = replace(self._manifest, counts=counts)

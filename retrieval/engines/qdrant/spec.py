@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from retrieval.index import PatchIndex
 
 
+#: Where the vectors are, and how they are stored.
+SHOWN = ("kind", "url", "collection", "datatype", "quantization", "on_disk", "m", "ef")
+
+
 def _create_edge(asked: Creation) -> PatchIndex:
     from retrieval.engines.embedded import create_embedded
     from retrieval.engines.qdrant.edge import EdgeEngine
@@ -66,6 +70,12 @@ def _fetch(path: str | Path) -> Path | None:
     return fetch_folder(path) if is_address(path) else None
 
 
+def _refresh(folder: Path) -> None:
+    from retrieval.engines.qdrant.locate import refresh_folder
+
+    refresh_folder(folder)
+
+
 def _reach(settings: QdrantSettings, manifest: Manifest) -> None:
     from retrieval.engines.qdrant.server import open_collection
 
@@ -94,6 +104,7 @@ EDGE = EngineSpec(
     require=_require_edge,
     packages=("qdrant-edge-py",),
     reranks=False,
+    shown=SHOWN,
 )
 
 SERVER = EngineSpec(
@@ -107,8 +118,9 @@ SERVER = EngineSpec(
     packages=("qdrant-client",),
     reranks=False,
     keeps_multiplicity=False,
-    many_writers=True,
     fetch=_fetch,
+    refresh=_refresh,
     reach=_reach,
     shared_files=_shared_files,
+    shown=SHOWN,
 )

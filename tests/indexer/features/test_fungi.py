@@ -20,7 +20,7 @@ from indexer.features.fungi import FungiExtractor, join_features, open_extractor
 from indexer.recipe import Recipe, RuntimeSettings
 from retrieval import ClassInfo, ClassMap, Cosine, GradientProduct, Manifest, Reranked
 from retrieval.errors import ConfigError, DatasetError, IndexDamagedError, IndexMismatchError
-from retrieval.store.commit import FEATURES
+from retrieval.store.layout import FEATURES
 from retrieval.store.manifest import FileEntry
 
 Extractor = Callable[..., FungiExtractor]

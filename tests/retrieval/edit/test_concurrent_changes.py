@@ -20,8 +20,8 @@ from retrieval.edit.add import NewImage, add_images
 from retrieval.edit.change import changing
 from retrieval.edit.remove import remove_images
 from retrieval.errors import ConfigError, IndexBusyError, IndexClosedError, IndexFileError
+from retrieval.store.layout import CHANGE_LOCK
 from retrieval.store.lock import Lock
-from retrieval.store.manifest import CHANGE_LOCK
 
 Build = Callable[..., PatchIndex]
 RECORDS = [ImageRecord(i, f"photo {i}", f"{i}.png", "0" * 64, 60, 50, 30) for i in range(10)]

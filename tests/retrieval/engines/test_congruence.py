@@ -152,7 +152,7 @@ def keyed(index: PatchIndex, found: Neighbors, query: int, kept: npt.NDArray[np.
 
 def fill(store: Store, rows: Any, images: range) -> None:
     vectors, labels, patches = rows
-    store.index.describe([RECORDS[number] for number in images])
+    store.index.announce([RECORDS[number] for number in images])
     chosen = np.isin(patches[:, 0], images)
     store.index.add(vectors[chosen], labels[chosen], patches[chosen])
 

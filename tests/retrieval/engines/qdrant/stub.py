@@ -205,6 +205,6 @@ def settings_for(stub: QdrantStub, **changes: Any) -> QdrantSettings:
 
 def fill(stub: QdrantStub, folder: Path, manifest: Manifest, bank: Any, **changes: Any) -> ServerIndex:
     index = ServerIndex.create(IndexFiles(folder), manifest, settings_for(stub, **changes))
-    index.describe(RECORDS)
+    index.announce(RECORDS)
     index.add(bank.vectors, bank.labels, bank.patches)
     return index

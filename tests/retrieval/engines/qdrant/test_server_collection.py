@@ -27,7 +27,7 @@ def test_a_whole_life(tmp_path: Path, stub: QdrantStub, manifest: Callable[..., 
     stub.statuses = []
     settings = IndexSettings(engine="qdrant", qdrant=settings_for(stub))
     with create_index(tmp_path / "index", manifest(), rows=300, settings=settings) as index:
-        index.describe(RECORDS)
+        index.announce(RECORDS)
         index.add(bank.vectors, bank.labels, bank.patches)
         index.flush(images=RECORDS)
     oracle_settings = IndexSettings(engine="exact", dtype="float32")
@@ -116,7 +116,7 @@ def test_shards_fill_one_collection(
         )
         index = ServerIndex.create(IndexFiles(folder), manifest(), settings_for(stub), share=(number, 3))
         own = [record for record in RECORDS if record.number % 3 == number - 1]
-        index.describe(own)
+        index.announce(own)
         chosen = np.isin(bank.patches[:, 0], [record.number for record in own])
         index.add(bank.vectors[chosen], bank.labels[chosen], bank.patches[chosen])
         index.flush(images=own)

@@ -57,7 +57,7 @@ def test_a_broken_upload_is_completed_by_doing_it_again(
 ) -> None:
     stub.refusals = {"Upsert": []}
     index = ServerIndex.create(IndexFiles(tmp_path), manifest(), settings_for(stub, batch_points=100))
-    index.describe(RECORDS)
+    index.announce(RECORDS)
     index.add(bank.vectors[:200], bank.labels[:200], bank.patches[:200])
     stub.refusals["Upsert"] = [grpc.StatusCode.UNAVAILABLE] * 5
     with pytest.raises(ServerError, match="run again finishes"):
