@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from retrieval.engines.registry import engines_named
 from retrieval.errors import ConfigError
@@ -141,7 +141,7 @@ class TransferSettings(_Section):
 
 
 class RuntimeSettings(_Section):
-    """Where and how fast; never what comes out."""
+    """Where and how fast; what comes out changes in the last digits of a number at most."""
 
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N | mps")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -165,8 +165,7 @@ class Recipe(_Section):
     transfer: TransferSettings = TransferSettings()
     runtime: RuntimeSettings = RuntimeSettings()
 
-    @model_validator(mode="after")
-    def _check_rules(self) -> Recipe:
+    def check_rules(self) -> None:
         """Raise ConfigError for sections that contradict each other."""
         engine, features = self.index.spec, self.features
         exact = features.kind == "fungi" and features.projection == "none"
@@ -180,7 +179,6 @@ class Recipe(_Section):
                 "rerank.candidates empty, or choose features.projection=factored or features.kind=embeddings"
             )
         engine.check_abilities(inner_product=not exact, reranked=self.reranks)
-        return self
 
     @property
     def reranks(self) -> bool:
@@ -207,7 +205,8 @@ def load_recipe(config: str | Path | None = None, overrides: Sequence[str] = ())
     Raises ConfigError for a missing or malformed file, an unknown key (naming the nearest known
     one) and a value out of range.
     """
-    recipe = Recipe() if config is None else recipe_from_dict(_read_yaml(Path(config)), where=str(config))
+    # a file may leave to the overrides what its sections need of each other
+    recipe = Recipe() if config is None else _validated(_read_yaml(Path(config)), where=str(config))
     return override_recipe(recipe, overrides)
 
 
@@ -220,7 +219,14 @@ def override_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
 
 
 def recipe_from_dict(data: dict[str, Any], *, where: str = "recipe") -> Recipe:
-    """A validated recipe from plain data; ``where`` names its source in error messages."""
+    """A recipe from plain data, its rules checked; ``where`` names its source in error messages."""
+    recipe = _validated(data, where=where)
+    recipe.check_rules()
+    return recipe
+
+
+def _validated(data: dict[str, Any], *, where: str) -> Recipe:
+    """A recipe whose values fit, each by itself."""
     _check_keys(data, Recipe, where, prefix="")
     try:
         return Recipe.model_validate(data)

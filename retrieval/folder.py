@@ -30,9 +30,9 @@ _ATTEMPTS = 100
 class IndexFolder:
     """One state of an index: what its manifest says, its image records, features and thumbnails.
 
-    Reading writes nothing but, for an address, a copy in the cache folder. Where another process commits a change, and sweeps the files of the
-    state at hand, before they were read, the newer state is taken: ``manifest`` is always that of what
-    was read last.
+    Reading writes nothing but, for an address, a copy in the cache folder. Where another process
+    commits a change, and sweeps the files of the state at hand, before they were read, the newer
+    state is taken: ``manifest`` is always that of what was read last.
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:

@@ -31,3 +31,8 @@ def load_plugins(group: str, kind: type[T]) -> list[T]:
             )
         found.append(loaded)
     return found
+
+
+def plugin_packages(group: str) -> list[str]:
+    """Names of the installed distributions that add something to an entry point group; nothing is loaded."""
+    return sorted({point.dist.name for point in entry_points(group=group) if point.dist is not None})

@@ -19,7 +19,7 @@ class ProgressEvent:
     total: int
 
 
-#: Hears of events, in their order; also from threads other than the caller's, but never from two at once.
+#: Hears of events; also from threads other than the caller's, those of one stage in their order.
 Progress = Callable[[ProgressEvent], None]
 
 

@@ -8,8 +8,11 @@ uninterrupted build. The index appears under its own name only once it is comple
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,19 +21,19 @@ import numpy.typing as npt
 
 from indexer.bank.describe import describe_jobs
 from indexer.bank.fitting import fit_features
-from indexer.bank.jobs import jobs_of
-from indexer.bank.parts import PartStore
+from indexer.bank.jobs import BankJob, jobs_of
+from indexer.bank.parts import PART_IMAGES, PartStore
 from indexer.bank.sampling import choose_images
 from indexer.bank.shares import Share, check_share, shared_features
 from indexer.bank.versions import package_versions
 from indexer.bank.workspace import Workspace, check_partial
-from indexer.datasets import Dataset
+from indexer.datasets import Dataset, Sample
 from indexer.features.fungi import FungiExtractor
 from indexer.recipe import Recipe
 from retrieval import ImageRecord, Manifest, create_index
 from retrieval.errors import DatasetError
 from retrieval.progress import Progress, track
-from retrieval.store.files import sha256_file, storage_errors
+from retrieval.store.files import sha256_file, storage_errors, sync_tree
 from retrieval.store.layout import FEATURES
 from retrieval.store.staging import check_free
 
@@ -75,6 +78,7 @@ def build_index(
     ServerError. Whatever is raised, the parts that are done stay and the same call goes on from them.
     """
     start = time.monotonic()
+    recipe.check_rules()
     engine = recipe.index.spec
     engine.require()
     out = Path(out)
@@ -91,7 +95,7 @@ def build_index(
     manifest = _manifest(extractor, dataset)
     engine.check(manifest.similarity)
     engine.reach(recipe.index.section, manifest)
-    with Workspace.open(out, fingerprints=extractor.fingerprints, dataset=dataset, jobs=jobs) as workspace:
+    with Workspace.open(out, plan=_plan(extractor, dataset, samples, jobs)) as workspace:
         features = workspace.folder / FEATURES
         if share is None:
             fit_features(extractor, workspace.folder, samples, skip_bad=skip_bad, progress=progress)
@@ -137,6 +141,8 @@ def compute_parts(
                     skip_bad=skip_bad,
                     task=task,
                 )
+                with storage_errors(workspace.thumbs):
+                    sync_tree(workspace.thumbs)  # with the part, which says that they are there
                 store.write(number, part)
 
 
@@ -204,8 +210,25 @@ def _training_sample(
     store: PartStore, recipe: Recipe, manifest: Manifest, rows: int
 ) -> npt.NDArray[np.float32] | None:
     """What is searched of as many vectors as the engine trains with, (n, d) float32; None for none."""
-    wanted = recipe.index.spec.training_rows
-    if wanted is None or rows == 0:
+    wanted = recipe.index.spec.rows_to_train(rows)
+    if wanted == 0:
         return None
-    width = manifest.similarity.searched.width
-    return store.training_sample(rows, wanted(rows), recipe.seed, width=width)
+    return store.training_sample(rows, wanted, recipe.seed, width=manifest.similarity.searched.width)
+
+
+def _plan(
+    extractor: FungiExtractor, dataset: Dataset, samples: Sequence[Sample], jobs: Sequence[BankJob]
+) -> dict[str, str]:
+    """What must be the same for a stopped build to go on, as digests.
+
+    All ``samples`` count, also those of other shares: their number decides how many patches each gives.
+    """
+    images = "\n".join(f"{sample.id} {sample.image} {sample.labels.name}" for sample in samples)
+    numbers = " ".join(str(job.number) for job in jobs)
+    classes = json.dumps(dataset.classes.to_json(), sort_keys=True)
+    return {
+        **extractor.fingerprints,
+        "runtime.precision": extractor.backbone.precision,
+        "data set": hashlib.sha256(f"{images}\n{numbers}\n{classes}".encode()).hexdigest(),
+        "number of images in a part": str(PART_IMAGES),
+    }

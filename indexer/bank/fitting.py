@@ -102,6 +102,8 @@ def samples_to_fit(samples: Sequence[Sample]) -> list[Sample]:
 
 def _changed(keys: Sequence[SourceKey], known: dict[str, SourceKey]) -> str:
     """What is not as it was when the features were fitted, in words; nothing where all is."""
+    if len(keys) != len(known):
+        return "they were fitted on other images"
     for key in keys:
         if key.name not in known or not key.equals(known[key.name]):
             return f"{key.name} has changed"

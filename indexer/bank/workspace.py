@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from indexer.bank.jobs import BankJob
-from indexer.bank.parts import PART_IMAGES
-from indexer.datasets import Dataset
 from retrieval.errors import IndexMismatchError
 from retrieval.store.files import PARTIAL, atomic_write, storage_errors
 from retrieval.store.layout import THUMBS
@@ -32,21 +28,20 @@ class Workspace:
 
     @classmethod
     @contextmanager
-    def open(
-        cls, out: Path, *, fingerprints: Mapping[str, str], dataset: Dataset, jobs: Sequence[BankJob]
-    ) -> Iterator[Workspace]:
+    def open(cls, out: Path, *, plan: dict[str, str]) -> Iterator[Workspace]:
         """Make or continue the workspace of ``out``, for this process alone; in the end it goes.
 
-        ``fingerprints`` are the extractor's. Raises IndexExistsError where ``out`` is taken,
-        IndexMismatchError where the unfinished build is of another recipe, other weights or other
-        data, or no build at all, IndexBusyError where another process makes ``out``, StorageError.
+        ``plan`` is what must be the same for a build to go on, as digests. Raises IndexExistsError
+        where ``out`` is taken, IndexMismatchError where the unfinished build is of another recipe, other
+        weights or other data, or no build at all, IndexBusyError where another process makes ``out``,
+        StorageError.
         """
         opened = cls(out)
         with workspace(out, opened.folder):
             check_partial(out)
             with storage_errors(opened.folder):
                 opened.thumbs.mkdir(exist_ok=True)
-            opened._check_plan(_plan(fingerprints, dataset, jobs))
+            opened._check_plan(plan)
             yield opened
 
     def fresh_index_folder(self) -> Path:
@@ -102,15 +97,3 @@ def check_partial(out: Path) -> None:
             f"{folder} holds files that are not of an unfinished build of this index "
             f"({', '.join(sorted(others)[:3])}); move or delete it, or choose another --out"
         )
-
-
-def _plan(fingerprints: Mapping[str, str], dataset: Dataset, jobs: Sequence[BankJob]) -> dict[str, str]:
-    """What must be the same for a build to go on, as digests."""
-    lines = [(job.epoch, job.sample) for job in jobs]
-    images = "\n".join(f"{epoch} {s.id} {s.image} {s.labels.name}" for epoch, s in lines)
-    classes = json.dumps(dataset.classes.to_json(), sort_keys=True)
-    return {
-        **fingerprints,
-        "data set": hashlib.sha256(f"{images}\n{classes}".encode()).hexdigest(),
-        "number of images in a part": str(PART_IMAGES),
-    }

@@ -51,30 +51,37 @@ def load_dataset(
     if not path.is_dir():
         came = "a file" if path.exists() else "nothing"
         raise DatasetError(f"expected the folder of a data set at {path}, found {came}; check the path")
-    root, layout = _recognise(path, layouts)
+    root, layout = _recognise(path, layouts, format)
     dataset = layout.load(root, split)
     return dataset if subset is None else dataset.select(parse_ids(Path(subset)))
 
 
 def _layouts(format: str) -> tuple[Layout, ...]:
-    """The layouts that ``format`` stands for; other packages are asked only where it is none of ours."""
-    ours = tuple(layout for layout in _LAYOUTS if layout.name == format)
-    if ours:
-        return ours
-    others = load_plugins(LAYOUT_GROUP, Layout)
+    """The layouts that ``format`` stands for."""
     if format == "auto":
-        return (*_LAYOUTS, *others)
-    named = tuple(layout for layout in others if layout.name == format)
+        return _LAYOUTS
+    ours = tuple(layout for layout in _LAYOUTS if layout.name == format)
+    others = () if ours else load_plugins(LAYOUT_GROUP, Layout)
+    named = ours or tuple(layout for layout in others if layout.name == format)
     if not named:
         known = (*FORMATS, *(layout.name for layout in others))
         raise ConfigError(f"unknown data set format {format!r}; choose one of {', '.join(known)}")
     return named
 
 
-def _recognise(path: Path, layouts: tuple[Layout, ...]) -> tuple[Path, Layout]:
+def _recognise(path: Path, layouts: tuple[Layout, ...], format: str) -> tuple[Path, Layout]:
+    """The first layout that fits; those of other packages are asked where ours do not."""
+    others = load_plugins(LAYOUT_GROUP, Layout) if format == "auto" and not _fitting(path, layouts) else ()
+    found = _fitting(path, (*layouts, *others))
+    if found is not None:
+        return found
+    expected = "\n".join(f"  {layout.name}: {layout.description}" for layout in (*layouts, *others))
+    raise DatasetError(f"{path} has no layout that is known here; expected\n{expected}")
+
+
+def _fitting(path: Path, layouts: tuple[Layout, ...]) -> tuple[Path, Layout] | None:
     for layout in layouts:
         root = layout.find(path)
         if root is not None:
             return root, layout
-    expected = "\n".join(f"  {layout.name}: {layout.description}" for layout in layouts)
-    raise DatasetError(f"{path} has no layout that is known here; expected\n{expected}")
+    return None

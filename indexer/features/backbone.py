@@ -95,6 +95,11 @@ class Backbone:
         self._plain = not keeps_norm
 
     @property
+    def precision(self) -> str:
+        """The numbers in which it runs up to the cut: float32, bfloat16 or float16."""
+        return str(self._dtype).removeprefix("torch.")
+
+    @property
     def tokens(self) -> int:
         """Patches of one image, T = h * w."""
         return self.grid[0] * self.grid[1]

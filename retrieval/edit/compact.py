@@ -212,10 +212,10 @@ def _write(
 
 def _sample(spill: _Spill, settings: IndexSettings) -> npt.NDArray[np.float32] | None:
     """Evenly spaced vectors, as many as the engine trains with."""
-    wanted = settings.spec.training_rows
-    if wanted is None:
+    wanted = settings.spec.rows_to_train(len(spill))
+    if wanted == 0:
         return None
-    spaced = np.arange(0, len(spill), math.ceil(len(spill) / wanted(len(spill))))
+    spaced = np.arange(0, len(spill), math.ceil(len(spill) / wanted))
     sample: npt.NDArray[np.float32] = spill.unit(spaced).numpy()
     return sample
 

@@ -79,11 +79,11 @@ def successor(manifest: Manifest, settings: IndexSettings) -> Manifest:
 
 def _sample(index: PatchIndex, rows: int, settings: IndexSettings) -> npt.NDArray[np.float32] | None:
     """What is searched of evenly spaced vectors, as many as the engine trains with: (n, d) float32."""
-    wanted = settings.spec.training_rows
-    if wanted is None:
+    wanted = settings.spec.rows_to_train(rows)
+    if wanted == 0:
         return None
-    step, width = max(1, math.ceil(rows / max(1, wanted(rows)))), index.similarity.searched.width
-    chosen, seen = [np.empty((0, width), np.float32)], 0
+    step, width = math.ceil(rows / wanted), index.similarity.searched.width
+    chosen, seen = [], 0
     for block in index.stream():
         chosen.append(block.vectors[-seen % step :: step, :width])
         seen += len(block)

@@ -11,7 +11,7 @@ from retrieval.engines.faiss import FAISS
 from retrieval.engines.qdrant.spec import EDGE, SERVER
 from retrieval.engines.spec import EngineSpec
 from retrieval.errors import IndexDamagedError, IndexMismatchError
-from retrieval.plugins import load_plugins
+from retrieval.plugins import load_plugins, plugin_packages
 from retrieval.store.manifest import Manifest
 
 #: Entry points of this group load to an :class:`EngineSpec`.
@@ -62,5 +62,6 @@ def local_folder(path: str | Path) -> Path:
 
 
 def engine_packages() -> tuple[str, ...]:
-    """Distributions whose versions decide what engines find."""
-    return tuple(dict.fromkeys(name for spec in engines() for name in spec.packages))
+    """Distributions whose versions decide what engines find; what others bring is not loaded for it."""
+    own = [name for spec in ENGINES for name in spec.packages]
+    return tuple(dict.fromkeys([*own, *plugin_packages(GROUP)]))

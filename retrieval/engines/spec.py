@@ -135,6 +135,10 @@ class EngineSpec:
         """Whether several processes may fill one index at a time."""
         return self.shared_files is not None
 
+    def rows_to_train(self, rows: int) -> int:
+        """How many of a bank's ``rows`` train it; 0 where nothing has to be trained."""
+        return 0 if self.training_rows is None or rows == 0 else self.training_rows(rows)
+
     def check(self, similarity: Similarity) -> None:
         """Raise ConfigError for a similarity that this engine cannot serve."""
         self.check_abilities(

@@ -58,8 +58,12 @@ def workspace(out: Path, folder: Path) -> Iterator[None]:
     with reserved(out):
         with storage_errors(out.parent):
             folder.mkdir(exist_ok=True)
+        _tidy(out, "done")
         yield
-        shutil.rmtree(folder, ignore_errors=True)
+        done = out.with_name(f"{out.name}.done-{secrets.token_hex(4)}")
+        with storage_errors(out.parent):
+            folder.replace(done)  # a folder half deleted must not be taken for a build's
+        shutil.rmtree(done, ignore_errors=True)
 
 
 @contextmanager

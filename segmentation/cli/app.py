@@ -31,7 +31,7 @@ class _Guarded(TyperGroup):
         except MyceliaError as error:
             raise _failure(error) from error
         except KeyboardInterrupt as interrupt:
-            say("interrupted; run the same command again to continue")
+            say("interrupted; run the same command again to continue a build")
             raise typer.Exit(EXIT_INTERRUPTED) from interrupt
         except OSError as error:
             raise _failure(_storage_error(error)) from error

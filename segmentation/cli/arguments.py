@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrieval.errors import IndexExistsError
-from retrieval.store.manifest import has_manifest
 from segmentation.cli.console import say
 
 if TYPE_CHECKING:
@@ -76,11 +74,3 @@ def read_recipe(config: Path | None, overrides: Sequence[str]) -> tuple[Path, Re
         config = default_recipe_path()
         say(f"recipe: {config} (choose another with --config)")
     return config, load_recipe(config, overrides)
-
-
-def refuse_existing_index(out: Path) -> None:
-    """Raise IndexExistsError where a complete index lies at ``out`` already."""
-    if out.is_dir() and has_manifest(out):
-        raise IndexExistsError(
-            f"{out} holds an index already; choose another --out, or delete that folder if you don't need it"
-        )

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from segmentation.cli.arguments import EngineOverrides, IndexPath, engine_overrides, refuse_existing_index
+from retrieval.store.staging import check_free
+from segmentation.cli.arguments import EngineOverrides, IndexPath, engine_overrides
 from segmentation.cli.console import count_of, show
 from segmentation.cli.overrides import built_recipe, check_overrides
 from segmentation.cli.progress import ProgressDisplay
@@ -34,7 +35,7 @@ def compact(
       mycelia index compact my.index --keep 0.1 --out small.index
       mycelia index compact my.index --keep 0.05 --out small.index --to faiss
     """
-    refuse_existing_index(out)
+    check_free(out)
     check_overrides(overrides or (), sections=["index"])
 
     from indexer.recipe import override_recipe

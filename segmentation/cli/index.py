@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from retrieval.store.staging import check_free
 from segmentation.cli.arguments import (
     CollectionName,
     Config,
@@ -22,7 +23,6 @@ from segmentation.cli.arguments import (
     engine_overrides,
     read_dataset,
     read_recipe,
-    refuse_existing_index,
 )
 from segmentation.cli.console import count_of, folder_bytes, format_bytes, say, say_skipped, show, show_json
 from segmentation.cli.progress import ProgressDisplay
@@ -72,7 +72,7 @@ def build(
       backbone.*  image.*  features.*  objective.*  bank.*  index.*  rerank.*  transfer.*  runtime.*  seed
       `mycelia index info INDEX --json` prints all of them for an index.
     """
-    refuse_existing_index(out)
+    check_free(out)
     _, recipe = read_recipe(config, [*(overrides or ()), *engine_overrides(engine, url, collection)])
     dataset = read_dataset(data, split=split, format=format, subset=subset)
     classes = count_of(len(dataset.classes), "class", "classes")

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
+from retrieval.store.staging import check_free
 from segmentation.cli.arguments import (
     CollectionName,
     EngineOverrides,
     IndexPath,
     Url,
     engine_overrides,
-    refuse_existing_index,
 )
 from segmentation.cli.console import count_of, show
 from segmentation.cli.overrides import built_recipe, check_overrides
@@ -39,7 +39,7 @@ def convert(
       mycelia index convert my.index --to qdrant --url http://host:6333 --collection my --out my-server.index
       mycelia index convert qdrant://host:6333/my --to faiss --out my-faiss.index
     """
-    refuse_existing_index(out)
+    check_free(out)
     check_overrides(overrides or (), sections=["index"])
 
     from indexer.recipe import override_recipe

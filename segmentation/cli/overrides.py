@@ -17,12 +17,23 @@ if TYPE_CHECKING:
 #: Sections of the recipe that may differ from what built the index.
 FREE_SECTIONS = ("transfer", "rerank", "runtime")
 
-_OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
+#: Anything like ``key=``: a wrong key is told apart from a photo that is not there.
+_SETTING = re.compile(r"[A-Za-z_.]+=")
+
+_EXAMPLES = {"transfer": "transfer.k=50", "index": "index.faiss.nprobe=64"}
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Paths, and what reads as ``section.key=value`` and is no file, of arguments that may be either."""
-    overrides = [text for text in arguments if _OVERRIDE.match(text) and not Path(text).exists()]
+    """Paths, and what reads as ``key=value`` and is no file, of arguments that may be either."""
+    from indexer.images.decode import IMAGE_SUFFIXES
+
+    overrides = [
+        text
+        for text in arguments
+        if _SETTING.match(text)
+        and Path(text).suffix.lower() not in IMAGE_SUFFIXES
+        and not Path(text).exists()
+    ]
     return [Path(text) for text in arguments if text not in overrides], overrides
 
 
@@ -34,7 +45,9 @@ def check_overrides(overrides: Sequence[str], *, sections: Sequence[str]) -> Non
     for override in overrides:
         key, separator, _ = override.partition("=")
         if not separator:
-            raise ConfigError(f"override {override!r} should be key=value, for example {sections[0]}.k=50")
+            raise ConfigError(
+                f"override {override!r} should be key=value, for example {_EXAMPLES[sections[0]]}"
+            )
         if key.partition(".")[0] not in sections:
             allowed = ", ".join(f"{section}.*" for section in sections)
             raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, field
 
@@ -36,9 +37,10 @@ class ProgressDisplay:
         if event.event == "start":
             self._stages[event.stage] = self._begin(event)
         elif event.event == "advance":
-            self._stages[event.stage].advance(event)
+            if event.stage in self._stages:
+                self._stages[event.stage].advance(event)
         else:
-            del self._stages[event.stage]
+            self._stages.pop(event.stage, None)
             if self._bars is not None and not self._stages:
                 self._bars.stop()
                 self._bars = None
@@ -61,6 +63,7 @@ def _bars(console: Console) -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
+        redirect_stdout=sys.stdout.isatty(),  # results that go into a file stay there
     )
 
 

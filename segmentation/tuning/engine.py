@@ -123,8 +123,7 @@ def _build(
     recipe: Recipe, bank: Bank, make: Callable[[Any, int, npt.NDArray[np.float32]], TrialEngine]
 ) -> TrialEngine:
     """The engine that a build would make of these rows; nothing is written."""
-    wanted = recipe.index.spec.training_rows
-    trained = len(bank) if wanted is None else wanted(len(bank))
+    trained = recipe.index.spec.rows_to_train(len(bank))
     chosen = np.sort(generator_for(recipe.seed, "training").permutation(len(bank))[:trained])
     engine = make(recipe.index.section, len(bank), _vectors(recipe, bank.parts, chosen))
     if engine.parameters["factory"] == "Flat":

@@ -192,3 +192,11 @@ def test_fingerprint_says_whether_rows_can_be_reranked_but_not_how_many_are() ->
 def test_recipe_from_dict_names_its_source() -> None:
     with pytest.raises(ConfigError, match=r"manifest\.json: seed = 'x' does not fit"):
         recipe_from_dict({"seed": "x"}, where="manifest.json")
+
+
+def test_overrides_may_complete_what_a_file_asks_for(tmp_path: Path) -> None:
+    path = tmp_path / "exact.yaml"
+    path.write_text("features: {projection: none}\n")
+    assert load_recipe(path, ["index.engine=exact"]).features.projection == "none"
+    with pytest.raises(ConfigError, match=r"set index\.engine=exact"):
+        load_recipe(path)

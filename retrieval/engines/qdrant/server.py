@@ -71,7 +71,7 @@ class ServerIndex(IndexBase):
         self._fingerprint = bank_fingerprint(manifest)
         self._origins: dict[int, Origin] = {}
         self._live: int | None = None
-        self._loading = False
+        self._loading = self._resumed = False
         self._share = share
 
     @classmethod
@@ -92,7 +92,7 @@ class ServerIndex(IndexBase):
         """
         collection = open_collection(settings, manifest, client=client)
         index = cls(files, replace(manifest, engine=engine_parameters(settings)), collection, share=share)
-        index._loading = True
+        index._loading, index._resumed = True, len(index) > 0
         return index
 
     @classmethod
@@ -129,6 +129,8 @@ class ServerIndex(IndexBase):
         self._origins.update(
             {record.number: Origin(record.id, record.sha256, record.epoch) for record in images}
         )
+        if self._resumed:  # what an earlier run uploaded of them may be of files that have changed since
+            self._delete([record.number for record in images])
 
     def add(
         self,
@@ -190,15 +192,22 @@ class ServerIndex(IndexBase):
     def remove(self, image: int) -> int:
         """Remove every row of an image number, at once and for good; returns how many."""
         self._check_open()
-        m = self.collection.models
-        condition = m.Filter(must=[m.FieldCondition(key=IMAGE, match=m.MatchValue(value=int(image)))])
-        count = self.collection.count(condition)
-        with server_errors(self._settings):
-            self.collection.client.delete(self.collection.name, m.FilterSelector(filter=condition), wait=True)
-        self._live = None
+        count = self._delete([int(image)])
         counts = dict(self._manifest.counts)
         counts["removed"] = counts.get("removed", 0) + count
         self._manifest = replace(self._manifest, counts=counts)
+        return count
+
+    def _delete(self, images: list[int]) -> int:
+        """Delete the patches of image numbers; how many there were."""
+        m = self.collection.models
+        condition = m.Filter(must=[m.FieldCondition(key=IMAGE, match=m.MatchAny(any=images))])
+        count = self.collection.count(condition)
+        if count:
+            with server_errors(self._settings):
+                selector = m.FilterSelector(filter=condition)
+                self.collection.client.delete(self.collection.name, selector, wait=True)
+        self._live = None
         return count
 
     def stream(self, *, batch: int = 4096) -> Iterator[Rows]:

@@ -340,7 +340,7 @@ def test_nothing_but_bad_images(labelled_folder: Folder, tiny_recipe: MakeRecipe
 
 def full_disk_at(patch: pytest.MonkeyPatch, ending: str) -> None:
     """From now on the disk is full for every file whose name ends so."""
-    replace, copy, write = os.replace, shutil.copy2, Path.write_bytes
+    replace, copy, write = os.replace, shutil.copyfile, Path.write_bytes
 
     def refuse(path: object) -> None:
         if str(path).endswith(ending):
@@ -359,7 +359,7 @@ def full_disk_at(patch: pytest.MonkeyPatch, ending: str) -> None:
         return write(self, data)
 
     patch.setattr(os, "replace", replacing)
-    patch.setattr(shutil, "copy2", copying)
+    patch.setattr(shutil, "copyfile", copying)
     patch.setattr(Path, "write_bytes", writing)
 
 

@@ -120,3 +120,20 @@ def test_impossible_shares(text: str) -> None:
 
 def test_shares_are_parsed() -> None:
     assert Share.parse("3/16") == Share(3, 16)
+
+
+@pytest.mark.usefixtures("store")
+def test_what_an_earlier_run_uploaded_of_a_changed_image_goes(
+    tmp_path: Path, labelled_folder: Callable[..., Any], tiny_recipe: Callable[..., Any]
+) -> None:
+    dataset, recipe = labelled_folder(3), tiny_recipe(*SERVER)
+    before = build_index(dataset, tmp_path / "first", recipe=recipe)
+    path = dataset.samples[1].labels.path
+    with Image.open(path) as mask:
+        fewer = np.array(mask)
+    fewer[: len(fewer) // 2] = 255  # half of it is unlabelled now
+    Image.fromarray(fewer).save(path)
+    after = build_index(dataset, tmp_path / "second", recipe=recipe)
+    assert 0 < after.rows < before.rows
+    with open_index(after.path) as index:
+        assert len(index) == after.rows == index.manifest.counts["rows"]

@@ -148,6 +148,7 @@ def test_a_broken_package_is_named_and_ours_still_work(
 ) -> None:
     labelled_folder(1)
     install("broken_a" if "import" in source else "broken_b", "mycelia.datasets", source)
+    (tmp_path / "strange").mkdir()
     with pytest.raises(ConfigError, match=message):
-        load_dataset(tmp_path / "data")
-    assert len(load_dataset(tmp_path / "data", format="folder")) == 1
+        load_dataset(tmp_path / "strange")  # none of ours: the others are asked
+    assert len(load_dataset(tmp_path / "data")) == len(load_dataset(tmp_path / "data", format="folder")) == 1

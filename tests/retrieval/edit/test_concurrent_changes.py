@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from retrieval import ImageRecord, IndexFolder, IndexSettings, PatchIndex, open_
 from retrieval.edit.add import NewImage, add_images
 from retrieval.edit.change import changing
 from retrieval.edit.remove import remove_images
-from retrieval.errors import ConfigError, IndexBusyError, IndexClosedError, IndexFileError
+from retrieval.errors import ConfigError, IndexBusyError, IndexClosedError, IndexFileError, StorageError
 from retrieval.store.layout import CHANGE_LOCK
 from retrieval.store.lock import Lock
 
@@ -241,3 +242,52 @@ def test_an_index_that_was_made_and_closed_takes_no_rows(tmp_path: Path, build: 
         index.flush()
     with open_index(tmp_path / "index", verify=True) as again:
         assert len(again) == 300
+
+
+@pytest.mark.parametrize("engine", ["exact", "faiss"])
+def test_who_changed_an_index_can_still_ask_it_after_others_did(
+    tmp_path: Path, build: Build, bank: Any, engine: str
+) -> None:
+    pytest.importorskip("faiss")
+    folder = tmp_path / "index"
+    with build(folder, IndexSettings(engine=engine)) as index:
+        index.flush(images=RECORDS)
+    rows = bank.vectors[:30], bank.labels[:30], bank.patches[:30]
+    with open_index(folder) as index:
+        index.add(*rows)
+        index.flush()
+        image = NewImage(replace(RECORDS[0], id="new"), *rows[:2], rows[2][:, 1:])
+        add_images(folder, [image])
+        assert (index.search(bank.queries, 3).ids >= 0).all() and len(index) == 330
+
+
+def test_after_a_commit_of_unknown_outcome_nothing_more_is_written(
+    tmp_path: Path, build: Build, bank: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest is in place, and then the disk fails: its files must not be written over."""
+    folder = tmp_path / "index"
+    with build(folder, IndexSettings(engine="exact")) as index:
+        index.flush(images=RECORDS)
+
+    def failing(path: Path) -> None:
+        if read_manifest(folder).generation == 1:
+            raise OSError(errno.EIO, "input or output error")
+
+    with open_index(folder) as index:
+        index.remove(1)
+        with monkeypatch.context() as patch:
+            patch.setattr("retrieval.store.files.sync_folder", failing)
+            with pytest.raises(OSError, match="input or output"):
+                index.flush()
+        with pytest.raises(StorageError, match=r"could not be completed.*open the index again"):
+            index.flush()
+    with open_index(folder, verify=True) as index:
+        assert len(index) == 270
+
+
+def test_an_index_may_be_closed_in_another_thread(stored: Path) -> None:
+    index = open_index(stored)
+    closing = threading.Thread(target=index.close)
+    closing.start()
+    closing.join()
+    open_index(stored).close()

@@ -167,7 +167,7 @@ def test_a_recipe_knows_its_name_and_its_section(toy: IndexSettings) -> None:
         load_recipe(None, ["index.engine=toy", "index.toy.block=0"])
     with pytest.raises(ConfigError, match=r"index\.toy\.blocks"):
         load_recipe(None, ["index.toy.blocks=3"])
-    with pytest.raises(ConfigError, match="no inner product"):
+    with pytest.raises(ConfigError, match="the toy cannot search the exact gradient similarity"):
         load_recipe(None, ["index.engine=toy", "features.projection=none"])
 
 

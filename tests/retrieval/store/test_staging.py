@@ -131,3 +131,46 @@ def test_what_was_there_stays_where_the_new_one_cannot_take_its_place(
     with pytest.raises(StorageError), staging(out, "report", replace=True) as work:
         (work / "new").touch()
     assert names(tmp_path) == ["out"] and names(out) == ["old"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_neighbour_with_a_like_name_is_not_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    (tmp_path / "index.old").mkdir()
+    (tmp_path / "index.old" / "mine").touch()
+    (tmp_path / "index.partial" / "index").mkdir(parents=True)
+
+    def denied(self: Path, target: Path) -> Path:
+        raise PermissionError(13, "denied", str(self))
+
+    if fails:
+        monkeypatch.setattr(staging_module.Path, "replace", denied)
+        with pytest.raises(StorageError):
+            publish(tmp_path / "index.partial" / "index", tmp_path / "index")
+    else:
+        publish(tmp_path / "index.partial" / "index", tmp_path / "index")
+    assert names(tmp_path / "index.old") == ["mine"] and (tmp_path / "index").exists() != fails
+
+
+def test_what_a_killed_run_put_aside_comes_back(tmp_path: Path) -> None:
+    aside = tmp_path / "out.report-0123abcd.old"
+    aside.mkdir()
+    (aside / "page").write_text("the only one")
+    with pytest.raises(RuntimeError), staging(tmp_path / "out", "report", replace=True):
+        raise RuntimeError
+    assert (tmp_path / "out" / "page").read_text() == "the only one" and names(tmp_path) == ["out"]
+
+
+def test_the_folder_one_stands_in_is_no_free_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(IndexExistsError, match="is no index"), staging(Path(), "convert"):
+        pass
+
+
+def test_copies_of_read_only_files_are_synced(tmp_path: Path) -> None:
+    with staging(tmp_path / "out", "convert") as work:
+        (work / "file").write_text("content")
+        (work / "file").chmod(0o444)
+    assert (tmp_path / "out" / "file").read_text() == "content"

@@ -288,10 +288,11 @@ def test_missing_folder_says_how_to_build(tmp_path: Path) -> None:
         open_index(tmp_path / "nowhere")
 
 
-def test_writing_the_manifest_again_takes_in_new_files(folder: Path) -> None:
-    (folder / "features.safetensors").write_bytes(b"weights")
+def test_writing_the_manifest_again_sums_up_what_it_lists(folder: Path) -> None:
+    (folder / "thumbs" / "0.jpg").write_bytes(b"another picture")
+    (folder / "features.safetensors").write_bytes(b"of nobody")
     manifest = write_manifest(folder, read_manifest(folder))
-    assert manifest.files["features.safetensors"].bytes == 7
+    assert manifest.files["thumbs/0.jpg"].bytes == 15 and "features.safetensors" not in manifest.files
     assert read_manifest(folder) == manifest
     open_index(folder, verify=True).close()
 

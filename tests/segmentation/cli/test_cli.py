@@ -364,7 +364,7 @@ def test_a_file_that_reads_like_a_setting_is_a_file(
     assert run("segment", index, odd, "transfer.k=2", "--out", "masks").exit_code == 0
     assert [path.name for path in Path("masks").iterdir()] == [odd.name]
     assert run("segment", index, "transfer.k=2", "--out", "masks").exit_code == 2
-    missing = run("segment", index, "photo=1.png", "./runtime.device=cpu", "--out", "more")
+    missing = run("segment", index, "photo=1.png", "./runtime.device=cpu.png", "--out", "more")
     assert "there is no image or folder at photo=1.png" in error_of(missing)
 
 
