@@ -1,4 +1,4 @@
-"""How small a memory may get: random choice, balanced sampling and distillation, scored as in ``evaluate``.
+"""How small a memory may get: random choice, balanced sampling and compaction, scored as in ``evaluate``.
 
     mycelia index build DATA --split train --out all.index --config camvid.yaml --engine exact \\
         bank.max_patches=null
@@ -103,8 +103,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--per-image", type=int, default=300, help="patches of an image in the default bank; 0: leave out"
     )
-    parser.add_argument("--methods", nargs="*", default=["all", "random", "balanced", "distilled"])
-    parser.add_argument("--how", nargs="*", default=[], help="also distil with key=value[,key=value] changed")
+    parser.add_argument("--methods", nargs="*", default=["all", "random", "balanced", "compacted"])
+    parser.add_argument(
+        "--how", nargs="*", default=[], help="also compact with key=value[,key=value] changed"
+    )
     parser.add_argument("--k", type=int, nargs="+", default=[30, 10])
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--letters", type=int, default=9)
@@ -142,10 +144,10 @@ def memories(args: argparse.Namespace, left_out: set[str]) -> Iterator[tuple[str
         chosen = balanced(args.index, records, args.per_image)
         exact = subset(args.index, chosen, args.work / "exact", EXACT)
         yield "default", "balanced", convert(exact, args.work / "default")
-        if "distilled" in args.methods:
+        if "compacted" in args.methods:
             folder, keep = args.work / "small", args.keep[0]
             compact_index(exact, folder, options=CompactOptions(keep), settings=EXACT)
-            yield f"{keep:g} of default", "distilled", folder
+            yield f"{keep:g} of default", "compacted", folder
         shutil.rmtree(exact)
     for keep in args.keep:
         total = round(keep * len(allowed))
@@ -155,9 +157,9 @@ def memories(args: argparse.Namespace, left_out: set[str]) -> Iterator[tuple[str
         if "balanced" in args.methods:
             chosen = balanced(args.index, records, max(1, round(total / len(records))))
             yield f"{keep:g}", "balanced", subset(args.index, chosen, args.work / "balanced", EXACT)
-        hows = [("distilled", CompactOptions(keep))] if "distilled" in args.methods else []
-        for name, how in [*hows, *((f"distilled {text}", parse_how(text, keep)) for text in args.how)]:
-            folder = args.work / "distilled"
+        hows = [("compacted", CompactOptions(keep))] if "compacted" in args.methods else []
+        for name, how in [*hows, *((f"compacted {text}", parse_how(text, keep)) for text in args.how)]:
+            folder = args.work / "compacted"
             compact_index(source, folder, options=how, settings=EXACT, progress=ProgressDisplay())
             yield f"{keep:g}", name, folder
     if left_out:

@@ -64,8 +64,6 @@ class Description:
 
     views: tuple[View, ...]
     """All passes of the photo; one."""
-    grid: tuple[int, int]
-    """(h, w) patches of a view."""
     seconds: float
     """Time it took, side by side with other photos' where there are many: its share of its batch."""
 
@@ -88,7 +86,7 @@ class _Batch(Generic[Key]):
 def describe_one(extractor: Extractor, source: Source) -> Description:
     """One photo, described in the caller's thread; raises ImageError for one that cannot be read."""
     (batch,) = _extracted(extractor, _prepared(extractor, [(None, source)], None))
-    ((_, description),) = _descriptions(extractor, batch)
+    ((_, description),) = _descriptions(batch)
     return description
 
 
@@ -104,7 +102,7 @@ def describe_ahead(
     batches = ahead(_extracted(extractor, ahead(_prepared(extractor, photos, on_error))))
     try:
         for batch in batches:
-            yield from _descriptions(extractor, batch)
+            yield from _descriptions(batch)
     finally:
         batches.close()
 
@@ -151,7 +149,7 @@ def _extracted(
         batches.close()
 
 
-def _descriptions(extractor: Extractor, batch: _Batch[Key]) -> Iterator[tuple[Key, Description]]:
+def _descriptions(batch: _Batch[Key]) -> Iterator[tuple[Key, Description]]:
     shared = batch.seconds / len(batch.keys)
     for key, vectors, geometry in zip(batch.keys, batch.tensor, batch.geometries, strict=True):
-        yield key, Description((View(vectors.numpy(), geometry),), extractor.grid, shared)
+        yield key, Description((View(vectors.numpy(), geometry),), shared)

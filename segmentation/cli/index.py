@@ -70,7 +70,7 @@ def build(
     \b
     Settings (KEY=VALUE) are those of a recipe, section by section:
       backbone.*  image.*  features.*  objective.*  bank.*  index.*  rerank.*  transfer.*  runtime.*  seed
-      `mycelia index info INDEX --json` prints all of them for an index.
+      docs/settings.md lists all of them; `mycelia index info INDEX --json` prints those of an index.
     """
     check_free(out)
     _, recipe = read_recipe(config, [*(overrides or ()), *engine_overrides(engine, url, collection)])

@@ -25,18 +25,21 @@ def write_image(path: str | Path, picture: Picture, *, quality: int = 88) -> Non
     Raises StorageError.
     """
     path = Path(path)
-    jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+    jpeg = _is_jpeg(path)
     save_image(
         path, Image.fromarray(picture), "JPEG" if jpeg else "PNG", **({"quality": quality} if jpeg else {})
     )
 
 
 def write_figure(path: Path, figure: Any) -> Path:
-    """Write a figure of matplotlib as PNG, at once or not at all; returns ``path``. Raises StorageError."""
+    """Write a figure of matplotlib, as JPEG where the name ends so, else PNG, at once or not at all.
+
+    Returns ``path``. Raises StorageError.
+    """
     with storage_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
-        figure.savefig(file, format="png")
+        figure.savefig(file, format="jpg" if _is_jpeg(path) else "png")
     return path
 
 
@@ -46,3 +49,7 @@ def save_image(path: Path, image: Image.Image, format: str, **options: Any) -> N
     image.save(encoded, format, **options)
     with atomic_write(path) as file:
         file.write(encoded.getbuffer())
+
+
+def _is_jpeg(path: Path) -> bool:
+    return path.suffix.lower() in (".jpg", ".jpeg")

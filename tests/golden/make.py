@@ -14,7 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval import ClassInfo, ClassMap, Cosine, ImageRecord, IndexSettings, Manifest, create_index
+from retrieval import (
+    ClassInfo,
+    ClassMap,
+    Cosine,
+    ImageRecord,
+    IndexSettings,
+    Manifest,
+    create_index,
+    open_index,
+)
 from retrieval.similarity import GradientProduct, Reranked, Similarity
 from retrieval.store.manifest import FORMAT
 
@@ -57,8 +66,10 @@ def write(
     settings = IndexSettings(engine=engine)
     with create_index(folder, manifest, rows=ROWS, settings=settings) as index:
         index.add(unit_vectors(ROWS, phase=0.0), labels, patches.astype(np.int32), multiplicity=weights)
-        index.remove(1)
         index.flush(images=records)
+    with open_index(folder) as index:  # a second state, whose changed files have names of their own
+        index.remove(1)
+        index.flush()
         found = index.search(unit_vectors(4, phase=0.3), 5)
     expected = {
         "ids": found.ids.tolist(),

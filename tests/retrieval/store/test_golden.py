@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from retrieval import open_index, read_images
+from retrieval.store.manifest import FORMAT
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 FOLDERS = sorted(path for path in GOLDEN.iterdir() if path.is_dir() and path.name.startswith("format-"))
@@ -24,7 +25,9 @@ def queries() -> np.ndarray:
 def test_there_is_a_golden_index_of_each_engine() -> None:
     found = {folder.name for folder in FOLDERS}
     assert {"format-1-exact", "format-1-faiss"} <= found
-    assert {"format-2-exact", "format-2-faiss", "format-2-sparse-weighted", "format-2-reranked"} <= found
+    for number in (2, FORMAT):
+        kinds = ("exact", "faiss", "sparse-weighted", "reranked")
+        assert {f"format-{number}-{kind}" for kind in kinds} <= found
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

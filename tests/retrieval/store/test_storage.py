@@ -26,7 +26,6 @@ from retrieval import (
     read_images,
     read_manifest,
     verify_folder,
-    write_images,
     write_manifest,
 )
 from retrieval.errors import (
@@ -36,7 +35,7 @@ from retrieval.errors import (
     IndexMismatchError,
     StorageError,
 )
-from retrieval.store.files import PARTIAL, atomic_write, storage_errors
+from retrieval.store.files import PARTIAL
 from retrieval.store.manifest import FORMAT, PENDING
 
 Build = Callable[..., PatchIndex]
@@ -354,42 +353,6 @@ def test_faiss_that_cannot_write_raises_our_error(tmp_path: Path, build: Build) 
         (folder / "vectors.faiss").mkdir()
         with pytest.raises(StorageError, match=r"vectors\.faiss"):
             index.flush()
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
-def test_atomic_write_keeps_the_old_file(tmp_path: Path, number: int) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    with pytest.raises(StorageError, match=str(tmp_path)), atomic_write(path) as file:
-        file.write(b"new")
-        raise OSError(number, os.strerror(number))
-    assert names(tmp_path) == {"file"} and path.read_bytes() == b"old"
-    with pytest.raises(OSError, match="input"), atomic_write(path) as file:
-        raise OSError(errno.EIO, "input or output error")
-
-
-def test_something_else_in_the_way_is_named(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "file").touch()
-    with (
-        pytest.raises(StorageError, match="folder cannot be written"),
-        atomic_write(tmp_path / "folder") as file,
-    ):
-        file.write(b"new")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
-    for place in ("file", "file/below"):
-        with pytest.raises(StorageError, match=f"{place} cannot be written"), storage_errors(tmp_path):
-            (tmp_path / place).mkdir()
-
-
-def test_bad_image_record_is_named_by_its_line(tmp_path: Path) -> None:
-    path = write_images(tmp_path, RECORDS)
-    assert read_images(tmp_path) == RECORDS
-    path.write_bytes(path.read_bytes() + b'{"number": 3}\n')
-    with pytest.raises(IndexDamagedError, match="line 3"):
-        read_images(tmp_path)
-    write_images(tmp_path, [])
-    assert read_images(tmp_path) == []
 
 
 def test_concurrent_reader_sees_the_old_index(folder: Path, bank: Any) -> None:

@@ -6,31 +6,17 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 from retrieval import read_manifest, write_manifest
-from retrieval.errors import ConfigError, MyceliaError
-from segmentation.cli import app
+from retrieval.errors import ConfigError
 from segmentation.cli.console import format_bytes
 from segmentation.cli.overrides import check_overrides
 from segmentation.cli.search import parse_position
-from segmentation.cli.segment import check_outputs, plan_jobs
 
-#: A random ViT of two patches a side: what is said is tested here, not how good it is.
-TINY = """
-backbone: {model: test_vit, weights: random}
-image: {size: [64, 64]}
-bank: {max_patches: null}
-objective: {support_size: 16}
-index: {engine: exact}
-transfer: {k: 3}
-runtime: {device: cpu}
-"""
+from .command import error_of, run
 
 COMMANDS = {
     ("index", "build"): ["--out", "--config", "--split", "--format", "--subset", "--engine", "--skip-bad"],
@@ -42,55 +28,6 @@ COMMANDS = {
     ("tune",): ["--out", "--config", "--split", "--group", "--images", "--blocks", "--json", "--overwrite"],
     ("demo",): ["--out"],
 }
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def error_of(result: Result) -> str:
-    """The one line that an error of ours leaves on stderr."""
-    assert result.exit_code == 1, result.output
-    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, result.stderr
-    assert "Traceback" not in result.stderr
-    return lines[0]
-
-
-def write_photos(folder: Path, *, count: int = 3, size: tuple[int, int] = (48, 70)) -> Path:
-    """A plain data set: left half class 0 and dark, right half class 1 and bright."""
-    generator = np.random.default_rng(0)
-    (folder / "images").mkdir(parents=True)
-    (folder / "masks").mkdir()
-    for number in range(count):
-        mask = np.zeros(size, dtype=np.uint8)
-        mask[:, size[1] // 2 :] = 1
-        photo = generator.integers(0, 80, size=(*size, 3)) + 150 * mask[..., None]
-        Image.fromarray(photo.astype(np.uint8)).save(folder / "images" / f"photo{number}.png")
-        Image.fromarray(mask).save(folder / "masks" / f"photo{number}.png")
-    classes = {"classes": [{"id": 0, "name": "dark"}, {"id": 1, "name": "bright"}], "ignore": [255]}
-    (folder / "classes.json").write_text(json.dumps(classes))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_photos(tmp_path_factory.mktemp("cli") / "data")
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
-    path.write_text(TINY)
-    return path
-
-
-@pytest.fixture(scope="module")
-def index(data: Path, tiny: Path) -> Path:
-    out = data.parent / "tiny.index"
-    result = run("index", "build", data, "--config", tiny, "--out", out)
-    assert result.exit_code == 0, result.output
-    return out
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -199,56 +136,6 @@ def test_verify_passes_and_finds_a_changed_byte(index: Path, tmp_path: Path) -> 
     assert "labels.npy" in error_of(run("index", "verify", copy))
 
 
-def test_segment_writes_masks_of_the_photos_size(index: Path, data: Path, tmp_path: Path) -> None:
-    result = run(
-        "segment", index, data / "images", "--out", tmp_path / "m", "--overlay", "--confidence", "--json"
-    )
-    assert result.exit_code == 0, result.output
-    entries: list[dict[str, Any]] = json.loads(result.stdout)
-    assert [Path(entry["image"]).name for entry in entries] == ["photo0.png", "photo1.png", "photo2.png"]
-    for entry in entries:
-        with Image.open(entry["mask"]) as mask:
-            assert mask.mode == "P"
-            assert mask.size == (70, 48)
-            assert set(np.unique(np.asarray(mask))) <= {0, 1}
-        with Image.open(entry["confidence"]) as sure:
-            assert (sure.mode, sure.size) == ("L", (70, 48))
-        with Image.open(entry["overlay"]) as picture:
-            assert picture.format == "JPEG"
-
-
-def test_segment_overwrites_only_when_told(index: Path, data: Path, tmp_path: Path) -> None:
-    photo = data / "images" / "photo0.png"
-    target = tmp_path / "photo0.png"
-    target.write_bytes(b"mine")
-    assert "--overwrite" in error_of(run("segment", index, photo, "--out", tmp_path))
-    assert target.read_bytes() == b"mine"
-    assert run("segment", index, photo, "--out", tmp_path, "--overwrite").exit_code == 0
-    assert target.read_bytes() != b"mine"
-
-
-def test_segment_never_replaces_a_photo(index: Path, tmp_path: Path, data: Path) -> None:
-    photo = Path(shutil.copy(data / "images" / "photo0.png", tmp_path))
-    before = photo.read_bytes()
-    assert str(photo) in error_of(run("segment", index, photo, "--out", tmp_path, "--overwrite"))
-    assert photo.read_bytes() == before
-
-
-def test_segment_goes_past_bad_images_only_when_told(index: Path, data: Path, tmp_path: Path) -> None:
-    photos = Path(shutil.copytree(data / "images", tmp_path / "photos"))
-    (photos / "photo1.png").write_bytes(b"no image")
-    assert "photo1.png" in error_of(run("segment", index, photos, "--out", tmp_path / "a"))
-    result = run("segment", index, photos, "--out", tmp_path / "b", "--skip-bad")
-    assert result.exit_code == 0
-    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["photo0.png", "photo2.png"]
-    assert "photo1.png" in result.stderr
-    missing, good = photos / "none.png", photos / "photo0.png"
-    assert "none.png" in error_of(run("segment", index, missing, good, "--out", tmp_path / "c"))
-    result = run("segment", index, missing, good, "--out", tmp_path / "c", "--skip-bad")
-    assert result.exit_code == 0 and "none.png does not exist" in result.stderr
-    assert [path.name for path in (tmp_path / "c").iterdir()] == ["photo0.png"]
-
-
 def test_results_have_to_have_a_place(index: Path, data: Path, tiny: Path, tmp_path: Path) -> None:
     photo, file = data / "images" / "photo0.png", tmp_path / "file"
     file.touch()
@@ -271,21 +158,6 @@ def test_evaluate_shows_the_score_before_it_writes(
     result = run("evaluate", index, data, "--json", tmp_path / "score.json")
     assert "full" in error_of(result)
     assert "mean" in result.stdout
-
-
-def test_two_photos_with_one_name_are_refused(tmp_path: Path) -> None:
-    for name in ("a/photo.png", "b/photo.jpg"):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).touch()
-    jobs = plan_jobs([tmp_path / "a", tmp_path / "b"], tmp_path / "out", overlay=False, confidence=False)
-    with pytest.raises(ConfigError, match=r"photo\.png and .*photo\.jpg"):
-        check_outputs(jobs, overwrite=True)
-
-
-def test_empty_folder_and_missing_photo_are_named(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "none.jpg"):
-        with pytest.raises(MyceliaError, match=str(path)):
-            plan_jobs([path], tmp_path / "out", overlay=False, confidence=False)
 
 
 def test_search_lists_the_votes(index: Path, data: Path, tmp_path: Path) -> None:
@@ -353,19 +225,6 @@ def test_settings_that_cannot_be_are_one_sentence(
     assert message in error_of(run("search", index, photo, setting, "--at", "1,1"))
     assert message in error_of(run("evaluate", index, data, setting))
     assert not (tmp_path / "masks").exists()
-
-
-def test_a_file_that_reads_like_a_setting_is_a_file(
-    index: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    odd = Path("a.b=c.png")
-    shutil.copy(data / "images" / "photo0.png", odd)
-    assert run("segment", index, odd, "transfer.k=2", "--out", "masks").exit_code == 0
-    assert [path.name for path in Path("masks").iterdir()] == [odd.name]
-    assert run("segment", index, "transfer.k=2", "--out", "masks").exit_code == 2
-    missing = run("segment", index, "photo=1.png", "./runtime.device=cpu.png", "--out", "more")
-    assert "there is no image or folder at photo=1.png" in error_of(missing)
 
 
 def test_evaluate_writes_what_it_prints(index: Path, data: Path, tmp_path: Path) -> None:
