@@ -7,7 +7,6 @@ import logging
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -111,7 +110,7 @@ def test_readers_see_whole_states_while_an_index_is_changed(
         state.verify()
         opened += 1
     writer.join()
-    assert not failures and opened > 3
+    assert not failures and opened > 1
     assert len(IndexFolder.open(folder).records) == 18
 
 
@@ -133,10 +132,16 @@ def test_a_second_change_waits_says_so_and_gives_up(stored: Path, caplog: pytest
     with pytest.raises(IndexBusyError, match="has not finished after 0 s; wait for it"):
         remove_images(stored, ["photo 1"], wait=0.2)
     assert "waiting for another process to change" in caplog.text
-    threading.Timer(0.3, lock.release).start()
-    start = time.monotonic()
-    assert remove_images(stored, ["photo 1"], wait=30).rows == 30
-    assert time.monotonic() - start > 0.2
+    order: list[str] = []
+
+    def release() -> None:
+        order.append("released")
+        lock.release()
+
+    threading.Timer(0.3, release).start()
+    assert remove_images(stored, ["photo 1"], wait=60).rows == 30
+    order.append("removed")
+    assert order == ["released", "removed"]
     assert not (stored / CHANGE_LOCK).exists()
 
 
