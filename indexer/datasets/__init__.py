@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from indexer.datasets import camvid, folder, voc
@@ -23,6 +24,8 @@ __all__ = [
     "load_dataset",
     "parse_ids",
 ]
+
+_LOG = logging.getLogger("mycelia")
 
 #: Tried in this order where the format is ``auto``; those of other packages come after them.
 _LAYOUTS: tuple[Layout, ...] = (voc.LAYOUT, folder.LAYOUT, camvid.LAYOUT)
@@ -53,6 +56,8 @@ def load_dataset(
         raise DatasetError(f"expected the folder of a data set at {path}, found {came}; check the path")
     root, layout = _recognise(path, layouts, format)
     dataset = layout.load(root, split)
+    for note in dataset.notes:
+        _LOG.info("%s", note)
     return dataset if subset is None else dataset.select(parse_ids(Path(subset)))
 
 

@@ -43,6 +43,8 @@ class Dataset:
     split: str | None
     samples: tuple[Sample, ...]
     classes: ClassMap
+    notes: tuple[str, ...] = ()  #: what a reader of the data should know: choices made, files left out
+    left_out: tuple[tuple[str, int], ...] = ()  #: endings of files that are not read, and how many of each
 
     def __len__(self) -> int:
         return len(self.samples)
