@@ -59,7 +59,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders directly in a folder, linked ones too, sorted; hidden ones and those of systems left out."""
+    """The folders directly in a folder, linked ones too, sorted, without hidden ones."""
     return sorted(path for path in folder.iterdir() if not _hidden(path.name) and path.is_dir())
 
 
