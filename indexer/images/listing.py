@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from indexer.images.formats import HEIF_EXTRA, HEIF_SUFFIXES, IMAGE_SUFFIXES, can_read
@@ -58,9 +59,18 @@ def list_images(folder: Path) -> list[Path]:
     return list(list_folder(folder).images)
 
 
+def holds_images(folder: Path) -> bool:
+    """Whether there is an image among the first files below a folder; a look, however much there is."""
+    first = islice(_walk(folder, (os.path.realpath(folder),), []), 1000)
+    return any(path.suffix.lower() in IMAGE_SUFFIXES and can_read(path) for path in first)
+
+
 def subfolders(folder: Path) -> list[Path]:
-    """The folders directly in a folder, linked ones too, sorted, without hidden ones."""
-    return sorted(path for path in folder.iterdir() if not _hidden(path.name) and path.is_dir())
+    """The folders directly in a folder, linked ones too, sorted, without hidden ones; none if unreadable."""
+    try:
+        return sorted(path for path in folder.iterdir() if not _hidden(path.name) and path.is_dir())
+    except OSError:
+        return []
 
 
 def _walk(folder: Path, chain: tuple[str, ...], broken: list[Path]) -> Iterator[Path]:
