@@ -41,6 +41,8 @@ _SPLITS = {
     "test": "test",
     "testing": "test",
 }
+#: Folders around pairs that are splits of one data set; others are data sets of their own.
+_SPLIT_FOLDER = re.compile("train|val|test|fold|split|part", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,9 @@ def load_given(
 
 def describe(path: Path) -> str:
     """What stands in the way of taking two folders below ``path``, and the options that settle it."""
+    sets = [folder.name for folder in subfolders(path) if _settled(folder, "") is not None]
+    if len(sets) > 1:
+        return f"it holds several data sets ({', '.join(sets[:8])}); name one of them"
     pairs = [pair for _, group in _groups(path) for pair in _pairs(group)]
     if len(pairs) > 1:
         found = ", ".join(f"{_name(pair.images, path)} with {_name(pair.masks, path)}" for pair in pairs[:4])
@@ -133,11 +138,12 @@ def _locate(path: Path) -> tuple[Path, list[FolderPair]] | None:
         return path, direct
     around = {folder: _settled(folder, folder.name) for folder in subfolders(path)}
     found = {folder: pairs for folder, pairs in around.items() if pairs is not None}
-    if len(found) == 1 and next(iter(found)).name.lower() not in _SPLITS:
+    splits = all(_SPLIT_FOLDER.match(folder.name) for folder in found)
+    if len(found) == 1 and not splits:
         root = next(iter(found))
         return root, _settled(root, "") or []
     pairs = [pair for group in found.values() for pair in group]
-    return (path, pairs) if pairs else None
+    return (path, pairs) if pairs and splits else None
 
 
 def _settled(path: Path, split: str) -> list[FolderPair] | None:
