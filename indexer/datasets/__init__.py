@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-from indexer.datasets import camvid, folder, voc
+from indexer.datasets import camvid, folder, two_folders, voc
 from indexer.datasets.base import Dataset, Layout, Sample, parse_ids
 from indexer.datasets.keys import SourceKey
 from indexer.datasets.labels import LabelSource, MaskFile, NoLabels
@@ -24,25 +25,35 @@ __all__ = [
     "parse_ids",
 ]
 
+_LOG = logging.getLogger("mycelia")
+
 #: Tried in this order where the format is ``auto``; those of other packages come after them.
-_LAYOUTS: tuple[Layout, ...] = (voc.LAYOUT, folder.LAYOUT, camvid.LAYOUT)
+_LAYOUTS: tuple[Layout, ...] = (voc.LAYOUT, folder.LAYOUT, camvid.LAYOUT, two_folders.LAYOUT)
 
 #: What ``--format`` takes without other packages; ``auto`` recognises the layout.
-FORMATS: tuple[str, ...] = ("auto", *(layout.name for layout in _LAYOUTS))
+FORMATS: tuple[str, ...] = ("auto", *dict.fromkeys(layout.name for layout in _LAYOUTS))
 
 #: The entry point group in which an installed package names its layouts, each a :class:`Layout`.
 LAYOUT_GROUP = "mycelia.datasets"
 
 
 def load_dataset(
-    path: str | Path, *, split: str | None = None, format: str = "auto", subset: str | Path | None = None
+    path: str | Path,
+    *,
+    split: str | None = None,
+    format: str = "auto",
+    subset: str | Path | None = None,
+    images: str | Path | None = None,
+    masks: str | Path | None = None,
 ) -> Dataset:
     """The labelled images below ``path``; no image is read, and masks only to find classes nobody named.
 
     ``split`` may be left out where there is only one or none; ``format`` is one of :data:`FORMATS`, or
     the name of a layout that an installed package brings (entry point group :data:`LAYOUT_GROUP`);
-    ``subset`` is a file of ids, one a line. Files that a list names but that are missing raise when
-    they are read (or in ``Dataset.check_files``), so that one lost file need not stop a long job.
+    ``subset`` is a file of ids, one a line; ``images`` and ``masks`` name the two folders of a plain
+    data set, below ``path`` or from here, where their names leave that open. Files that a list names but
+    that are missing raise when they are read (or in ``Dataset.check_files``), so that one lost file need
+    not stop a long job. What is left out and chosen is in ``Dataset.notes``, and logged.
     Raises DatasetError for a layout that is unknown, a split that is missing or must be chosen, two
     images with one id, or nothing at all; ConfigError for an unknown format or a broken plug-in.
     """
@@ -51,8 +62,17 @@ def load_dataset(
     if not path.is_dir():
         came = "a file" if path.exists() else "nothing"
         raise DatasetError(f"expected the folder of a data set at {path}, found {came}; check the path")
-    root, layout = _recognise(path, layouts, format)
-    dataset = layout.load(root, split)
+    if images is not None or masks is not None:
+        if format not in ("auto", folder.LAYOUT.name):
+            raise ConfigError(
+                f"--images and --masks name the folders of a plain data set; drop --format {format}"
+            )
+        dataset = two_folders.load_given(path, split, images=images, masks=masks)
+    else:
+        root, layout = _recognise(path, layouts, format)
+        dataset = layout.load(root, split)
+    for note in dataset.notes:
+        _LOG.info("%s", note)
     return dataset if subset is None else dataset.select(parse_ids(Path(subset)))
 
 
@@ -76,6 +96,9 @@ def _recognise(path: Path, layouts: tuple[Layout, ...], format: str) -> tuple[Pa
     if found is not None:
         return found
     expected = "\n".join(f"  {layout.name}: {layout.description}" for layout in (*layouts, *others))
+    hint = two_folders.describe(path) if format in ("auto", folder.LAYOUT.name) else ""
+    if hint:
+        raise DatasetError(f"{path} has no layout that is known here, but {hint}")
     raise DatasetError(f"{path} has no layout that is known here; expected\n{expected}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +13,19 @@ import numpy.typing as npt
 
 from indexer.datasets.keys import SampleKeys, SourceKey
 from indexer.datasets.labels import LabelSource
+from indexer.datasets.names import bare, composed
 from indexer.images import read_image
 from retrieval.classes import ClassMap
 from retrieval.errors import DatasetError, ImageError, MaskError
+
+#: Byte order marks and the encodings they stand for; UTF-32's begins with UTF-16's.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    b"": "utf-8-sig",
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,8 @@ class Dataset:
     split: str | None
     samples: tuple[Sample, ...]
     classes: ClassMap
+    notes: tuple[str, ...] = ()  #: what a reader of the data should know: choices made, files left out
+    left_out: tuple[tuple[str, int], ...] = ()  #: endings of files that are not read, and how many of each
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -76,17 +89,19 @@ class Dataset:
             sample.labels.check()
 
     def select(self, ids: Iterable[str]) -> Dataset:
-        """The samples with the given ids, in the data set's own order.
+        """The samples with the given ids, in the data set's own order; an id may have its file's ending.
 
         Raises DatasetError for an id that the data set lacks (naming the nearest), or for no id at all.
         """
-        wanted = dict.fromkeys(ids)
         known = {sample.id for sample in self.samples}
-        for id in wanted:
-            if id not in known:
+        wanted: set[str] = set()
+        for id in ids:
+            name = next((name for name in (id, composed(id), bare(id)) if name in known), None)
+            if name is None:
                 raise DatasetError(
                     f"the subset names {id!r}, but {self._describe()} has no such image{nearest(id, known)}"
                 )
+            wanted.add(name)
         if not wanted:
             raise DatasetError("the subset names no image; list one id a line")
         return replace(self, samples=tuple(sample for sample in self.samples if sample.id in wanted))
@@ -152,14 +167,19 @@ def check_samples(samples: Sequence[Sample], *, where: Path) -> tuple[Sample, ..
 def read_lines(path: Path) -> list[tuple[int, str]]:
     """The lines of a list file as (line number from 1, stripped text), without blank and ``#`` lines.
 
+    UTF-8, or UTF-16 and UTF-32 with a byte order mark, as Windows writes them.
     Raises DatasetError where the file cannot be read as text.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
+        marks = (mark for mark in _MARKS if content.startswith(mark))
+        text = content.decode(_MARKS[next(marks, b"")])
     except FileNotFoundError:
         raise DatasetError(f"the list {path} does not exist; check the path") from None
     except (OSError, UnicodeDecodeError) as problem:
-        raise DatasetError(f"the list {path} cannot be read as text ({problem})") from problem
+        raise DatasetError(
+            f"the list {path} cannot be read as text ({problem}); save it as UTF-8"
+        ) from problem
     lines = ((number, line.strip()) for number, line in enumerate(text.splitlines(), start=1))
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
 
@@ -173,21 +193,6 @@ def parse_ids(path: Path) -> tuple[str, ...]:
     if not ids:
         raise DatasetError(f"the subset file {path} names no image; list one id a line")
     return ids
-
-
-def resolve_listed(root: Path, entry: str, *, suffixes: Sequence[str] = (".jpg", ".png", ".jpeg")) -> Path:
-    """The file that a list means, whatever prefix the list's author had and whichever suffix it has here.
-
-    Tried in turn: the entry below ``root``, its last two parts below ``root``, and both with other
-    suffixes. Where nothing exists, the last two parts as listed, so that reading names that file.
-    """
-    parts = [part for part in entry.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-    listed, tail = root.joinpath(*parts), root.joinpath(*parts[-2:])
-    for path in (listed, tail):
-        for candidate in (path, *(path.with_suffix(suffix) for suffix in suffixes)):
-            if candidate.is_file():
-                return candidate
-    return tail
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

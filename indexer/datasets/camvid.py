@@ -14,11 +14,11 @@ from indexer.datasets.base import (
     check_samples,
     choose_split,
     read_lines,
-    resolve_listed,
 )
 from indexer.datasets.labels import MaskFile
+from indexer.datasets.listed import PathLines, finish
+from indexer.images import Listing, list_folder
 from retrieval.classes import ClassInfo, ClassMap
-from retrieval.errors import DatasetError
 
 CLASSES = ClassMap(
     (
@@ -56,7 +56,11 @@ def load(root: Path, split: str | None) -> Dataset:
     """The samples of one list, in its order; DatasetError where the list is missing or makes no sense."""
     split = choose_split(split, _splits(root), where=root)
     source = root / f"{split}.txt"
-    samples = [_sample(root, line, where=f"{source}, line {number}") for number, line in read_lines(source)]
+    reader = PathLines(root)
+    items = [reader.read(line, where=f"{source}, line {number}") for number, line in read_lines(source)]
+    listed, notes = finish(items, root)
+    samples = [Sample(item.id, item.image, MaskFile(item.mask, CLASSES)) for item in listed]
+    listing = list_folder(root / split) if (root / split).is_dir() else Listing(root, ())
     return Dataset(
         name="CamVid",
         format="camvid",
@@ -64,15 +68,9 @@ def load(root: Path, split: str | None) -> Dataset:
         split=split,
         samples=check_samples(samples, where=source),
         classes=CLASSES,
+        notes=(*listing.notes(), *notes),
+        left_out=listing.endings(),
     )
-
-
-def _sample(root: Path, line: str, *, where: str) -> Sample:
-    words = line.split()
-    if len(words) != 2:
-        raise DatasetError(f"{where}: expected the paths of an image and its mask, not {line!r}")
-    image, mask = (resolve_listed(root, word) for word in words)
-    return Sample(image.stem, image, MaskFile(mask, CLASSES))
 
 
 LAYOUT = Layout(

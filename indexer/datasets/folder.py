@@ -6,17 +6,18 @@ Splits, if any, are subfolders (``images/train`` and ``masks/train``) or lists o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from indexer.datasets.base import Dataset, Layout, Sample, check_samples, choose_split, nearest, read_lines
+from indexer.datasets.base import Dataset, Layout, Sample, check_samples, choose_split
 from indexer.datasets.class_file import USUAL_IGNORE, read_class_file
 from indexer.datasets.labels import MaskFile, NoLabels
 from indexer.datasets.masks import Color, ColorCode, color_of_id, read_mask_file
-from indexer.images import list_images
+from indexer.datasets.pairs import FolderPair, Found
+from indexer.datasets.splits import SplitReader
 from retrieval.classes import ClassInfo, ClassMap
 from retrieval.errors import DatasetError, MaskError
 
@@ -33,94 +34,49 @@ def load(root: Path, split: str | None) -> Dataset:
 
     Raises DatasetError where images are missing, ambiguous or unlabelled altogether.
     """
-    images, masks = _by_id(root / "images"), _by_id(root / "masks")
-    lists, folders = _split_lists(root, images), _split_folders(root, images)
+    return load_pairs(root, split, [FolderPair("", root / "images", root / "masks")])
+
+
+def load_pairs(root: Path, split: str | None, pairs: Sequence[FolderPair]) -> Dataset:
+    """The samples of a split whose images and masks lie in the given folders; as :func:`load`."""
+    found = Found.of(pairs)
+    reader = SplitReader(found.images, found.masks, [pair.images for pair in pairs])
+    lists, folders = reader.lists(root), found.folders
     available = sorted({*lists, *folders})
     if split is not None and not available:
-        raise DatasetError(f"{root} has no splits (no images/{split}/, no {split}.txt); leave --split out")
+        raise DatasetError(
+            f"{root} has no splits (no {pairs[0].images.name}/{split}/, no {split}.txt); leave --split out"
+        )
     if available:
         split = choose_split(split, available, where=root)
-    keys = _keys(images, split, lists)
+    keys, masks = _keys(found, split, lists, reader)
     # Ids drop the name of the split's own folder, so that lists of ids stay short.
     prefix = f"{split}/" if split is not None and split not in lists else ""
-    drafts = [Sample(key[len(prefix) :], images[key], NoLabels(images[key])) for key in keys]
+    drafts = [Sample(key[len(prefix) :], found.images[key], NoLabels(found.images[key])) for key in keys]
     checked = check_samples(drafts, where=lists.get(split or "", root))
     if not any(key in masks for key in keys):
         raise DatasetError(
-            f"no image of {root / 'images'} has a mask with the same name in {root / 'masks'} "
+            f"no image of {pairs[0].images} has a mask with the same name in {pairs[0].masks} "
             f"(the first, {checked[0].image.name}, needs for example {checked[0].id}.png)"
         )
-    classes, colors = _classes(root, masks.values())
+    classes, colors = _classes(root, found.masks.values())
     samples = tuple(
         replace(sample, labels=MaskFile(masks[key], classes, colors)) if key in masks else sample
         for key, sample in zip(keys, checked, strict=True)
     )
-    return Dataset(root.name, "folder", root, split, samples, classes)
+    return Dataset(root.name, "folder", root, split, samples, classes, found.notes, found.left_out)
 
 
-def _by_id(folder: Path) -> dict[str, Path]:
-    """The images below a folder by their path within it, without suffix."""
-    found: dict[str, Path] = {}
-    for path in list_images(folder):
-        id = path.relative_to(folder).with_suffix("").as_posix()
-        if id in found:
-            raise DatasetError(
-                f"{folder} has two files with the id {id!r}: {found[id].name} and {path.name}; keep one"
-            )
-        found[id] = path
-    if not found:
-        raise DatasetError(f"{folder} holds no images; expected files such as 1.jpg or 1.png")
-    return found
-
-
-def _split_folders(root: Path, images: dict[str, Path]) -> list[str]:
-    """Subfolders of images/ that masks/ has too, if every image lies in a subfolder."""
-    if any("/" not in id for id in images):
-        return []
-    names = sorted({id.split("/", 1)[0] for id in images})
-    return [name for name in names if (root / "masks" / name).is_dir()]
-
-
-def _split_lists(root: Path, images: dict[str, Path]) -> dict[str, Path]:
-    """Text files that list images, by split; others (a README, say) start with something else."""
-    lists: dict[str, Path] = {}
-    for path in [*sorted(root.glob("*.txt")), *sorted((root / "splits").glob("*.txt"))]:
-        usual = path.parent != root or path.stem in ("train", "val", "test", "trainval")
-        if usual or _starts_with_image(path, images):
-            lists[path.stem] = path
-    return lists
-
-
-def _starts_with_image(path: Path, images: dict[str, Path]) -> bool:
-    try:
-        lines = read_lines(path)
-    except DatasetError:
-        return False
-    return bool(lines) and _find_key(lines[0][1], path.stem, images) is not None
-
-
-def _find_key(entry: str, split: str, images: dict[str, Path]) -> str | None:
-    """The image that a list's entry means: an id or a file name, with or without its folders."""
-    entry = entry.replace("\\", "/").removeprefix("./").removeprefix("images/")
-    bare = Path(entry).with_suffix("").as_posix() if entry.strip("/.") else entry
-    candidates = (entry, bare, f"{split}/{entry}", f"{split}/{bare}")
-    return next((key for key in candidates if key in images), None)
-
-
-def _keys(images: dict[str, Path], split: str | None, lists: dict[str, Path]) -> list[str]:
+def _keys(
+    found: Found, split: str | None, lists: dict[str, Path], reader: SplitReader
+) -> tuple[list[str], dict[str, Path]]:
+    """The images of a split, in order, and the masks of all."""
     if split is None:
-        return list(images)
+        return list(found.images), found.masks
     if split not in lists:
-        return [key for key in images if key.startswith(f"{split}/")]
-    keys = []
-    for number, line in read_lines(lists[split]):
-        key = _find_key(line, split, images)
-        if key is None:
-            raise DatasetError(
-                f"{lists[split]}, line {number}: there is no image {line!r} in images/{nearest(line, images)}"
-            )
-        keys.append(key)
-    return keys
+        return [key for key in found.images if key.startswith(f"{split}/")], found.masks
+    keys, masks = reader.read(lists[split])
+    return keys, {**found.masks, **masks}
 
 
 def _classes(root: Path, masks: Iterable[Path]) -> tuple[ClassMap, ColorCode | None]:

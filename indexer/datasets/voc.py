@@ -14,12 +14,12 @@ from indexer.datasets.base import (
     check_samples,
     choose_split,
     read_lines,
-    resolve_listed,
 )
 from indexer.datasets.labels import MaskFile
+from indexer.datasets.listed import IdLines, finish
 from indexer.datasets.masks import ColorCode, color_of_id
+from indexer.images import list_folder
 from retrieval.classes import ClassInfo, ClassMap
-from retrieval.errors import DatasetError
 
 NAMES = (
     "background",
@@ -57,6 +57,7 @@ _LISTS = Path("ImageSets", "Segmentation")
 _IMAGES = "JPEGImages"
 _MASKS = "SegmentationClass"
 _AUGMENTED = "SegmentationClassAug"
+_LABELME_MASKS = "SegmentationClassPNG"
 
 
 def find(path: Path) -> Path | None:
@@ -74,9 +75,12 @@ def load(root: Path, split: str | None) -> Dataset:
     lists = root / _LISTS
     split = choose_split(split, sorted(path.stem for path in lists.glob("*.txt")), where=lists)
     source = lists / f"{split}.txt"
-    samples = [
-        _sample(root, line, split, where=f"{source}, line {number}") for number, line in read_lines(source)
-    ]
+    folders = (_AUGMENTED, _MASKS) if split == "trainaug" else (_MASKS, _AUGMENTED)
+    reader = IdLines(root, images=_IMAGES, masks=(*folders, _LABELME_MASKS))
+    items = [reader.read(line, where=f"{source}, line {number}") for number, line in read_lines(source)]
+    listed, notes = finish(items, root)
+    samples = [Sample(item.id, item.image, MaskFile(item.mask, CLASSES, COLORS)) for item in listed]
+    listing = list_folder(root / _IMAGES)
     return Dataset(
         name=root.name,
         format="voc",
@@ -84,32 +88,9 @@ def load(root: Path, split: str | None) -> Dataset:
         split=split,
         samples=check_samples(samples, where=source),
         classes=CLASSES,
+        notes=(*listing.notes(), *notes),
+        left_out=listing.endings(),
     )
-
-
-def _sample(root: Path, line: str, split: str, *, where: str) -> Sample:
-    """A line is an id, or (some copies of SBD's lists) the paths of the image and of the mask."""
-    words = line.split()
-    if "/" not in line:
-        if len(words) != 1:
-            raise DatasetError(f"{where}: expected an id or the paths of an image and its mask, not {line!r}")
-        return Sample(line, resolve_listed(root, f"{_IMAGES}/{line}.jpg"), _labels(root, line, split))
-    if len(words) > 2:
-        raise DatasetError(f"{where}: expected the paths of an image and its mask, not {line!r}")
-    image = resolve_listed(root, words[0])
-    mask = resolve_listed(root, words[1]) if len(words) == 2 else _mask(root, image.stem, split)
-    labels = MaskFile(mask, CLASSES, COLORS) if mask.is_file() else _labels(root, image.stem, split)
-    return Sample(image.stem, image, labels)
-
-
-def _labels(root: Path, id: str, split: str) -> MaskFile:
-    return MaskFile(_mask(root, id, split), CLASSES, COLORS)
-
-
-def _mask(root: Path, id: str, split: str) -> Path:
-    folders = (_AUGMENTED, _MASKS) if split == "trainaug" else (_MASKS, _AUGMENTED)
-    paths = [root / folder / f"{id}.png" for folder in folders]
-    return next((path for path in paths if path.is_file()), paths[0])
 
 
 LAYOUT = Layout(

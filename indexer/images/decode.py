@@ -9,16 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from indexer.images.formats import is_heif, register_heif
 from retrieval.errors import DataError, ImageError
 
 #: What :func:`read_image` takes.
 ImageSource = str | Path | Image.Image | npt.NDArray[Any]
-
-#: File name endings (lower case) that count as images when a folder is listed.
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
-    | {".tif", ".tiff", ".webp"}
-)
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -58,6 +53,8 @@ def decode_file(path: Path, *, kind: str, error: type[DataError]) -> Image.Image
     where = f"{kind} {path}"
     if path.is_dir():
         raise error(f"{where} is a folder, where an image file was expected")
+    if is_heif(path):
+        register_heif(where)
     try:
         image = Image.open(path)
     except FileNotFoundError:
@@ -157,14 +154,3 @@ def _eight_bits(array: npt.NDArray[Any], where: str) -> npt.NDArray[np.uint8]:
 
 def _rgb_of_grey(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.repeat(grey[:, :, None], 3, axis=2)
-
-
-def list_images(folder: Path) -> list[Path]:
-    """The image files below a folder, at any depth, sorted by path; hidden files are left out."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )

@@ -40,6 +40,13 @@ Split = Annotated[
 ]
 Format = Annotated[str, typer.Option("--format", help="Layout of the data set: auto, voc, camvid or folder.")]
 Subset = Annotated[Path | None, typer.Option("--subset", help="File with the ids to use, one a line.")]
+ImageFolder = Annotated[
+    str | None,
+    typer.Option("--images", metavar="FOLDER", help="Folder of the images, in DATA or from here."),
+]
+MaskFolder = Annotated[
+    str | None, typer.Option("--masks", metavar="FOLDER", help="Folder of the masks, in DATA or from here.")
+]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on past bad images and list them at the end.")]
 
 Url = Annotated[
@@ -57,11 +64,19 @@ def engine_overrides(engine: str | None, url: str | None, collection: str | None
     return [f"index.{name}={json.dumps(value)}" for name, value in options.items() if value is not None]
 
 
-def read_dataset(data: Path, *, split: str | None, format: str, subset: Path | None) -> Dataset:
+def read_dataset(
+    data: Path,
+    *,
+    split: str | None,
+    format: str,
+    subset: Path | None,
+    images: str | None = None,
+    masks: str | None = None,
+) -> Dataset:
     """The data set that a command's options name."""
     from indexer.datasets import load_dataset
 
-    return load_dataset(data, split=split, format=format, subset=subset)
+    return load_dataset(data, split=split, format=format, subset=subset, images=images, masks=masks)
 
 
 def read_recipe(config: Path | None, overrides: Sequence[str]) -> tuple[Path, Recipe]:

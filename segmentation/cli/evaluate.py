@@ -15,7 +15,9 @@ from segmentation.cli.arguments import (
     DataPath,
     Format,
     FreeOverrides,
+    ImageFolder,
     IndexPath,
+    MaskFolder,
     SkipBad,
     Split,
     Subset,
@@ -44,6 +46,8 @@ def evaluate(
     split: Split = None,
     format: Format = "auto",
     subset: Subset = None,
+    images: ImageFolder = None,
+    masks: MaskFolder = None,
     protocol: Annotated[
         ProtocolName,
         typer.Option("--protocol", help="hummingbird: also the number that the peers' code gives."),
@@ -71,7 +75,7 @@ def evaluate(
 
     folder = IndexFolder.open(index)
     recipe = changed_recipe(folder, overrides)
-    dataset = read_dataset(data, split=split, format=format, subset=subset)
+    dataset = read_dataset(data, split=split, format=format, subset=subset, images=images, masks=masks)
 
     from segmentation.scoring.evaluator import evaluate as run
     from segmentation.scoring.report import check_report_folder, write_report

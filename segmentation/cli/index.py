@@ -14,7 +14,9 @@ from segmentation.cli.arguments import (
     Config,
     DataPath,
     Format,
+    ImageFolder,
     IndexPath,
+    MaskFolder,
     Overrides,
     SkipBad,
     Split,
@@ -44,6 +46,8 @@ def build(
     split: Split = None,
     format: Format = "auto",
     subset: Subset = None,
+    images: ImageFolder = None,
+    masks: MaskFolder = None,
     engine: Annotated[
         str | None,
         typer.Option("--engine", help="Search engine: exact, faiss or qdrant (short for index.engine=...)."),
@@ -74,7 +78,7 @@ def build(
     """
     check_free(out)
     _, recipe = read_recipe(config, [*(overrides or ()), *engine_overrides(engine, url, collection)])
-    dataset = read_dataset(data, split=split, format=format, subset=subset)
+    dataset = read_dataset(data, split=split, format=format, subset=subset, images=images, masks=masks)
     classes = count_of(len(dataset.classes), "class", "classes")
     say(f"{dataset.name}: {count_of(len(dataset), 'image')}, {classes}")
 

@@ -25,7 +25,7 @@ _EXAMPLES = {"transfer": "transfer.k=50", "index": "index.faiss.nprobe=64"}
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
     """Paths, and what reads as ``key=value`` and is no file, of arguments that may be either."""
-    from indexer.images.decode import IMAGE_SUFFIXES
+    from indexer.images.formats import IMAGE_SUFFIXES
 
     overrides = [
         text

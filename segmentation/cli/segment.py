@@ -70,7 +70,8 @@ def segment(
 ) -> None:
     """Segment photos into palette PNGs of class ids.
 
-    Each photo gets NAME.png, of its own size, with class ids in its pixels.
+    Each photo gets NAME.png, of its own size, with class ids in its pixels; photos in subfolders of a
+    folder that is given get theirs in subfolders of the same names.
 
     \b
     Examples:
@@ -112,30 +113,41 @@ def segment(
 def plan_jobs(
     inputs: Sequence[Path], out: Path, *, overlay: bool, confidence: bool, skip_bad: bool = False
 ) -> list[Job]:
-    """What to read and what to write; folders stand for the images in them.
+    """What to read and what to write; folders stand for the images in them, and keep their subfolders.
 
     Raises ImageError for a folder without images, and, unless ``skip_bad`` leaves that to whoever
     reads it, for an input that is not there.
     """
-    from indexer.images import list_images
-
-    images: list[Path] = []
+    images: dict[Path, Path] = {}
     for path in inputs:
         if not path.exists() and not skip_bad:
             raise ImageError(f"there is no image or folder at {path}; check the path")
-        found = list_images(path) if path.is_dir() else [path]
-        if not found:
-            raise ImageError(f"folder {path} holds no images; expected files such as 1.jpg or 1.png")
-        images += found
+        found = _images_in(path) if path.is_dir() else [path]
+        for image in found:
+            images.setdefault(
+                image, image.relative_to(path).with_suffix("") if image != path else Path(image.stem)
+            )
     return [
         Job(
             image,
-            out / f"{image.stem}.png",
-            out / f"{image.stem}.overlay.jpg" if overlay else None,
-            out / f"{image.stem}.confidence.png" if confidence else None,
+            out / f"{name}.png",
+            out / f"{name}.overlay.jpg" if overlay else None,
+            out / f"{name}.confidence.png" if confidence else None,
         )
-        for image in dict.fromkeys(images)
+        for image, name in images.items()
     ]
+
+
+def _images_in(folder: Path) -> Sequence[Path]:
+    """The images below a folder; says what is left out. Raises ImageError where there is none."""
+    from indexer.images import list_folder
+
+    listing = list_folder(folder)
+    for note in listing.notes():
+        say(note)
+    if not listing.images:
+        raise ImageError(f"folder {folder} holds no images; expected files such as 1.jpg or 1.png")
+    return listing.images
 
 
 def check_outputs(jobs: Sequence[Job], *, overwrite: bool) -> None:
@@ -202,6 +214,7 @@ def _write(item: tuple[_Photo, Segmentation], classes: ClassMap) -> dict[str, An
 
     photo, result = item
     job = photo.job
+    job.mask.parent.mkdir(parents=True, exist_ok=True)
     write_mask(job.mask, result.mask, classes)
     if job.overlay is not None:
         write_image(job.overlay, overlay(photo.pixels, result.mask, classes))

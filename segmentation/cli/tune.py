@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -13,6 +14,7 @@ from segmentation.cli.arguments import (
     Config,
     DataPath,
     Format,
+    MaskFolder,
     Overrides,
     Split,
     Subset,
@@ -41,7 +43,14 @@ Group = Annotated[
         "(its first bracket): a sequence, a patient. Otherwise every image alone.",
     ),
 ]
-Images = Annotated[int, typer.Option("--images", min=2, help="How many images to segment, evenly chosen.")]
+Images = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--images",
+        metavar="NUMBER|FOLDER",
+        help="How many images to segment, evenly chosen (60); or the folder of images, in DATA or from here.",
+    ),
+]
 Blocks = Annotated[
     str | None,
     typer.Option("--blocks", metavar="N,N,...", help="Blocks to try; the last third when empty."),
@@ -69,7 +78,8 @@ def tune(
     format: Format = "auto",
     subset: Subset = None,
     group: Group = None,
-    images: Images = 60,
+    images: Images = None,
+    masks: MaskFolder = None,
     blocks: Blocks = None,
     weights: Weights = None,
     k: Ks = None,
@@ -112,16 +122,19 @@ def tune(
         ks=parse_numbers("--k", k, int),
         temperatures=parse_numbers("--temperatures", temperatures, float),
     )
+    number, image_folder = split_images(images or ())
     base, recipe = read_recipe(config, list(overrides or ()))
-    dataset = read_dataset(data, split=split, format=format, subset=subset)
+    dataset = read_dataset(data, split=split, format=format, subset=subset, images=image_folder, masks=masks)
     say(f"{dataset.name}: {count_of(len(dataset), 'image')}")
     report = run(
-        dataset, recipe, group=group, candidates=candidates, images=images, progress=ProgressDisplay()
+        dataset, recipe, group=group, candidates=candidates, images=number, progress=ProgressDisplay()
     )
     show_report(report)
     source = dataset.name + (f" ({dataset.split})" if dataset.split else "")
     write_results(report, out, json_file, base=base.name, data=source, rule=group)
-    say(f"next: {build_command(data, out, split=split, format=format, subset=subset)}")
+    folders = {"--images": image_folder, "--masks": masks}
+    command = build_command(data, out, split=split, format=format, subset=subset, folders=folders)
+    say(f"next: {command}")
 
 
 def write_results(
@@ -137,11 +150,20 @@ def write_results(
         say(f"results: {json_file}")
 
 
-def build_command(data: Path, recipe: Path, *, split: str | None, format: str, subset: Path | None) -> str:
+def build_command(
+    data: Path,
+    recipe: Path,
+    *,
+    split: str | None,
+    format: str,
+    subset: Path | None,
+    folders: Mapping[str, str | None],
+) -> str:
     """The command that builds an index of the same images with the tuned recipe."""
     chosen = f" --split {split}" if split else ""
     chosen += f" --format {format}" if format != "auto" else ""
     chosen += f" --subset {subset}" if subset else ""
+    chosen += "".join(f" {option} {folder}" for option, folder in folders.items() if folder)
     return f"mycelia index build {data}{chosen} --config {recipe} --out tuned.index"
 
 
@@ -153,6 +175,21 @@ def check_out(out: Path, *, overwrite: bool) -> None:
         raise ConfigError(f"{out} exists already; choose another --out, or replace it with --overwrite")
     with storage_errors(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def split_images(values: Sequence[str]) -> tuple[int, str | None]:
+    """How many images to segment, and the folder of images; both are given as ``--images``.
+
+    Raises ConfigError for a number below 2, or two of a kind.
+    """
+    numbers = [int(value) for value in values if value.lstrip("+-").isdecimal()]
+    folders = [value for value in values if not value.lstrip("+-").isdecimal()]
+    if len(numbers) > 1 or len(folders) > 1:
+        raise ConfigError(f"--images takes one number and one folder, not {' and '.join(values)}")
+    number = numbers[0] if numbers else 60
+    if number < 2:
+        raise ConfigError(f"--images {number} should be a number of images from 2 on, or a folder")
+    return number, folders[0] if folders else None
 
 
 def parse_numbers(option: str, text: str | None, kind: type[Number]) -> list[Number] | None:

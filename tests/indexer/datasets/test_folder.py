@@ -82,7 +82,7 @@ class TestPairs:
 
     def test_no_mask_fits(self, tmp_path: Path) -> None:
         mask = add(tmp_path, "a")
-        mask.rename(mask.with_name("a_mask.png"))
+        mask.rename(mask.with_name("b.png"))
         with pytest.raises(DatasetError, match=r"no image of .* has a mask .*needs for example a\.png"):
             load_dataset(tmp_path)
 

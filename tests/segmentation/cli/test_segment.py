@@ -76,6 +76,28 @@ def test_two_photos_with_one_name_are_refused(tmp_path: Path) -> None:
         check_outputs(jobs, overwrite=True)
 
 
+def test_subfolders_are_kept(index: Path, data: Path, tmp_path: Path) -> None:
+    for place in ("a/photo.png", "b/deep/photo.png", "photo.png"):
+        (tmp_path / "in" / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(data / "images" / "photo0.png", tmp_path / "in" / place)
+    (tmp_path / "in" / "b" / "film.mov").write_bytes(b"x")
+    (tmp_path / "in" / "c").symlink_to(tmp_path / "in" / "a")
+    result = run("segment", index, tmp_path / "in", "--out", tmp_path / "out", "--overlay")
+    assert result.exit_code == 0, result.output
+    assert f"left out of {tmp_path / 'in'}: 1 .mov" in result.stderr
+    written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
+    stems = ("a/photo", "b/deep/photo", "c/photo", "photo")
+    assert written == {stem + ending for stem in stems for ending in (".png", ".overlay.jpg")}
+
+
+def test_photos_that_differ_in_their_ending_alone_are_refused(tmp_path: Path) -> None:
+    for name in ("photo.png", "photo.jpg"):
+        (tmp_path / name).touch()
+    jobs = plan_jobs([tmp_path], tmp_path / "out", overlay=False, confidence=False)
+    with pytest.raises(ConfigError, match="would both be written to"):
+        check_outputs(jobs, overwrite=True)
+
+
 def test_empty_folder_and_missing_photo_are_named(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.jpg"):
         with pytest.raises(MyceliaError, match=str(path)):

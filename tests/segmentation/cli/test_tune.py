@@ -118,6 +118,17 @@ def test_what_cannot_be_tuned_is_refused(
     assert not (folder / "tuned.yaml").exists()
 
 
+def test_folders_and_number_of_images(tune: Callable[..., Result], folder: Path) -> None:
+    (folder / "data" / "images").rename(folder / "data" / "one")
+    (folder / "data" / "masks").rename(folder / "data" / "two")
+    assert "--images one --masks two" in error_of(tune(*SMALL))
+    result = tune(*SMALL, "--images", "one", "--masks", "two")
+    assert result.exit_code == 0, result.output
+    assert "--images one --masks two --config" in result.stderr
+    assert "should be a number of images from 2 on" in error_of(tune("--images", 1, "--overwrite"))
+    assert "takes one number and one folder" in error_of(tune(*SMALL, "--images", 7, "--overwrite"))
+
+
 def test_one_image_is_not_enough(tune: Callable[..., Result], folder: Path) -> None:
     (folder / "one.txt").write_text("patient0-0\n")
     assert "there is only one: 'patient0-0'" in error_of(tune("--subset", folder / "one.txt"))
