@@ -43,6 +43,7 @@ class Dataset:
     split: str | None
     samples: tuple[Sample, ...]
     classes: ClassMap
+    found: bool = False  #: whether nobody named the classes: they are the ids that occur in the masks
 
     def __len__(self) -> int:
         return len(self.samples)

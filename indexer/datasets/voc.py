@@ -1,10 +1,14 @@
 """Pascal VOC's segmentation layout, with SBD's augmented masks.
 
+Folders laid out like it may name classes of their own: see ``class_lists.py``.
+
 Source: the VOC 2012 development kit; SBD as ``SegmentationClassAug`` and ``trainaug.txt``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from indexer.datasets.base import (
@@ -16,8 +20,11 @@ from indexer.datasets.base import (
     read_lines,
     resolve_listed,
 )
+from indexer.datasets.class_lists import BORDER, CLASS_FILES, read_named_classes
+from indexer.datasets.found import check_white
 from indexer.datasets.labels import MaskFile
 from indexer.datasets.masks import ColorCode, color_of_id
+from indexer.datasets.palettes import check_palettes
 from retrieval.classes import ClassInfo, ClassMap
 from retrieval.errors import DatasetError
 
@@ -48,10 +55,8 @@ CLASSES = ClassMap(
     tuple(ClassInfo(id, name, color_of_id(id)) for id, name in enumerate(NAMES)),
     ignore=(255,),
 )
-#: Colour 255 of the palette: the pale border around objects.
-BORDER = (224, 224, 192)
-#: What the colours of RGB copies of the masks mean.
-COLORS = ColorCode.of_classes(CLASSES, ignore=(BORDER,))
+#: What the colours of RGB copies of the masks mean; a palette with other colours is no palette of VOC.
+COLORS = ColorCode.of_classes(CLASSES, ignore=(BORDER,), palettes="known")
 
 _LISTS = Path("ImageSets", "Segmentation")
 _IMAGES = "JPEGImages"
@@ -74,8 +79,10 @@ def load(root: Path, split: str | None) -> Dataset:
     lists = root / _LISTS
     split = choose_split(split, sorted(path.stem for path in lists.glob("*.txt")), where=lists)
     source = lists / f"{split}.txt"
+    classes, labels = _labels(root)
     samples = [
-        _sample(root, line, split, where=f"{source}, line {number}") for number, line in read_lines(source)
+        _sample(root, line, split, labels, where=f"{source}, line {number}")
+        for number, line in read_lines(source)
     ]
     return Dataset(
         name=root.name,
@@ -83,27 +90,36 @@ def load(root: Path, split: str | None) -> Dataset:
         root=root,
         split=split,
         samples=check_samples(samples, where=source),
-        classes=CLASSES,
+        classes=classes,
     )
 
 
-def _sample(root: Path, line: str, split: str, *, where: str) -> Sample:
+def _labels(root: Path) -> tuple[ClassMap, Callable[[Path], MaskFile]]:
+    """The classes that a file beside the folders names, or Pascal VOC's, and what reads a mask of them."""
+    named = read_named_classes(root)
+    if named is None:
+        hint = f"if the classes are not Pascal VOC's, name them in {root} in one of {', '.join(CLASS_FILES)}"
+        return CLASSES, partial(MaskFile, classes=CLASSES, colors=COLORS, hint=hint)
+    masks = [path for folder in (_MASKS, _AUGMENTED) for path in sorted((root / folder).glob("*.png"))]
+    if named.colors is None or named.colors.palettes == "free":
+        check_palettes(masks)
+    check_white(named, masks)
+    hint = f"the classes are those of {named.path}"
+    return named.classes, partial(MaskFile, classes=named.classes, colors=named.colors, hint=hint)
+
+
+def _sample(root: Path, line: str, split: str, labels: Callable[[Path], MaskFile], *, where: str) -> Sample:
     """A line is an id, or (some copies of SBD's lists) the paths of the image and of the mask."""
     words = line.split()
     if "/" not in line:
         if len(words) != 1:
             raise DatasetError(f"{where}: expected an id or the paths of an image and its mask, not {line!r}")
-        return Sample(line, resolve_listed(root, f"{_IMAGES}/{line}.jpg"), _labels(root, line, split))
+        return Sample(line, resolve_listed(root, f"{_IMAGES}/{line}.jpg"), labels(_mask(root, line, split)))
     if len(words) > 2:
         raise DatasetError(f"{where}: expected the paths of an image and its mask, not {line!r}")
     image = resolve_listed(root, words[0])
     mask = resolve_listed(root, words[1]) if len(words) == 2 else _mask(root, image.stem, split)
-    labels = MaskFile(mask, CLASSES, COLORS) if mask.is_file() else _labels(root, image.stem, split)
-    return Sample(image.stem, image, labels)
-
-
-def _labels(root: Path, id: str, split: str) -> MaskFile:
-    return MaskFile(_mask(root, id, split), CLASSES, COLORS)
+    return Sample(image.stem, image, labels(mask if mask.is_file() else _mask(root, image.stem, split)))
 
 
 def _mask(root: Path, id: str, split: str) -> Path:
@@ -115,7 +131,7 @@ def _mask(root: Path, id: str, split: str) -> Path:
 LAYOUT = Layout(
     "voc",
     f"Pascal VOC: {_LISTS.as_posix()}/SPLIT.txt, {_IMAGES}/ and {_MASKS}/, in the folder itself "
-    "or in its VOCdevkit/VOC2012",
+    f"or in its VOCdevkit/VOC2012, and perhaps the classes in {CLASS_FILES[0]} or {CLASS_FILES[1]}",
     find,
     load,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +41,20 @@ Split = Annotated[
 ]
 Format = Annotated[str, typer.Option("--format", help="Layout of the data set: auto, voc, camvid or folder.")]
 Subset = Annotated[Path | None, typer.Option("--subset", help="File with the ids to use, one a line.")]
+
+
+class UnmaskedName(str, Enum):
+    """What images without a mask are; see ``indexer.datasets.unmasked``."""
+
+    error = "error"
+    background = "background"
+    skip = "skip"
+
+
+UnmaskedOption = Annotated[
+    UnmaskedName,
+    typer.Option("--unmasked", help="What images without a mask are: background alone, skipped, an error."),
+]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on past bad images and list them at the end.")]
 
 Url = Annotated[
@@ -57,11 +72,18 @@ def engine_overrides(engine: str | None, url: str | None, collection: str | None
     return [f"index.{name}={json.dumps(value)}" for name, value in options.items() if value is not None]
 
 
-def read_dataset(data: Path, *, split: str | None, format: str, subset: Path | None) -> Dataset:
+def read_dataset(
+    data: Path,
+    *,
+    split: str | None,
+    format: str,
+    subset: Path | None,
+    unmasked: UnmaskedName = UnmaskedName.error,
+) -> Dataset:
     """The data set that a command's options name."""
     from indexer.datasets import load_dataset
 
-    return load_dataset(data, split=split, format=format, subset=subset)
+    return load_dataset(data, split=split, format=format, subset=subset, unmasked=unmasked.value)
 
 
 def read_recipe(config: Path | None, overrides: Sequence[str]) -> tuple[Path, Recipe]:

@@ -19,6 +19,8 @@ from segmentation.cli.arguments import (
     SkipBad,
     Split,
     Subset,
+    UnmaskedName,
+    UnmaskedOption,
     read_dataset,
 )
 from segmentation.cli.console import count_of, format_percent, say, say_skipped, show_table
@@ -44,6 +46,7 @@ def evaluate(
     split: Split = None,
     format: Format = "auto",
     subset: Subset = None,
+    unmasked: UnmaskedOption = UnmaskedName.error,
     protocol: Annotated[
         ProtocolName,
         typer.Option("--protocol", help="hummingbird: also the number that the peers' code gives."),
@@ -71,7 +74,7 @@ def evaluate(
 
     folder = IndexFolder.open(index)
     recipe = changed_recipe(folder, overrides)
-    dataset = read_dataset(data, split=split, format=format, subset=subset)
+    dataset = read_dataset(data, split=split, format=format, subset=subset, unmasked=unmasked)
 
     from segmentation.scoring.evaluator import evaluate as run
     from segmentation.scoring.report import check_report_folder, write_report
