@@ -23,6 +23,8 @@ from retrieval.errors import DatasetError, MaskError
 _SCATTERED, _SCATTERED_WITHOUT_GAP = 6, 12
 #: So many are noise even where they hold most of the pixels: a photo.
 _SCATTERED_PHOTO = 200
+#: So many, with gaps between them, are noise even where each has few pixels.
+_SCATTERED_SPARSE = 24
 #: The share of the pixels of unlabelled areas, where the other ids are 0, 1, 2, ..., that is no oddity.
 _VOID_SHARE = 0.25
 
@@ -35,8 +37,9 @@ def found_classes(root: Path, masks: Iterable[Path]) -> ClassMap:
     - colours (RGB masks), and palettes that differ from file to file;
     - noise, as JPEG, smooth scaling and quantisation leave it: six or more scattered values (twelve, where
       the ids have no gap) beside large areas that hold a fifth of the pixels. A value is scattered where
-      less than half of its pixels lie in a 2 x 2 block of that value, and there are four or more a value:
-      real classes, however many and rare, come in areas;
+      less than half of its pixels lie in a 2 x 2 block of that value, and there are four or more a value
+      (of two dozen with gaps between them, more than one): real classes, however many and rare, come in
+      areas;
     - 255 where it is no border but areas (most of it survives an opening), unless the other ids are
       three or more from 0 or 1 on and it takes at most a quarter of the pixels; where it is the white of a
       grey picture (0, 128, 255); and where some masks hold 0 and 1, and others 0 and 255.
@@ -128,7 +131,7 @@ def check_white(named: NamedClasses, masks: Iterable[Path], *, limit: int = 20) 
         return
     if values.ones is not None or 1 not in values.counts:
         raise DatasetError(
-            f"mask {values.white} holds 0 and 255, but 255 is no class of {named.path} and would be unlabelled; "
+            f"mask {values.white} holds 0 and 255, but 255 is no class of {named.path} and so no label; "
             'make it the id of its class there, or say "ignore": [255] if it is none'
         )
 
@@ -184,7 +187,8 @@ class _Values:
         gapless = bool(ids) and ids[-1] - ids[0] == len(ids) - 1 and ids[0] <= 1
         enough = _SCATTERED_WITHOUT_GAP if gapless else _SCATTERED
         many = len(scattered) >= enough and total - pixels >= 0.2 * total
-        if (many or len(scattered) >= _SCATTERED_PHOTO) and pixels >= 4 * len(scattered):
+        several = 1.2 if not gapless and len(scattered) >= _SCATTERED_SPARSE else 4
+        if (many or len(scattered) >= _SCATTERED_PHOTO) and pixels >= several * len(scattered):
             top = sorted(self.counts, key=lambda value: -self.counts[value])[:3]
             shares = ", ".join(f"{value} {self.counts[value] / total:.1%}" for value in top)
             raise DatasetError(
