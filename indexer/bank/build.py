@@ -26,7 +26,7 @@ from indexer.bank.parts import PART_IMAGES, PartStore
 from indexer.bank.sampling import choose_images
 from indexer.bank.shares import Share, check_share, shared_features
 from indexer.bank.versions import package_versions
-from indexer.bank.workspace import Workspace, check_partial
+from indexer.bank.workspace import CLASSES, Workspace, check_partial
 from indexer.datasets import Dataset, Sample
 from indexer.features.fungi import FungiExtractor
 from indexer.recipe import Recipe
@@ -79,6 +79,7 @@ def build_index(
     """
     start = time.monotonic()
     recipe.check_rules()
+    _check_classes(dataset)
     engine = recipe.index.spec
     engine.require()
     out = Path(out)
@@ -144,6 +145,16 @@ def compute_parts(
                 with storage_errors(workspace.thumbs):
                     sync_tree(workspace.thumbs)  # with the part, which says that they are there
                 store.write(number, part)
+
+
+def _check_classes(dataset: Dataset) -> None:
+    """Raise DatasetError where one class is all that there is to find."""
+    if dataset.found and len(dataset.classes) == 1:
+        raise DatasetError(
+            f"every mask of {dataset.root} holds the class id {dataset.classes.ids[0]} alone, "
+            "and a memory of one class finds nothing else; add images with another class, "
+            "or name the classes in classes.json"
+        )
 
 
 def _manifest(extractor: FungiExtractor, dataset: Dataset) -> Manifest:
@@ -229,6 +240,7 @@ def _plan(
     return {
         **extractor.fingerprints,
         "runtime.precision": extractor.backbone.precision,
-        "data set": hashlib.sha256(f"{images}\n{numbers}\n{classes}".encode()).hexdigest(),
+        "data set": hashlib.sha256(f"{images}\n{numbers}".encode()).hexdigest(),
+        CLASSES: hashlib.sha256(classes.encode()).hexdigest(),
         "number of images in a part": str(PART_IMAGES),
     }

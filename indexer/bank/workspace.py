@@ -15,6 +15,8 @@ from retrieval.store.staging import publish, workspace
 
 PLAN = "plan.json"
 INDEX = "index"
+#: The entry of a plan that stands for the classes of the data set.
+CLASSES = "class map"
 
 
 class Workspace:
@@ -70,6 +72,8 @@ class Workspace:
             return
         known = isinstance(earlier, dict)
         other = " and ".join(key for key in plan if not known or earlier.get(key) != plan[key])
+        if other == CLASSES:
+            raise IndexMismatchError(f"the classes changed: delete {self.folder} to begin anew")
         raise IndexMismatchError(
             f"{self.folder} holds an unfinished build with another {other}; run that one to its end, "
             "delete the folder, or choose another --out"

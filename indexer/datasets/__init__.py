@@ -9,6 +9,7 @@ from indexer.datasets import camvid, folder, two_folders, voc
 from indexer.datasets.base import Dataset, Layout, Sample, parse_ids
 from indexer.datasets.keys import SourceKey
 from indexer.datasets.labels import LabelSource, MaskFile, NoLabels
+from indexer.datasets.unmasked import Unmasked, check_unmasked, settle_unmasked
 from retrieval.errors import ConfigError, DatasetError
 from retrieval.plugins import load_plugins
 
@@ -21,6 +22,7 @@ __all__ = [
     "NoLabels",
     "Sample",
     "SourceKey",
+    "Unmasked",
     "load_dataset",
     "parse_ids",
 ]
@@ -45,18 +47,23 @@ def load_dataset(
     subset: str | Path | None = None,
     images: str | Path | None = None,
     masks: str | Path | None = None,
+    unmasked: Unmasked = "error",
 ) -> Dataset:
     """The labelled images below ``path``; no image is read, and masks only to find classes nobody named.
 
     ``split`` may be left out where there is only one or none; ``format`` is one of :data:`FORMATS`, or
     the name of a layout that an installed package brings (entry point group :data:`LAYOUT_GROUP`);
     ``subset`` is a file of ids, one a line; ``images`` and ``masks`` name the two folders of a plain
-    data set, below ``path`` or from here, where their names leave that open. Files that a list names but
-    that are missing raise when they are read (or in ``Dataset.check_files``), so that one lost file need
-    not stop a long job. What is left out and chosen is in ``Dataset.notes``, and logged.
+    data set, below ``path`` or from here, where their names leave that open. ``unmasked`` says what images
+    without a mask are: an error when they are read, images of the background alone (class id 0), or none
+    of the data set. Files that a list names but that are missing raise when they are read (or in
+    ``Dataset.check_files``), so that one lost file need not stop a long job. What is left out and chosen
+    is in ``Dataset.notes``, and logged.
     Raises DatasetError for a layout that is unknown, a split that is missing or must be chosen, two
-    images with one id, or nothing at all; ConfigError for an unknown format or a broken plug-in.
+    images with one id, or nothing at all; ConfigError for an unknown format or ``unmasked``, or a broken
+    plug-in.
     """
+    check_unmasked(unmasked)
     path = Path(path)
     layouts = _layouts(format)
     if not path.is_dir():
@@ -73,7 +80,9 @@ def load_dataset(
         dataset = layout.load(root, split)
     for note in dataset.notes:
         _LOG.info("%s", note)
-    return dataset if subset is None else dataset.select(parse_ids(Path(subset)))
+    if subset is not None:
+        dataset = dataset.select(parse_ids(Path(subset)))
+    return settle_unmasked(dataset, unmasked)
 
 
 def _layouts(format: str) -> tuple[Layout, ...]:

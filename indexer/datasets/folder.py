@@ -6,22 +6,19 @@ Splits, if any, are subfolders (``images/train`` and ``masks/train``) or lists o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from indexer.datasets.base import Dataset, Layout, Sample, check_samples, choose_split
-from indexer.datasets.class_file import USUAL_IGNORE, read_class_file
+from indexer.datasets.class_file import CLASS_FILE
+from indexer.datasets.class_lists import read_named_classes
+from indexer.datasets.found import check_white, found_classes
 from indexer.datasets.labels import MaskFile, NoLabels
-from indexer.datasets.masks import Color, ColorCode, color_of_id, read_mask_file
 from indexer.datasets.pairs import FolderPair, Found
+from indexer.datasets.palettes import check_palettes
 from indexer.datasets.splits import SplitReader
-from retrieval.classes import ClassInfo, ClassMap
-from retrieval.errors import DatasetError, MaskError
-
-CLASS_FILE = "classes.json"
+from retrieval.errors import DatasetError
 
 
 def find(path: Path) -> Path | None:
@@ -54,17 +51,34 @@ def load_pairs(root: Path, split: str | None, pairs: Sequence[FolderPair]) -> Da
     prefix = f"{split}/" if split is not None and split not in lists else ""
     drafts = [Sample(key[len(prefix) :], found.images[key], NoLabels(found.images[key])) for key in keys]
     checked = check_samples(drafts, where=lists.get(split or "", root))
-    if not any(key in masks for key in keys):
+    if not any(key in masks for key in found.images):
         raise DatasetError(
             f"no image of {pairs[0].images} has a mask with the same name in {pairs[0].masks} "
             f"(the first, {checked[0].image.name}, needs for example {checked[0].id}.png)"
         )
-    classes, colors = _classes(root, found.masks.values())
+    named = read_named_classes(root)
+    every = list(found.masks.values())
+    classes = found_classes(root, every) if named is None else named.classes
+    colors = None if named is None else named.colors
+    if named is not None and (colors is None or colors.palettes == "free"):
+        check_palettes(every)
+    if named is not None:
+        check_white(named, every)
     samples = tuple(
         replace(sample, labels=MaskFile(masks[key], classes, colors)) if key in masks else sample
         for key, sample in zip(keys, checked, strict=True)
     )
-    return Dataset(root.name, "folder", root, split, samples, classes, found.notes, found.left_out)
+    return Dataset(
+        root.name,
+        "folder",
+        root,
+        split,
+        samples,
+        classes,
+        notes=found.notes,
+        left_out=found.left_out,
+        found=named is None,
+    )
 
 
 def _keys(
@@ -77,54 +91,6 @@ def _keys(
         return [key for key in found.images if key.startswith(f"{split}/")], found.masks
     keys, masks = reader.read(lists[split])
     return keys, {**found.masks, **masks}
-
-
-def _classes(root: Path, masks: Iterable[Path]) -> tuple[ClassMap, ColorCode | None]:
-    if (root / CLASS_FILE).exists():
-        return read_class_file(root / CLASS_FILE)
-    return _found_classes(root, masks), None
-
-
-def _found_classes(root: Path, masks: Iterable[Path]) -> ClassMap:
-    """The ids that occur in any mask of any split, so that all splits share one class map."""
-    ids: set[int] = set()
-    palette: tuple[Color, ...] = ()
-    problem: MaskError | None = None
-    for path in masks:
-        try:
-            pixels, colors = read_mask_file(path)
-        except MaskError as error:  # raised again when the sample is read, where bad ones may be skipped
-            problem = problem or error
-            continue
-        if pixels.ndim == 3:
-            raise DatasetError(
-                f"mask {path} holds RGB colours; say in {root / CLASS_FILE} which class each colour is"
-            )
-        palette = palette or colors
-        ids.update(np.unique(pixels).tolist())
-    if not ids and problem is not None:
-        raise problem
-    _check_found(ids, root)
-    return ClassMap(
-        tuple(
-            ClassInfo(id, f"class_{id}", palette[id] if id < len(palette) else color_of_id(id))
-            for id in sorted(ids - {USUAL_IGNORE})
-        ),
-        ignore=(USUAL_IGNORE,),
-    )
-
-
-def _check_found(ids: set[int], root: Path) -> None:
-    if min(ids) < 0 or max(ids) > 65535:
-        raise DatasetError(
-            f"the masks of {root} hold class ids outside 0..65535; save them as 8 or 16 bit class ids"
-        )
-    if ids <= {0, USUAL_IGNORE}:
-        raise DatasetError(
-            f"the masks of {root} hold no class ids but {', '.join(map(str, sorted(ids)))}, "
-            "and 255 means unlabelled; if 255 is a class (black and white masks), list both under classes "
-            f"in {root / CLASS_FILE}"
-        )
 
 
 LAYOUT = Layout(

@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from indexer.datasets.keys import SourceKey
-from indexer.datasets.masks import ColorCode, read_mask_file
+from indexer.datasets.masks import Color, ColorCode, read_mask_file
+from indexer.datasets.palettes import palette_columns
+from indexer.images import read_image
 from retrieval.classes import ClassMap
-from retrieval.errors import MaskError
+from retrieval.errors import ImageError, MaskError
+
+#: What else can be done about images without a mask; ``load_dataset(unmasked=...)`` and the command's option.
+_UNMASKED = "say what images without a mask are with --unmasked background or skip"
 
 
 class LabelSource(Protocol):
@@ -45,7 +50,8 @@ class MaskFile:
 
     path: Path
     classes: ClassMap
-    colors: ColorCode | None = None  #: what the colours of an RGB mask mean; None: masks hold class ids
+    colors: ColorCode | None = None  #: what colours in masks mean; None: masks hold class ids
+    hint: str = ""  #: what to do about an id or colour that is no class's
 
     @property
     def name(self) -> str:
@@ -57,10 +63,20 @@ class MaskFile:
 
         Raises MaskError for a mask that is missing, unreadable, or holds an unknown id or colour.
         """
+        pixels, palette = read_mask_file(self.path)
+        try:
+            return self._decode(pixels, palette)
+        except MaskError as error:
+            if not self.hint:
+                raise
+            raise MaskError(f"{error}; {self.hint}") from error
+
+    def _decode(self, pixels: npt.NDArray[Any], palette: tuple[Color, ...]) -> npt.NDArray[np.int32]:
         where = f"mask {self.path}"
-        pixels, _ = read_mask_file(self.path)
         if pixels.ndim == 2:
-            return self.classes.columns(pixels, where=where)
+            if self.colors is None:
+                return self.classes.columns(pixels, where=where)
+            return palette_columns(pixels, palette, self.classes, self.colors, where=where)
         if self.colors is None:
             raise MaskError(
                 f"{where} holds RGB colours, whose classes are unknown; "
@@ -71,7 +87,7 @@ class MaskFile:
     def check(self) -> None:
         """Raise MaskError where there is no such file."""
         if not self.path.is_file():
-            raise MaskError(f"mask {self.path} does not exist; add it, or remove its image")
+            raise MaskError(f"mask {self.path} does not exist; add it, remove its image, or {_UNMASKED}")
 
     def key(self, known: SourceKey | None = None) -> SourceKey:
         """The file's content and what its colours mean."""
@@ -103,4 +119,38 @@ class NoLabels:
         return SourceKey(self.name, "")
 
     def _missing(self) -> MaskError:
-        return MaskError(f"image {self.image} has no mask; add one with the same name, or remove the image")
+        return MaskError(
+            f"image {self.image} has no mask; add one with the same name, remove the image, or {_UNMASKED}"
+        )
+
+
+@dataclass(frozen=True)
+class Background:
+    """The labels of an image without a mask that shows the background alone."""
+
+    image: Path
+    classes: ClassMap
+    id: int = 0  #: the background's class
+
+    @property
+    def name(self) -> str:
+        """Says what stands for the mask."""
+        return f"background of {self.image}"
+
+    def read(self) -> npt.NDArray[np.int32]:
+        """The background's column in every pixel, (H, W) int32.
+
+        Raises MaskError where the image, which says the size, cannot be read.
+        """
+        try:
+            height, width = read_image(self.image).shape[:2]
+        except ImageError as error:
+            raise MaskError(str(error)) from error
+        return self.classes.columns(np.full((height, width), self.id, dtype=np.int32), where=self.name)
+
+    def check(self) -> None:
+        """Nothing: the image is looked for as an image."""
+
+    def key(self, known: SourceKey | None = None) -> SourceKey:
+        """A key of the class; the image has one of its own."""
+        return SourceKey.of_bytes(self.name, str(self.id).encode())

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from indexer.images import decode_file
+from indexer.images.decode import upright
 from retrieval.classes import UNLABELLED, ClassMap
 from retrieval.errors import MaskError
 
@@ -33,17 +34,29 @@ def color_of_id(id: int) -> Color:
     return channels[0], channels[1], channels[2]
 
 
+#: What the palette of an index mask says: its colours decide the class; they decide, and one in which no
+#: colour is known is refused; they only must not contradict the index; or nothing.
+PaletteRule = Literal["decide", "known", "check", "free"]
+
+
 @dataclass(frozen=True)
 class ColorCode:
-    """What the colours of RGB masks mean: pairs of a colour and a class column (-1 unlabelled)."""
+    """What colours in masks mean: pairs of a colour and a class column (-1 unlabelled)."""
 
     columns: tuple[tuple[Color, int], ...]
+    palettes: PaletteRule = "decide"
 
     @classmethod
-    def of_classes(cls, classes: ClassMap, *, ignore: Sequence[Color] = ()) -> ColorCode:
+    def of_classes(
+        cls, classes: ClassMap, *, ignore: Sequence[Color] = (), palettes: PaletteRule = "decide"
+    ) -> ColorCode:
         """The code that gives every class its own colour, and no label to the colours of ``ignore``."""
         labelled = tuple((info.color, column) for column, info in enumerate(classes.classes))
-        return cls(labelled + tuple((color, UNLABELLED) for color in ignore))
+        return cls(labelled + tuple((color, UNLABELLED) for color in ignore), palettes)
+
+    def meanings(self, color: Color) -> set[int]:
+        """The class columns that a colour may stand for, -1 for unlabelled; none for an unknown colour."""
+        return {column for known, column in self.columns if known == color}
 
     def decode(self, pixels: npt.NDArray[np.uint8], *, where: str) -> npt.NDArray[np.int32]:
         """Class columns of colours: (H, W, 3) uint8 -> (H, W) int32, -1 unlabelled.
@@ -87,11 +100,16 @@ def read_mask_file(path: Path) -> tuple[npt.NDArray[Any], tuple[Color, ...]]:
     """A mask as it lies on disk, and its palette, empty where it has none.
 
     (H, W) integers hold class ids (palette indices, grey values of 1 to 16 bits); (H, W, 3) uint8 holds
-    colours. Raises MaskError for a file that is missing, damaged, lossy or half transparent.
+    colours. An EXIF orientation of the mask's own is applied.
+    Raises MaskError for a file that is missing, damaged, lossy or half transparent.
     """
     image = decode_file(path, kind="mask", error=MaskError)
     if image.format in ("JPEG", "MPO"):
-        raise MaskError(f"mask {path} is a JPEG, whose compression changes class ids; save masks as PNG")
+        raise MaskError(
+            f"mask {path} is a JPEG, whose compression changes class ids; export it again as PNG from "
+            "where it was drawn (this file saved as PNG keeps the damage; two values can be thresholded)"
+        )
+    image = upright(image)
     if image.mode in ("RGBA", "LA"):
         image = _without_alpha(image, path)
     if image.mode == "P":

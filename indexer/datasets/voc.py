@@ -1,10 +1,14 @@
 """Pascal VOC's segmentation layout, with SBD's augmented masks.
 
+Folders laid out like it may name classes of their own: see ``class_lists.py``.
+
 Source: the VOC 2012 development kit; SBD as ``SegmentationClassAug`` and ``trainaug.txt``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from indexer.datasets.base import (
@@ -15,9 +19,12 @@ from indexer.datasets.base import (
     choose_split,
     read_lines,
 )
+from indexer.datasets.class_lists import BORDER, CLASS_FILES, read_named_classes
+from indexer.datasets.found import check_white
 from indexer.datasets.labels import MaskFile
 from indexer.datasets.listed import IdLines, finish
 from indexer.datasets.masks import ColorCode, color_of_id
+from indexer.datasets.palettes import check_palettes
 from indexer.images import list_folder
 from retrieval.classes import ClassInfo, ClassMap
 
@@ -48,10 +55,8 @@ CLASSES = ClassMap(
     tuple(ClassInfo(id, name, color_of_id(id)) for id, name in enumerate(NAMES)),
     ignore=(255,),
 )
-#: Colour 255 of the palette: the pale border around objects.
-BORDER = (224, 224, 192)
-#: What the colours of RGB copies of the masks mean.
-COLORS = ColorCode.of_classes(CLASSES, ignore=(BORDER,))
+#: What the colours of RGB copies of the masks mean; a palette with other colours is no palette of VOC.
+COLORS = ColorCode.of_classes(CLASSES, ignore=(BORDER,), palettes="known")
 
 _LISTS = Path("ImageSets", "Segmentation")
 _IMAGES = "JPEGImages"
@@ -79,7 +84,8 @@ def load(root: Path, split: str | None) -> Dataset:
     reader = IdLines(root, images=_IMAGES, masks=(*folders, _LABELME_MASKS))
     items = [reader.read(line, where=f"{source}, line {number}") for number, line in read_lines(source)]
     listed, notes = finish(items, root)
-    samples = [Sample(item.id, item.image, MaskFile(item.mask, CLASSES, COLORS)) for item in listed]
+    classes, labels = _labels(root)
+    samples = [Sample(item.id, item.image, labels(item.mask)) for item in listed]
     listing = list_folder(root / _IMAGES)
     return Dataset(
         name=root.name,
@@ -87,16 +93,30 @@ def load(root: Path, split: str | None) -> Dataset:
         root=root,
         split=split,
         samples=check_samples(samples, where=source),
-        classes=CLASSES,
+        classes=classes,
         notes=(*listing.notes(), *notes),
         left_out=listing.endings(),
     )
 
 
+def _labels(root: Path) -> tuple[ClassMap, Callable[[Path], MaskFile]]:
+    """The classes that a file beside the folders names, or Pascal VOC's, and what reads a mask of them."""
+    named = read_named_classes(root)
+    if named is None:
+        hint = f"if the classes are not Pascal VOC's, name them in {root} in one of {', '.join(CLASS_FILES)}"
+        return CLASSES, partial(MaskFile, classes=CLASSES, colors=COLORS, hint=hint)
+    masks = [path for folder in (_MASKS, _AUGMENTED) for path in sorted((root / folder).glob("*.png"))]
+    if named.colors is None or named.colors.palettes == "free":
+        check_palettes(masks)
+    check_white(named, masks)
+    hint = f"the classes are those of {named.path}"
+    return named.classes, partial(MaskFile, classes=named.classes, colors=named.colors, hint=hint)
+
+
 LAYOUT = Layout(
     "voc",
     f"Pascal VOC: {_LISTS.as_posix()}/SPLIT.txt, {_IMAGES}/ and {_MASKS}/, in the folder itself "
-    "or in its VOCdevkit/VOC2012",
+    f"or in its VOCdevkit/VOC2012, and perhaps the classes in {CLASS_FILES[0]} or {CLASS_FILES[1]}",
     find,
     load,
 )

@@ -42,7 +42,7 @@ def read_image(source: ImageSource) -> npt.NDArray[np.uint8]:
     else:
         where = f"image {source}"
         image = decode_file(Path(source), kind="image", error=ImageError)
-    return _rgb_of_pillow(_upright(image), where)
+    return _rgb_of_pillow(upright(image), where)
 
 
 def decode_file(path: Path, *, kind: str, error: type[DataError]) -> Image.Image:
@@ -95,7 +95,8 @@ def _reason(problem: Exception) -> str:
     return str(problem) or type(problem).__name__
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as its own EXIF orientation says, or the same one where it says nothing."""
     try:
         # Read after loading: Pillow turns a TIFF itself while loading, and then drops the tag.
         turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,6 +48,20 @@ ImageFolder = Annotated[
 MaskFolder = Annotated[
     str | None, typer.Option("--masks", metavar="FOLDER", help="Folder of the masks, in DATA or from here.")
 ]
+
+
+class UnmaskedName(str, Enum):
+    """What images without a mask are; see ``indexer.datasets.unmasked``."""
+
+    error = "error"
+    background = "background"
+    skip = "skip"
+
+
+UnmaskedOption = Annotated[
+    UnmaskedName,
+    typer.Option("--unmasked", help="What images without a mask are: background alone, skipped, an error."),
+]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on past bad images and list them at the end.")]
 
 Url = Annotated[
@@ -72,11 +87,20 @@ def read_dataset(
     subset: Path | None,
     images: str | None = None,
     masks: str | None = None,
+    unmasked: UnmaskedName = UnmaskedName.error,
 ) -> Dataset:
     """The data set that a command's options name."""
     from indexer.datasets import load_dataset
 
-    return load_dataset(data, split=split, format=format, subset=subset, images=images, masks=masks)
+    return load_dataset(
+        data,
+        split=split,
+        format=format,
+        subset=subset,
+        images=images,
+        masks=masks,
+        unmasked=unmasked.value,
+    )
 
 
 def read_recipe(config: Path | None, overrides: Sequence[str]) -> tuple[Path, Recipe]:

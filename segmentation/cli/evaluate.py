@@ -21,6 +21,8 @@ from segmentation.cli.arguments import (
     SkipBad,
     Split,
     Subset,
+    UnmaskedName,
+    UnmaskedOption,
     read_dataset,
 )
 from segmentation.cli.console import count_of, format_percent, say, say_skipped, show_table
@@ -48,6 +50,7 @@ def evaluate(
     subset: Subset = None,
     images: ImageFolder = None,
     masks: MaskFolder = None,
+    unmasked: UnmaskedOption = UnmaskedName.error,
     protocol: Annotated[
         ProtocolName,
         typer.Option("--protocol", help="hummingbird: also the number that the peers' code gives."),
@@ -75,7 +78,9 @@ def evaluate(
 
     folder = IndexFolder.open(index)
     recipe = changed_recipe(folder, overrides)
-    dataset = read_dataset(data, split=split, format=format, subset=subset, images=images, masks=masks)
+    dataset = read_dataset(
+        data, split=split, format=format, subset=subset, images=images, masks=masks, unmasked=unmasked
+    )
 
     from segmentation.scoring.evaluator import evaluate as run
     from segmentation.scoring.report import check_report_folder, write_report

@@ -21,6 +21,8 @@ from segmentation.cli.arguments import (
     SkipBad,
     Split,
     Subset,
+    UnmaskedName,
+    UnmaskedOption,
     Url,
     engine_overrides,
     read_dataset,
@@ -28,6 +30,7 @@ from segmentation.cli.arguments import (
 )
 from segmentation.cli.console import count_of, folder_bytes, format_bytes, say, say_skipped, show, show_json
 from segmentation.cli.progress import ProgressDisplay
+from segmentation.cli.shares import say_shares
 
 if TYPE_CHECKING:
     from retrieval.folder import IndexFolder
@@ -48,6 +51,7 @@ def build(
     subset: Subset = None,
     images: ImageFolder = None,
     masks: MaskFolder = None,
+    unmasked: UnmaskedOption = UnmaskedName.error,
     engine: Annotated[
         str | None,
         typer.Option("--engine", help="Search engine: exact, faiss or qdrant (short for index.engine=...)."),
@@ -78,9 +82,12 @@ def build(
     """
     check_free(out)
     _, recipe = read_recipe(config, [*(overrides or ()), *engine_overrides(engine, url, collection)])
-    dataset = read_dataset(data, split=split, format=format, subset=subset, images=images, masks=masks)
+    dataset = read_dataset(
+        data, split=split, format=format, subset=subset, images=images, masks=masks, unmasked=unmasked
+    )
     classes = count_of(len(dataset.classes), "class", "classes")
     say(f"{dataset.name}: {count_of(len(dataset), 'image')}, {classes}")
+    say_shares(dataset)
 
     from indexer.bank.build import build_index
     from indexer.bank.shares import Share

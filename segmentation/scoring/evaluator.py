@@ -14,6 +14,7 @@ import numpy.typing as npt
 from indexer.bank.build import SkippedImage
 from indexer.bank.versions import package_versions
 from indexer.datasets import Dataset, Sample
+from indexer.datasets.unmasked import adopt_classes
 from indexer.images import Geometry
 from retrieval.classes import UNLABELLED, ClassMap
 from retrieval.errors import ConfigError, DataError, DatasetError, IndexMismatchError
@@ -141,6 +142,7 @@ def evaluate(
     :func:`segmentation.scoring.metrics.hummingbird_miou`. ``skip_bad`` leaves out images and masks that
     cannot be used and lists them in the report; ``progress`` hears how far it is.
 
+    Where nobody named the data set's classes, they are those of the index with the same ids.
     Raises IndexMismatchError where the data set's classes are not the index's, ConfigError for an
     unknown protocol, DataError for a bad image or mask, DatasetError where no image was usable.
     """
@@ -148,6 +150,7 @@ def evaluate(
         known = ", ".join(get_args(ScoringProtocol))
         raise ConfigError(f"unknown protocol {protocol!r}; choose one of {known}")
     start = time.perf_counter()
+    dataset = adopt_classes(dataset, segmenter.classes)
     if not skip_bad:
         dataset.check_files()  # a file that is missing should not end a long run
     run = _Run(segmenter, dataset, peers=protocol == "hummingbird", skip_bad=skip_bad)

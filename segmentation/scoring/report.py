@@ -17,6 +17,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from indexer.datasets import Dataset
+from indexer.datasets.unmasked import adopt_classes
 from retrieval.errors import ConfigError
 from retrieval.store.files import atomic_write, storage_errors
 from retrieval.store.staging import staging
@@ -71,6 +72,7 @@ def write_report(
     check_report_folder(target)
     with storage_errors(target), staging(target.resolve(), "report", replace=True) as fresh:
         (fresh / PICTURES).mkdir()
+        dataset = adopt_classes(dataset, segmenter.classes)
         groups = _draw_groups(report, segmenter, dataset, fresh, examples)
         _plot_confusion(report, fresh / CONFUSION)
         with atomic_write(fresh / DATA) as file:
