@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from indexer.bank.describe import describe_jobs
 from indexer.bank.fitting import fit_features
+from indexer.bank.image_size import resolve_size
 from indexer.bank.jobs import BankJob, jobs_of
 from indexer.bank.parts import PART_IMAGES, PartStore
 from indexer.bank.sampling import choose_images
@@ -91,7 +92,7 @@ def build_index(
     check_partial(out)
     if not skip_bad:
         replace(dataset, samples=tuple(samples)).check_files()
-    extractor = FungiExtractor.create(recipe)
+    extractor = FungiExtractor.create(resolve_size(recipe, samples))
     manifest = _manifest(extractor, dataset)
     engine.check(manifest.similarity)
     engine.reach(recipe.index.section, manifest)
@@ -149,7 +150,7 @@ def compute_parts(
 def _manifest(extractor: FungiExtractor, dataset: Dataset) -> Manifest:
     """What the index will say of itself, without the counts."""
     return Manifest(
-        recipe=extractor.recipe.model_dump(mode="json", exclude={"runtime"}),
+        recipe=extractor.recipe.model_dump(mode="json", exclude={"runtime": True, "image": {"auto_size"}}),
         fingerprints=extractor.fingerprints,
         classes=dataset.classes,
         similarity=extractor.similarity,

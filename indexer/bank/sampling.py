@@ -83,4 +83,4 @@ def choose_patches(
 
 def plain_geometry(shape: tuple[int, int], settings: ImageSettings) -> Geometry:
     """The whole image (H0, W0) fitted to the model's size."""
-    return make_geometry(shape, settings.size, fit=settings.fit)
+    return make_geometry(shape, settings.fixed_size, fit=settings.fit)
