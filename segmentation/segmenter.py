@@ -141,8 +141,9 @@ class Segmenter:
         if len(index) == 0:
             raise ConfigError("the index holds no patch to compare with; add labelled images to it")
         self.filter = filter
+        self.images = tuple(images)
         self._book = VoteBook(
-            index, images, recipe=extractor.recipe, patch_size=extractor.patch_size, thumbnail=thumbnail
+            index, self.images, recipe=extractor.recipe, patch_size=extractor.patch_size, thumbnail=thumbnail
         )
         self._closed = False
         self._warned = False  # of photos that do not fit the index's image.size
