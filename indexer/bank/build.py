@@ -227,9 +227,10 @@ def _plan(
     images = "\n".join(f"{sample.id} {sample.image} {sample.labels.name}" for sample in samples)
     numbers = " ".join(str(job.number) for job in jobs)
     classes = json.dumps(dataset.classes.to_json(), sort_keys=True)
+    data = f"{images}\n{numbers}\n{classes}"
     return {
         **extractor.fingerprints,
         "runtime.precision": extractor.backbone.precision,
-        "data set": hashlib.sha256(f"{images}\n{numbers}\n{classes}".encode()).hexdigest(),
+        "data set": hashlib.sha256(data.encode(errors="backslashreplace")).hexdigest(),
         "number of images in a part": str(PART_IMAGES),
     }

@@ -16,6 +16,7 @@ from segmentation.cli.arguments import (
     Format,
     FreeOverrides,
     IndexPath,
+    MaxPixels,
     SkipBad,
     Split,
     Subset,
@@ -53,6 +54,7 @@ def evaluate(
         Path | None, typer.Option("--report", help="Write a page of pictures into this folder.")
     ] = None,
     skip_bad: SkipBad = False,
+    max_pixels: MaxPixels = None,
     leave_out: Annotated[
         bool,
         typer.Option("--leave-out", help="Score an image that is in the memory without itself."),
@@ -133,4 +135,7 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
     """Write plain data as JSON; a reader sees the old file or the whole new one. Raises StorageError."""
     check_json_file(path)
     with atomic_write(path) as file:
-        file.write(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write(
+            text.encode(errors="backslashreplace") + b"\n"
+        )  # of names that are no text, JSON's escapes

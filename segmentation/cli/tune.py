@@ -13,6 +13,7 @@ from segmentation.cli.arguments import (
     Config,
     DataPath,
     Format,
+    MaxPixels,
     Overrides,
     Split,
     Subset,
@@ -78,6 +79,7 @@ def tune(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the recipe that is in the way.")
     ] = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Choose settings and say what mIoU to expect, from labelled images alone.
 

@@ -31,15 +31,18 @@ def blend(
     *,
     alpha: float = 0.5,
     confidence: npt.NDArray[np.float32] | None = None,
+    paint_background: bool = False,
 ) -> Picture:
     """The photo (H, W, 3) with its mask (H, W) laid over it, each region outlined in its colour.
 
     ``alpha`` is the strength of the colours, 0..1; with ``confidence`` (H, W) it fades where the
-    mask is unsure. Classes such as "background" stay unpainted. Raises MaskError where sizes differ.
+    mask is unsure. Classes such as "background" (:data:`UNPAINTED`) stay unpainted unless
+    ``paint_background``. Raises MaskError where sizes differ.
     """
     if mask.shape != image.shape[:2]:
         raise MaskError(f"mask {mask.shape} and image {image.shape[:2]} (height, width) need the same size")
-    plain = [info.id for info in classes.classes if info.name.lower() in UNPAINTED]
+    unpainted = frozenset() if paint_background else UNPAINTED
+    plain = [info.id for info in classes.classes if info.name.lower() in unpainted]
     strength = np.where(np.isin(mask, plain), 0.0, alpha).astype(np.float32)
     if confidence is not None:
         strength *= confidence
@@ -56,12 +59,16 @@ def overlay(
     *,
     alpha: float = 0.5,
     confidence: npt.NDArray[np.float32] | None = None,
+    paint_background: bool = False,
 ) -> Picture:
     """:func:`blend` with a legend below: the classes present and their share of the pixels.
 
     The picture is as wide as the photo (at least 240 pixels) and higher by the legend.
     """
-    return with_legend(blend(image, mask, classes, alpha=alpha, confidence=confidence), mask, classes)
+    painted = blend(
+        image, mask, classes, alpha=alpha, confidence=confidence, paint_background=paint_background
+    )
+    return with_legend(painted, mask, classes)
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,9 @@ def test_other_filters_still_count() -> None:
 
 def test_what_cannot_be_left_out(index: Path, data: Dataset, tmp_path: Path) -> None:
     folder = IndexFolder.open(index)
-    compact_index(folder, tmp_path / "small", options=CompactOptions(0.5), settings=IndexSettings(engine="exact"))
+    compact_index(
+        folder, tmp_path / "small", options=CompactOptions(0.5), settings=IndexSettings(engine="exact")
+    )
     with Segmenter.open(tmp_path / "small") as segmenter, pytest.raises(ConfigError, match="compacted"):
         evaluate(segmenter, data, leave_out=True)
     one = data.select([data.samples[0].id])
