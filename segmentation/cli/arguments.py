@@ -66,8 +66,8 @@ MaxPixels = Annotated[
         min=1,
         metavar="N",
         callback=_allow_pixels,
-        help="Most pixels of a photo, against decompression bombs; 89478485 without. Each takes some 24 bytes "
-        "of memory.",
+        help="Most pixels of a photo, a guard against decompression bombs; 89478485 without. Each takes "
+        "some 24 bytes of memory.",
     ),
 ]
 

@@ -20,6 +20,7 @@ from indexer.datasets import Dataset
 from retrieval.errors import ConfigError
 from retrieval.store.files import atomic_write, storage_errors
 from retrieval.store.staging import staging
+from segmentation.drawing.fonts import families
 from segmentation.drawing.masks import color_columns
 from segmentation.drawing.overlays import blend, confidence_picture, error_picture
 from segmentation.drawing.panels import fit_height
@@ -178,8 +179,9 @@ def _plot_confusion(report: EvaluationReport, path: Path) -> None:
     axes.set_facecolor("#eeeeee")  # classes that never occur
     axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
     font = float(np.clip(260 / size, 3, 9))
-    axes.set_xticks(range(size), names, rotation=90, fontsize=font)
-    axes.set_yticks(range(size), names, fontsize=font)
+    fonts = families(names)
+    axes.set_xticks(range(size), names, rotation=90, fontsize=font, fontfamily=fonts)
+    axes.set_yticks(range(size), names, fontsize=font, fontfamily=fonts)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if size <= 25:
