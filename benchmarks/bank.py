@@ -219,7 +219,7 @@ def score(
     found: Neighbors, truth: npt.NDArray[np.int32], image: ImageSettings, *, temperature: float
 ) -> npt.NDArray[np.int64]:
     """Confusion matrix (C, C) of one image: neighbours of its patches, its class columns (H, W)."""
-    side = round((image.size[0] * image.size[1] / len(found)) ** 0.5)
+    side = round((image.fixed_size[0] * image.fixed_size[1] / len(found)) ** 0.5)
     geometry = plain_geometry((truth.shape[0], truth.shape[1]), image)
     return confusion_of(found, truth, geometry, (side, side), temperature=temperature)
 

@@ -178,7 +178,7 @@ def main() -> None:
     use_threads(arguments.threads)
     samples = spaced(load_dataset(arguments.data, split=arguments.split), arguments.images + 2).samples
     with Segmenter.open(searched(arguments.index, arguments.cache)) as subject:
-        size, engine = subject.recipe.image.size, subject.index.manifest.engine
+        size, engine = subject.recipe.image.fixed_size, subject.index.manifest.engine
         note = f"{len(subject.index)} rows of {subject.index.similarity.width} numbers"
         names = list(dict.fromkeys(name for _, _, name in stages(subject)))
         watch = measure(subject, samples)

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from retrieval.engines.registry import engines_named
 from retrieval.errors import ConfigError
@@ -43,12 +50,35 @@ class BackboneSettings(_Section):
 class ImageSettings(_Section):
     """The size at which the model sees an image."""
 
-    size: tuple[int, int] = Field(
-        (518, 518), description="[height, width] in pixels, multiples of the patch size"
+    size: tuple[int, int] | Literal["auto"] = Field(
+        (518, 518),
+        description="[height, width] in pixels, multiples of the patch size; auto is auto_size, or for "
+        "images much longer or wider than that a size of their own shape, which the index states",
+    )
+    auto_size: tuple[int, int] = Field(
+        (518, 518), description="[height, width] that size: auto takes for images of about its shape"
     )
     fit: Literal["stretch", "pad"] = Field(
         "stretch", description="stretch to the size, or keep the aspect and pad"
     )
+
+    @field_validator("size", mode="wrap")
+    @classmethod
+    def _check_size(cls, size: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return check(size)
+        except ValidationError as error:
+            raise ValueError("should be [height, width], two whole numbers, or auto") from error
+
+    @property
+    def fixed_size(self) -> tuple[int, int]:
+        """The size (height, width); raises ConfigError where it is still auto."""
+        if self.size == "auto":
+            raise ConfigError(
+                "image.size is auto, which a build decides by its images; give [height, width], for example "
+                f"image.size=[{self.auto_size[0]},{self.auto_size[1]}]"
+            )
+        return self.size
 
 
 class ObjectiveSettings(_Section):
@@ -193,6 +223,7 @@ class Recipe(_Section):
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides the stored rows (not engine, transfer, runtime)."""
         data = self.model_dump(mode="json", exclude={"index", "rerank", "transfer", "runtime"})
+        del data["image"]["auto_size"]  # what it decided is in the size
         if self.reranks:  # said only then: older fingerprints know nothing of it
             data["rerank"] = True
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

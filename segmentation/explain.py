@@ -108,7 +108,7 @@ class VoteBook:
 
     def _box(self, record: ImageRecord, row: int, col: int) -> Box:
         settings, source = self._recipe.image, (record.height, record.width)
-        geometry = make_geometry(source, settings.size, fit=settings.fit, box=record.box)
+        geometry = make_geometry(source, settings.fixed_size, fit=settings.fit, box=record.box)
         return geometry.patch_box(row, col, self._patch_size)
 
     def _named(self, label: npt.NDArray[np.uint8]) -> dict[str, float]:

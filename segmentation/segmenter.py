@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from indexer.features.backbone import choose_device
 from indexer.features.fungi import open_extractor
 from indexer.images import Geometry
+from indexer.images.size import is_long, own_size
 from indexer.recipe import Recipe, RuntimeSettings
 from retrieval.classes import ClassMap
 from retrieval.errors import ConfigError
@@ -32,6 +34,8 @@ from segmentation.description import (
 )
 from segmentation.explain import Vote, VoteBook
 from segmentation.labelling import classes_within, label_pixels
+
+_LOG = logging.getLogger("mycelia")
 
 #: Class ids of pixels, (H, W).
 Mask = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
@@ -137,10 +141,12 @@ class Segmenter:
         if len(index) == 0:
             raise ConfigError("the index holds no patch to compare with; add labelled images to it")
         self.filter = filter
+        self.images = tuple(images)
         self._book = VoteBook(
-            index, images, recipe=extractor.recipe, patch_size=extractor.patch_size, thumbnail=thumbnail
+            index, self.images, recipe=extractor.recipe, patch_size=extractor.patch_size, thumbnail=thumbnail
         )
         self._closed = False
+        self._warned = False  # of photos that do not fit the index's image.size
 
     @classmethod
     def open(
@@ -223,6 +229,7 @@ class Segmenter:
         _check_transfer(k, temperature)
         start = time.perf_counter()
         (view,) = description.views
+        self._warn_of_long(view.geometry)
         chosen = self.filter if filter is None else filter
         neighbors = self.index.search(view.vectors, min(k, len(self.index)), filter=chosen)
         patch_size = self.extractor.patch_size
@@ -276,6 +283,18 @@ class Segmenter:
                 yield key, self.label(description)
         finally:
             described.close()
+
+    def _warn_of_long(self, geometry: Geometry) -> None:
+        """Say, of the first photo that is too long or wide for the index's size, what would be better."""
+        if self._warned or not is_long(geometry.source, geometry.size):
+            return
+        self._warned = True
+        better = own_size(geometry.source, usual=geometry.size, patch=self.extractor.patch_size)
+        _LOG.warning(
+            "a photo of %d x %d pixels (height x width) is much longer or wider than the index's image.size "
+            "[%d,%d]: what is thin in it is lost; for such photos build an index with image.size=[%d,%d]",
+            *(*geometry.source, *geometry.size, *better),
+        )
 
     def close(self) -> None:
         """Close the index; nothing can be segmented any more."""

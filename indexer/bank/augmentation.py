@@ -22,7 +22,7 @@ def augment(
     ratio is log-uniform in 3/4..4/3 of the image's.
     """
     box = _random_box(image.shape[:2], settings.bank.augmentation.scale, generator)
-    geometry = make_geometry(image.shape[:2], settings.image.size, fit=settings.image.fit, box=box)
+    geometry = make_geometry(image.shape[:2], settings.image.fixed_size, fit=settings.image.fit, box=box)
     return _jitter(image, settings.bank.augmentation.jitter, generator), geometry
 
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from indexer.bank.describe import describe_jobs
 from indexer.bank.fitting import fit_features
+from indexer.bank.image_size import resolve_size
 from indexer.bank.jobs import BankJob, jobs_of
 from indexer.bank.parts import PART_IMAGES, PartStore
 from indexer.bank.sampling import choose_images
@@ -92,7 +93,7 @@ def build_index(
     check_partial(out)
     if not skip_bad:
         replace(dataset, samples=tuple(samples)).check_files()
-    extractor = FungiExtractor.create(recipe)
+    extractor = FungiExtractor.create(resolve_size(recipe, samples))
     manifest = _manifest(extractor, dataset)
     engine.check(manifest.similarity)
     engine.reach(recipe.index.section, manifest)
@@ -160,7 +161,7 @@ def _check_classes(dataset: Dataset) -> None:
 def _manifest(extractor: FungiExtractor, dataset: Dataset) -> Manifest:
     """What the index will say of itself, without the counts."""
     return Manifest(
-        recipe=extractor.recipe.model_dump(mode="json", exclude={"runtime"}),
+        recipe=extractor.recipe.model_dump(mode="json", exclude={"runtime": True, "image": {"auto_size"}}),
         fingerprints=extractor.fingerprints,
         classes=dataset.classes,
         similarity=extractor.similarity,
@@ -237,10 +238,11 @@ def _plan(
     images = "\n".join(f"{sample.id} {sample.image} {sample.labels.name}" for sample in samples)
     numbers = " ".join(str(job.number) for job in jobs)
     classes = json.dumps(dataset.classes.to_json(), sort_keys=True)
+    data = f"{images}\n{numbers}"
     return {
         **extractor.fingerprints,
         "runtime.precision": extractor.backbone.precision,
-        "data set": hashlib.sha256(f"{images}\n{numbers}".encode()).hexdigest(),
+        "data set": hashlib.sha256(data.encode(errors="backslashreplace")).hexdigest(),
         CLASSES: hashlib.sha256(classes.encode()).hexdigest(),
         "number of images in a part": str(PART_IMAGES),
     }

@@ -19,7 +19,8 @@ from indexer.recipe import BankSettings, ImageSettings
 
 def generator_for(seed: int, *names: str | int) -> np.random.Generator:
     """A generator whose stream is a function of the seed and the names alone."""
-    digest = hashlib.sha256("\x1f".join(str(name) for name in (seed, *names)).encode()).digest()
+    text = "\x1f".join(str(name) for name in (seed, *names))
+    digest = hashlib.sha256(text.encode(errors="backslashreplace")).digest()  # a file's name need not be text
     return np.random.default_rng(int.from_bytes(digest[:16], "little"))
 
 
@@ -83,4 +84,4 @@ def choose_patches(
 
 def plain_geometry(shape: tuple[int, int], settings: ImageSettings) -> Geometry:
     """The whole image (H0, W0) fitted to the model's size."""
-    return make_geometry(shape, settings.size, fit=settings.fit)
+    return make_geometry(shape, settings.fixed_size, fit=settings.fit)

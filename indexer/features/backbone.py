@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from indexer.features.weights import create_model, fingerprint
+from indexer.features.weights import create_model, empty_model, fingerprint
 from indexer.recipe import BackboneSettings, RuntimeSettings
 from retrieval.errors import ConfigError
 
@@ -188,6 +188,11 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
     chosen: torch.dtype = getattr(torch, name)
     return chosen
+
+
+def patch_size_of(model: str) -> tuple[int, int]:
+    """(height, width) of the patches of a timm model, in pixels, without its weights; raises ConfigError."""
+    return _patch_size(empty_model(model), model)
 
 
 def _patch_size(model: nn.Module, name: str) -> tuple[int, int]:

@@ -73,7 +73,9 @@ class FungiExtractor:
     @classmethod
     def create(cls, recipe: Recipe) -> FungiExtractor:
         """An extractor with the recipe's backbone and random matrices from its seed, not fitted yet."""
-        backbone = Backbone(recipe.backbone, size=recipe.image.size, runtime=recipe.runtime, seed=recipe.seed)
+        backbone = Backbone(
+            recipe.backbone, size=recipe.image.fixed_size, runtime=recipe.runtime, seed=recipe.seed
+        )
         extractor = cls(recipe, backbone, _random_tensors(recipe, backbone))
         pca, width = recipe.features.pca, extractor._raw_width
         if pca is not None and pca > width:
@@ -333,7 +335,9 @@ def open_extractor(
     decisive = {name: value for name, value in manifest.recipe.items() if name != "runtime"}
     recipe = recipe_from_dict(decisive, where=str(folder / "manifest.json"))
     recipe = recipe.model_copy(update={"runtime": runtime or RuntimeSettings()})
-    backbone = Backbone(recipe.backbone, size=recipe.image.size, runtime=recipe.runtime, seed=recipe.seed)
+    backbone = Backbone(
+        recipe.backbone, size=recipe.image.fixed_size, runtime=recipe.runtime, seed=recipe.seed
+    )
     extractor = FungiExtractor(recipe, backbone, {})
     extractor.load(manifest.place(folder, FEATURES))
     for part in ("weights", "preprocessing"):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import re
+import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +13,21 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from indexer.images.depth import Depth, read_deep
 from indexer.images.formats import is_heif, register_heif
 from retrieval.errors import DataError, ImageError
 
 #: What :func:`read_image` takes.
 ImageSource = str | Path | Image.Image | npt.NDArray[Any]
+
+#: Bytes of memory that one pixel takes on its way from a file to a mask, about.
+BYTES_PER_PIXEL = 24
+
+#: What a message that may come for every file of a folder carries; who shows it may shorten the list.
+PER_FILE = {"per_file": True}
+
+_LOG = logging.getLogger("mycelia")
+_OPENING = threading.Lock()  # filters of warnings are the whole process's
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -31,18 +45,38 @@ def read_image(source: ImageSource) -> npt.NDArray[np.uint8]:
     """Any image as upright RGB: -> (H, W, 3) uint8, 0..255, a fresh writable array.
 
     ``source`` is a path, a PIL image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of bool,
-    uint8 or uint16. The EXIF orientation is applied, alpha is composited over white, 16 bit values are
-    scaled to 8, and of an animation the first frame is taken.
-    Raises ImageError for a file that is missing, damaged, truncated, no image, or suspiciously large.
+    uint8 or uint16. The EXIF orientation is applied, alpha is composited over white (ignored where it
+    hides the whole image), and of several pages or frames the first is taken. 16 bit values are scaled
+    to 8 by the bits in use (:class:`indexer.images.depth.Depth`). What of this is not to be expected
+    is logged by name. Raises ImageError for a file that is missing, damaged, truncated, no image, or
+    suspiciously large.
     """
     if isinstance(source, np.ndarray):
         return _rgb_of_array(source)
     if isinstance(source, Image.Image):
-        where, image = "the image", _load(source, where="the image", error=ImageError)
-    else:
-        where = f"image {source}"
-        image = decode_file(Path(source), kind="image", error=ImageError)
-    return _rgb_of_pillow(upright(image), where)
+        return _rgb_of_pillow(upright(_load(source, where="the image", error=ImageError)), "the image")
+    path, where = Path(source), f"image {source}"
+    image = decode_file(path, kind="image", error=ImageError)
+    deep = read_deep(path, image)
+    if deep is None:
+        return _rgb_of_pillow(upright(image), where)
+    turn = _turn_of(image)
+    image = Image.fromarray(_eight_bits(deep, where))
+    return _rgb_of_pillow(image if turn is None else image.transpose(turn), where)
+
+
+def read_shape(path: Path) -> tuple[int, int]:
+    """(height, width) of an image file's upright pixels, without decoding them.
+
+    Raises ImageError where it is missing, damaged, no image, or suspiciously large.
+    """
+    with open_image(path, where=f"image {path}", error=ImageError) as image:
+        width, height = image.size
+        try:
+            swapped = image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
+        except Exception:  # broken EXIF beside good pixels is common
+            swapped = False
+    return (width, height) if swapped else (height, width)
 
 
 def decode_file(path: Path, *, kind: str, error: type[DataError]) -> Image.Image:
@@ -51,28 +85,53 @@ def decode_file(path: Path, *, kind: str, error: type[DataError]) -> Image.Image
     Raises ``error``, whose message calls the file a ``kind``, where that is impossible.
     """
     where = f"{kind} {path}"
+    with open_image(path, where=where, error=error) as image:
+        _say_pages(image, where)
+        return _load(image, where=where, error=error)
+
+
+def open_image(path: Path, *, where: str, error: type[DataError]) -> Image.Image:
+    """An image file, opened and not yet decoded; raises ``error``, naming ``where``, for a bad one."""
     if path.is_dir():
         raise error(f"{where} is a folder, where an image file was expected")
     if is_heif(path):
         register_heif(where)
     try:
-        image = Image.open(path)
+        # Pillow only warns between its limit and twice its limit; whoever decodes compares with the limit
+        with _OPENING, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(path)
     except FileNotFoundError:
         raise error(f"{where} does not exist; check the path") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large(where, error) from None
+    except Image.DecompressionBombError as problem:
+        counted = re.search(r"\((\d+) pixels\)", str(problem))
+        raise _too_large(where, error, int(counted[1]) if counted else None) from None
     except UnidentifiedImageError:
         raise error(f"{where} is not an image that can be read; save it as JPEG or PNG") from None
     except Exception as problem:  # a decoder may raise anything on a damaged header
         raise error(f"{where} cannot be opened ({_reason(problem)}); check or replace the file") from problem
-    with image:
-        return _load(image, where=where, error=error)
+
+
+def _say_pages(image: Image.Image, where: str) -> None:
+    """Say that pages or frames after the first are not read; a phone's photo has none, but a small copy."""
+    if image.format == "MPO":
+        return
+    try:
+        if image.format in ("GIF", "TIFF"):  # which count by going through the file
+            with Image.open(str(image.filename)) as again:  # type: ignore[attr-defined]
+                count = again.n_frames
+        else:
+            count = getattr(image, "n_frames", 1)
+    except Exception:  # damaged: decoding says so
+        return
+    if count > 1:
+        what = "pages" if image.format == "TIFF" else "frames"
+        _LOG.warning("%s has %d %s, of which the first is read", where, count, what, extra=PER_FILE)
 
 
 def _load(image: Image.Image, *, where: str, error: type[DataError]) -> Image.Image:
-    # Pillow only warns between its limit and twice its limit, and only when it opens a file.
     if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-        raise _too_large(where, error)
+        raise _too_large(where, error, image.width * image.height)
     if image.width == 0 or image.height == 0:
         raise error(f"{where} has no pixels (height {image.height}, width {image.width})")
     try:
@@ -84,10 +143,14 @@ def _load(image: Image.Image, *, where: str, error: type[DataError]) -> Image.Im
     return image
 
 
-def _too_large(where: str, error: type[DataError]) -> DataError:
+def _too_large(where: str, error: type[DataError], pixels: int | None) -> DataError:
+    what = f"{where} has more than {Image.MAX_IMAGE_PIXELS} pixels, the limit against decompression bombs"
+    if pixels is None:
+        return error(f"{what}; make it smaller, or allow more with --max-pixels N if you trust it")
     return error(
-        f"{where} has more than {Image.MAX_IMAGE_PIXELS} pixels, the limit against decompression bombs; "
-        "make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+        f"{what}: {pixels:,}; make it smaller, or if you trust it, allow it with --max-pixels {pixels}, "
+        f"which takes about {pixels * BYTES_PER_PIXEL / 1e9:.1f} GB of memory (in Python: "
+        "PIL.Image.MAX_IMAGE_PIXELS)"
     )
 
 
@@ -97,12 +160,17 @@ def _reason(problem: Exception) -> str:
 
 def upright(image: Image.Image) -> Image.Image:
     """The image turned as its own EXIF orientation says, or the same one where it says nothing."""
+    turn = _turn_of(image)
+    return image if turn is None else image.transpose(turn)
+
+
+def _turn_of(image: Image.Image) -> Image.Transpose | None:
+    """The turn that makes a loaded image upright; None for none."""
     try:
         # Read after loading: Pillow turns a TIFF itself while loading, and then drops the tag.
-        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
+        return _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # broken EXIF beside good pixels is common, and no reason to refuse the image
-        turn = None
-    return image if turn is None else image.transpose(turn)
+        return None
 
 
 def _rgb_of_pillow(image: Image.Image, where: str) -> npt.NDArray[np.uint8]:
@@ -111,16 +179,25 @@ def _rgb_of_pillow(image: Image.Image, where: str) -> npt.NDArray[np.uint8]:
             f"{where} has floating point pixels, whose range is unknown; save it with 8 or 16 bits"
         )
     if image.mode == "I" or image.mode.startswith("I;16"):
-        return _rgb_of_grey(_eight_bits(np.array(image), where))
+        # the reader of PGM has scaled the values already, by the largest that the file may hold
+        known = Depth(16) if image.format == "PPM" else None
+        return _rgb_of_grey(_eight_bits(np.array(image), where, known))
     try:
         if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-            layer = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", layer.size, (255, 255, 255, 255)), layer)
+            image = _without_alpha(image.convert("RGBA"), where)
         return np.array(image.convert("RGB"))
     except ValueError as problem:
         raise ImageError(
             f"{where} has the colour mode {image.mode}, which cannot become RGB; save it as RGB"
         ) from problem
+
+
+def _without_alpha(layer: Image.Image, where: str) -> Image.Image:
+    """RGBA over white, or where its alpha hides everything, its colours as they are."""
+    if layer.getchannel("A").getextrema() == (0, 0):
+        _LOG.warning("%s is wholly transparent; its alpha is ignored", where, extra=PER_FILE)
+        return layer
+    return Image.alpha_composite(Image.new("RGBA", layer.size, (255, 255, 255, 255)), layer)
 
 
 def _rgb_of_array(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
@@ -146,11 +223,27 @@ def _rgb_of_array(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     return np.array(array, dtype=np.uint8, order="C")
 
 
-def _eight_bits(array: npt.NDArray[Any], where: str) -> npt.NDArray[np.uint8]:
-    values = array.astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
+def _eight_bits(array: npt.NDArray[Any], where: str, known: Depth | None = None) -> npt.NDArray[np.uint8]:
+    """Values of up to 16 bits, (H, W) or (H, W, C), as 8, by ``known`` or by the bits that they use.
+
+    Alpha, the fourth channel, has bits of its own.
+    """
+    alpha = array.shape[2:] == (4,)
+    colors = array[:, :, :3] if alpha else array
+    smallest, largest = int(colors.min()), int(colors.max())
+    if smallest < 0 or largest > 65535:
         raise ImageError(f"{where} has 32 bit pixels outside 0..65535; save it with 8 or 16 bits")
-    return ((values + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
+    depth = known or Depth.of(largest)
+    if depth.bits < 16:
+        _LOG.warning(
+            "%s uses %d of its 16 bits (its largest value is %d): its values are scaled by %d",
+            *(where, depth.bits, largest, 2**depth.bits - 1),
+            extra=PER_FILE,
+        )
+    if not alpha:
+        return depth.to_bytes(colors)
+    opaque = Depth.of(int(array[:, :, 3].max())).to_bytes(array[:, :, 3:])
+    return np.concatenate([depth.to_bytes(colors), opaque], axis=2)
 
 
 def _rgb_of_grey(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -64,7 +64,8 @@ def write_records(path: Path, records: Iterable[ImageRecord]) -> Path:
     """Write the records, in their order, to a file; returns its path. Raises StorageError."""
     with atomic_write(path) as file:
         for record in records:
-            file.write(json.dumps(asdict(record), ensure_ascii=False).encode() + b"\n")
+            text = json.dumps(asdict(record), ensure_ascii=False)
+            file.write(text.encode(errors="backslashreplace") + b"\n")  # a name need not be text
     return path
 
 

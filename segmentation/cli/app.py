@@ -16,10 +16,13 @@ from typer.core import TyperGroup
 from retrieval.errors import MyceliaError, StorageError
 from retrieval.store.files import storage_errors
 from segmentation.cli import compact, demo, evaluate, index, maintain, search, segment, tune
-from segmentation.cli.console import one_line, say, show
+from segmentation.cli.console import escape_unknown_characters, one_line, say, show
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
+
+#: How often a message is shown that comes for each file that it is true of.
+SHOWN_PER_FILE = 5
 
 
 class _Guarded(TyperGroup):
@@ -72,10 +75,28 @@ def _print_version(wanted: bool) -> None:
 
 
 class _Messages(logging.Handler):
-    """What the packages say while they work, as lines on stderr."""
+    """What the packages say while they work, as lines on stderr; what comes for each file, a few times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, set[str]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(record.getMessage())
+        text = record.getMessage()
+        if getattr(record, "per_file", False):
+            said = self._said.setdefault(str(record.msg), set())
+            if text in said:  # a file that is read twice
+                return
+            said.add(text)
+            if len(said) > SHOWN_PER_FILE:
+                return
+        say(text)
+
+    def say_rest(self) -> None:
+        """Say how many more files the shortened messages were for."""
+        for said in self._said.values():
+            if len(said) > SHOWN_PER_FILE:
+                say(f"{len(said) - SHOWN_PER_FILE:,} more such messages, like: {min(said)}")
 
 
 @contextmanager
@@ -88,6 +109,7 @@ def _shown_messages() -> Iterator[None]:
     try:
         yield
     finally:
+        handler.say_rest()
         logger.removeHandler(handler)
         logger.setLevel(level)
 
@@ -127,4 +149,5 @@ def main() -> None:
     # Threads of torch and of FAISS that wait by spinning take the processor from each other and from others'
     # work. OpenMP reads this once, when torch is loaded, which is later than here.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    escape_unknown_characters()
     app()

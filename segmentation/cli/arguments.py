@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segmentation.cli.console import say
+from segmentation.cli.console import format_bytes, say
 
 if TYPE_CHECKING:
     from indexer.datasets import Dataset
@@ -63,6 +63,35 @@ UnmaskedOption = Annotated[
     typer.Option("--unmasked", help="What images without a mask are: background alone, skipped, an error."),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on past bad images and list them at the end.")]
+
+
+def _allow_pixels(context: typer.Context, most: int | None) -> int | None:
+    """Raise Pillow's limit while the command runs, and say what photos of that size take."""
+    if most is not None and not context.resilient_parsing:
+        from PIL import Image
+
+        from indexer.images.decode import BYTES_PER_PIXEL
+
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, most
+        context.call_on_close(lambda: setattr(Image, "MAX_IMAGE_PIXELS", before))
+        say(
+            f"photos of up to {most:,} pixels are allowed; one of that size takes about "
+            f"{format_bytes(most * BYTES_PER_PIXEL)} of memory"
+        )
+    return most
+
+
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        min=1,
+        metavar="N",
+        callback=_allow_pixels,
+        help="Most pixels of a photo, a guard against decompression bombs; 89478485 without. Each takes "
+        "some 24 bytes of memory.",
+    ),
+]
 
 Url = Annotated[
     str | None,

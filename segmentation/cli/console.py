@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
@@ -26,8 +27,20 @@ def show(text: str) -> None:
 
 
 def show_json(data: Any) -> None:
-    """A result for a program, on stdout."""
-    print(json.dumps(data, indent=2, ensure_ascii=False), flush=True)
+    """A result for a program, on stdout; characters that stdout lacks as JSON's escapes."""
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        text = json.dumps(data, indent=2)
+    print(text, flush=True)
+
+
+def escape_unknown_characters() -> None:
+    """Let no character that a terminal or a pipe lacks end a run: it is written as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def show_table(

@@ -18,6 +18,7 @@ from segmentation.cli.arguments import (
     ImageFolder,
     IndexPath,
     MaskFolder,
+    MaxPixels,
     SkipBad,
     Split,
     Subset,
@@ -25,7 +26,7 @@ from segmentation.cli.arguments import (
     UnmaskedOption,
     read_dataset,
 )
-from segmentation.cli.console import count_of, format_percent, say, say_skipped, show_table
+from segmentation.cli.console import count_of, format_percent, say, say_skipped, show, show_table
 from segmentation.cli.overrides import changed_recipe, open_segmenter
 from segmentation.cli.progress import ProgressDisplay
 
@@ -60,6 +61,11 @@ def evaluate(
         Path | None, typer.Option("--report", help="Write a page of pictures into this folder.")
     ] = None,
     skip_bad: SkipBad = False,
+    max_pixels: MaxPixels = None,
+    leave_out: Annotated[
+        bool,
+        typer.Option("--leave-out", help="Score an image that is in the memory without itself."),
+    ] = False,
 ) -> None:
     """Segment a labelled data set and score the masks.
 
@@ -67,6 +73,7 @@ def evaluate(
     Examples:
       mycelia evaluate voc.index VOCdevkit/VOC2012 --split val
       mycelia evaluate cam.index camvid --split val --json cam.json --report cam-report
+      mycelia evaluate my.index the-same-photos --leave-out
       mycelia evaluate cam.index camvid --split val transfer.k=50 transfer.temperature=0.05
 
     \b
@@ -91,7 +98,12 @@ def evaluate(
         check_json_file(json_file)
     with open_segmenter(folder, recipe) as segmenter:
         result = run(
-            segmenter, dataset, protocol=protocol.value, skip_bad=skip_bad, progress=ProgressDisplay()
+            segmenter,
+            dataset,
+            protocol=protocol.value,
+            skip_bad=skip_bad,
+            leave_out=leave_out,
+            progress=ProgressDisplay(),
         )
         # What was computed is shown first: it must not be lost to a disk that is full.
         show_result(result)
@@ -104,7 +116,11 @@ def evaluate(
 
 
 def show_result(report: EvaluationReport) -> None:
-    """The table per class, the mean last, on stdout."""
+    """The table per class, the mean last, on stdout; before it what the mean would hide."""
+    if report.memory_note is not None:
+        say(("note: " if report.leave_out else "warning: ") + report.memory_note)
+    if report.summary is not None:
+        show(report.summary)
     rows = [
         [row.name, *map(format_percent, (row.iou, row.accuracy, row.truth, row.predicted))]
         for row in report.rows()
@@ -128,4 +144,7 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
     """Write plain data as JSON; a reader sees the old file or the whole new one. Raises StorageError."""
     check_json_file(path)
     with atomic_write(path) as file:
-        file.write(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write(
+            text.encode(errors="backslashreplace") + b"\n"
+        )  # of names that are no text, JSON's escapes

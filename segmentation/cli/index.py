@@ -17,6 +17,7 @@ from segmentation.cli.arguments import (
     ImageFolder,
     IndexPath,
     MaskFolder,
+    MaxPixels,
     Overrides,
     SkipBad,
     Split,
@@ -63,6 +64,7 @@ def build(
         typer.Option("--shard", metavar="I/N", help="Do share I of N; all fill one collection on a server."),
     ] = None,
     skip_bad: SkipBad = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Describe labelled images patch by patch and store them in a new index.
 

@@ -12,7 +12,7 @@ import typer
 from retrieval.errors import ConfigError
 from retrieval.neighbors import Filter
 from retrieval.store.records import image_numbers
-from segmentation.cli.arguments import FreeOverrides, IndexPath
+from segmentation.cli.arguments import FreeOverrides, IndexPath, MaxPixels
 from segmentation.cli.console import format_percent, say, show_json, show_table
 from segmentation.cli.overrides import changed_recipe, open_segmenter
 
@@ -50,6 +50,7 @@ def search(
         list[str] | None,
         typer.Option("--not-class", metavar="NAME", help="Let no patch vote that is mostly of this class."),
     ] = None,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """List the memory patches that vote on one pixel.
 

@@ -15,7 +15,7 @@ import typer
 
 from retrieval.errors import ConfigError, DataError, ImageError
 from retrieval.store.files import storage_errors
-from segmentation.cli.arguments import IndexPath, SkipBad
+from segmentation.cli.arguments import IndexPath, MaxPixels, SkipBad
 from segmentation.cli.console import count_of, say, say_skipped, show, show_json
 from segmentation.cli.overrides import changed_recipe, open_segmenter, split_overrides
 from segmentation.cli.progress import ProgressDisplay
@@ -65,7 +65,14 @@ def segment(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that are in the way.")
     ] = False,
+    paint_background: Annotated[
+        bool,
+        typer.Option(
+            "--paint-background", help="Paint classes named background, void or unlabelled in overlays too."
+        ),
+    ] = False,
     skip_bad: SkipBad = False,
+    max_pixels: MaxPixels = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
     """Segment photos into palette PNGs of class ids.
@@ -99,7 +106,8 @@ def segment(
         with storage_errors(out):
             out.mkdir(parents=True, exist_ok=True)
         results = _segment_jobs(segmenter, jobs, skipped=skipped if skip_bad else None)
-        with closing(behind(results, partial(_write, classes=segmenter.classes))) as written:
+        write = partial(_write, classes=segmenter.classes, paint_background=paint_background)
+        with closing(behind(results, write)) as written:
             for entry in written:
                 entries.append(entry)
                 if not as_json:
@@ -206,7 +214,9 @@ def _segment_jobs(
                 task.advance()
 
 
-def _write(item: tuple[_Photo, Segmentation], classes: ClassMap) -> dict[str, Any]:
+def _write(
+    item: tuple[_Photo, Segmentation], classes: ClassMap, *, paint_background: bool = False
+) -> dict[str, Any]:
     """Write the files of one result; returns what is said of it."""
     from segmentation.drawing.masks import write_mask
     from segmentation.drawing.overlays import overlay
@@ -217,7 +227,8 @@ def _write(item: tuple[_Photo, Segmentation], classes: ClassMap) -> dict[str, An
     job.mask.parent.mkdir(parents=True, exist_ok=True)
     write_mask(job.mask, result.mask, classes)
     if job.overlay is not None:
-        write_image(job.overlay, overlay(photo.pixels, result.mask, classes))
+        picture = overlay(photo.pixels, result.mask, classes, paint_background=paint_background)
+        write_image(job.overlay, picture)
     if job.confidence is not None:
         write_image(job.confidence, np.rint(255 * result.confidence).astype(np.uint8))
     return _entry(job, result, classes)
@@ -225,7 +236,8 @@ def _write(item: tuple[_Photo, Segmentation], classes: ClassMap) -> dict[str, An
 
 def _entry(job: Job, result: Segmentation, classes: ClassMap) -> dict[str, Any]:
     """What a program may want to know of one result."""
-    shares = {info.name: round(float((result.mask == info.id).mean()), 6) for info in classes.classes}
+    counts = np.bincount(result.columns.ravel(), minlength=len(classes))
+    pixels = {name: int(count) for name, count in zip(classes.names, counts, strict=True) if count}
     height, width = result.mask.shape
     return {
         "image": str(job.image),
@@ -235,5 +247,6 @@ def _entry(job: Job, result: Segmentation, classes: ClassMap) -> dict[str, Any]:
         "height": height,
         "width": width,
         "mean_confidence": round(float(result.confidence.mean()), 6),
-        "classes": {name: share for name, share in shares.items() if share > 0},
+        "classes": {name: round(count / (height * width), 6) for name, count in pixels.items()},
+        "pixels": pixels,
     }

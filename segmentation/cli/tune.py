@@ -15,6 +15,7 @@ from segmentation.cli.arguments import (
     DataPath,
     Format,
     MaskFolder,
+    MaxPixels,
     Overrides,
     Split,
     Subset,
@@ -88,6 +89,7 @@ def tune(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the recipe that is in the way.")
     ] = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Choose settings and say what mIoU to expect, from labelled images alone.
 

@@ -9,10 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from retrieval.classes import UNLABELLED, ClassMap
 from retrieval.errors import MaskError
+from segmentation.drawing.fonts import pillow_font
 from segmentation.drawing.masks import color_mask
 from segmentation.drawing.pictures import GROUND, INK, Color, Picture
 
@@ -31,15 +32,18 @@ def blend(
     *,
     alpha: float = 0.5,
     confidence: npt.NDArray[np.float32] | None = None,
+    paint_background: bool = False,
 ) -> Picture:
     """The photo (H, W, 3) with its mask (H, W) laid over it, each region outlined in its colour.
 
     ``alpha`` is the strength of the colours, 0..1; with ``confidence`` (H, W) it fades where the
-    mask is unsure. Classes such as "background" stay unpainted. Raises MaskError where sizes differ.
+    mask is unsure. Classes such as "background" (:data:`UNPAINTED`) stay unpainted unless
+    ``paint_background``. Raises MaskError where sizes differ.
     """
     if mask.shape != image.shape[:2]:
         raise MaskError(f"mask {mask.shape} and image {image.shape[:2]} (height, width) need the same size")
-    plain = [info.id for info in classes.classes if info.name.lower() in UNPAINTED]
+    unpainted = frozenset() if paint_background else UNPAINTED
+    plain = [info.id for info in classes.classes if info.name.lower() in unpainted]
     strength = np.where(np.isin(mask, plain), 0.0, alpha).astype(np.float32)
     if confidence is not None:
         strength *= confidence
@@ -56,12 +60,16 @@ def overlay(
     *,
     alpha: float = 0.5,
     confidence: npt.NDArray[np.float32] | None = None,
+    paint_background: bool = False,
 ) -> Picture:
     """:func:`blend` with a legend below: the classes present and their share of the pixels.
 
     The picture is as wide as the photo (at least 240 pixels) and higher by the legend.
     """
-    return with_legend(blend(image, mask, classes, alpha=alpha, confidence=confidence), mask, classes)
+    painted = blend(
+        image, mask, classes, alpha=alpha, confidence=confidence, paint_background=paint_background
+    )
+    return with_legend(painted, mask, classes)
 
 
 @dataclass(frozen=True)
@@ -72,15 +80,16 @@ class _Entry:
     color: Color
     x: int
     y: int
+    font: Any
 
 
 def with_legend(picture: Picture, mask: npt.NDArray[Any], classes: ClassMap) -> Picture:
     """The picture with a legend below of the classes in the mask of ids, largest share first."""
     width = max(picture.shape[1], 240)
     size = _font_size(width)
-    font = ImageFont.load_default(size=size)
     pad, line = size // 2 + 2, round(size * 1.7)
-    entries, bottom = _lay_out(_shares(mask, classes), font, width=width, pad=pad, line=line)
+    texts = [(text, color, pillow_font(text, size=size)) for text, color in _shares(mask, classes)]
+    entries, bottom = _lay_out(texts, width=width, pad=pad, line=line)
     canvas = Image.new("RGB", (width, picture.shape[0] + bottom + pad), GROUND)
     canvas.paste(Image.fromarray(picture), ((width - picture.shape[1]) // 2, 0))
     draw = ImageDraw.Draw(canvas)
@@ -88,7 +97,8 @@ def with_legend(picture: Picture, mask: npt.NDArray[Any], classes: ClassMap) -> 
         top = picture.shape[0] + entry.y
         box = (entry.x, top + (line - size) // 2, entry.x + size, top + (line + size) // 2)
         draw.rectangle(box, fill=entry.color, outline=INK)
-        draw.text((entry.x + size + pad // 2, top + line / 2), entry.text, fill=INK, font=font, anchor="lm")
+        place = (entry.x + size + pad // 2, top + line / 2)
+        draw.text(place, entry.text, fill=INK, font=entry.font, anchor="lm")
     return np.array(canvas)
 
 
@@ -120,16 +130,16 @@ def _percent(share: float) -> str:
 
 
 def _lay_out(
-    texts: Sequence[tuple[str, Color]], font: Any, *, width: int, pad: int, line: int
+    texts: Sequence[tuple[str, Color, Any]], *, width: int, pad: int, line: int
 ) -> tuple[list[_Entry], int]:
     """Entries in lines no wider than ``width`` where possible, and where the last line ends."""
     entries: list[_Entry] = []
     x, y = pad, pad // 2
-    for text, color in texts:
+    for text, color, font in texts:
         room = round(font.getlength(text)) + line + pad
         if x > pad and x + room > width:
             x, y = pad, y + line
-        entries.append(_Entry(text, color, x, y))
+        entries.append(_Entry(text, color, x, y, font))
         x += room
     return entries, y + line
 

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from segmentation.drawing.fonts import pillow_font
 from segmentation.drawing.pictures import GROUND, INK, Picture
 
 
 def panels(pictures: Sequence[tuple[str, Picture]], *, height: int = 360) -> Picture:
     """Pictures side by side at one height (pixels), each under its caption."""
     size, gap = max(13, height // 22), max(4, height // 60)
-    font, head = ImageFont.load_default(size=size), round(size * 1.8)
+    font, head = pillow_font("".join(caption for caption, _ in pictures), size=size), round(size * 1.8)
     scaled = [(caption, fit_height(picture, height)) for caption, picture in pictures]
     widths = [max(part.shape[1], round(font.getlength(caption)) + 2 * gap) for caption, part in scaled]
     canvas = Image.new("RGB", (sum(widths) + gap * (len(widths) + 1), head + height + gap), GROUND)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ def write_figure(path: Path, figure: Any) -> Path:
     """
     with storage_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
+    with atomic_write(path) as file, warnings.catch_warnings():
+        # what no font has was said once, and not for each glyph
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(file, format="jpg" if _is_jpeg(path) else "png")
     return path
 

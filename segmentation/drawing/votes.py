@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from indexer.images import Box, read_image
 from retrieval.errors import ImageError
+from segmentation.drawing.fonts import families
 from segmentation.drawing.pictures import write_figure
 from segmentation.explain import Vote
 
@@ -38,19 +39,21 @@ def write_vote_picture(
     figure = Figure(figsize=(6 + 2.3 * COLUMNS, max(5.0, 2.7 * rows)), dpi=110, layout="constrained")
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[6, 2.3 * COLUMNS])[0]
     axis = left.subplots()
-    axis.set_title(title, fontsize=11)
+    names = [vote.image_id for vote in shown] + [name for vote in shown for name in vote.label]
+    fonts = families([title, *names])
+    axis.set_title(title, fontsize=11, fontfamily=fonts)
     _show(axis, photo, patch, size=photo.shape[:2])
     grid = right.subplots(rows, COLUMNS, squeeze=False)
     for axis, vote in zip(grid.flat, shown, strict=False):
-        _show_vote(axis, vote)
+        _show_vote(axis, vote, fonts)
     for axis in figure.axes:
         axis.set_axis_off()
     return write_figure(path, figure)
 
 
-def _show_vote(axis: Any, vote: Vote) -> None:
+def _show_vote(axis: Any, vote: Vote, fonts: Sequence[str]) -> None:
     name = next(iter(vote.label), "unlabelled")
-    axis.set_title(f"{vote.image_id}\n{name}, weight {100 * vote.weight:.1f} %", fontsize=8)
+    axis.set_title(f"{vote.image_id}\n{name}, weight {100 * vote.weight:.1f} %", fontsize=8, fontfamily=fonts)
     image = _memory_image(vote)
     if image is None:
         axis.text(0.5, 0.5, "the memory image\nis not there any more", ha="center", va="center", fontsize=8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -20,9 +20,15 @@ from retrieval.classes import UNLABELLED, ClassMap
 from retrieval.errors import ConfigError, DataError, DatasetError, IndexMismatchError
 from retrieval.progress import Progress, Task, track
 from segmentation.scoring import metrics
+from segmentation.scoring.memory import MemoryImages, check_leave_out, without
 from segmentation.segmenter import Segmentation, Segmenter
 
 ScoringProtocol = Literal["standard", "hummingbird"]
+
+#: Share of the labelled pixels above which one class hides what the mean says of the others.
+DOMINANT = 0.95
+#: Rare classes that the summary names one by one.
+MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,8 @@ class ImageScore:
     id: str
     miou: float
     seconds: float
+    in_memory: bool = False
+    """Whether the memory was built from this very file, among others."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,62 @@ class EvaluationReport:
     dataset: dict[str, Any]
     index: dict[str, Any]
     versions: dict[str, str]
+    leave_out: bool = False
+    """Whether images of the memory were scored without themselves."""
+
+    @property
+    def in_memory(self) -> int:
+        """How many of the scored images the memory was built from."""
+        return sum(image.in_memory for image in self.per_image)
+
+    @property
+    def memory_note(self) -> str | None:
+        """A sentence on images that are in the memory, for who reads the score; None where none is."""
+        if not self.in_memory:
+            return None
+        note = f"{self.in_memory:,} of {self.images:,} images are in the memory"
+        if self.leave_out:
+            return f"{note}, and each was scored without itself"
+        return (
+            f"{note}, which flatters the score: take other images, or score without themselves (--leave-out)"
+        )
+
+    @property
+    def dominant(self) -> ClassRow | None:
+        """The class with more than :data:`DOMINANT` of the labelled pixels; None where there is none."""
+        return next((row for row in self.rows() if row.truth > DOMINANT), None)
+
+    @property
+    def rare(self) -> list[ClassRow]:
+        """The classes that occur beside a dominant one, in column order; empty without one."""
+        dominant = self.dominant
+        if dominant is None:
+            return []
+        return [row for row in self.rows() if row.name != dominant.name and not math.isnan(row.iou)]
+
+    @property
+    def rare_miou(self) -> float:
+        """Mean IoU in 0..1 of the classes beside a dominant one; NaN where there are none."""
+        return float(np.mean([row.iou for row in self.rare])) if self.rare else math.nan
+
+    @property
+    def summary(self) -> str | None:
+        """One line that leads with the rare classes where one has nearly all pixels; None where none has."""
+        dominant = self.dominant
+        if dominant is None:
+            return None
+        most = f"{dominant.name} has {_percent(dominant.truth)} of the pixels, mean {_percent(self.miou)}"
+        if not self.rare:
+            return (
+                f"no class but {dominant.name} occurs in truth or prediction: nothing else was scored; {most}"
+            )
+        if len(self.rare) <= MOST_NAMED:
+            return f"{', '.join(f'{row.name} {_percent(row.iou)}' for row in self.rare)} IoU found; {most}"
+        worst = min(self.rare, key=lambda row: row.iou)
+        return (
+            f"the {len(self.rare)} rarer classes {_percent(self.rare_miou)} IoU found on average, "
+            f"{worst.name} {_percent(worst.iou)} least; {most}"
+        )
 
     @property
     def miou(self) -> float:
@@ -118,13 +182,22 @@ class EvaluationReport:
             "index": self.index,
             "recipe": self.recipe,
             "versions": self.versions,
+            "in_memory": self.in_memory,
+            "leave_out": self.leave_out,
+            "rare": self._rare_json(),
             "skipped": [{"id": s.id, "reason": s.reason} for s in self.skipped],
-            "per_image": [{"id": s.id, "miou": s.miou, "seconds": s.seconds} for s in self.per_image],
+            "per_image": [asdict(score) for score in self.per_image],
             "classes": self.classes.to_json(),
             "confusion": self.confusion.tolist(),
         }
         plain: dict[str, Any] = _strict(data)
         return plain
+
+    def _rare_json(self) -> dict[str, Any] | None:
+        dominant = self.dominant
+        if dominant is None:
+            return None
+        return {"dominant": dominant.name, "dominant_share": dominant.truth, "miou": self.rare_miou}
 
 
 def evaluate(
@@ -133,6 +206,7 @@ def evaluate(
     *,
     protocol: ScoringProtocol = "standard",
     skip_bad: bool = False,
+    leave_out: bool = False,
     progress: Progress | None = None,
 ) -> EvaluationReport:
     """Segment every image of a labelled data set and score the masks at the truth's own size.
@@ -140,20 +214,24 @@ def evaluate(
     ``protocol="hummingbird"`` scores a second time as the peers do: prediction and mask (nearest)
     at the model's input size, predicted classes matched to true ones, absent classes as 0; see
     :func:`segmentation.scoring.metrics.hummingbird_miou`. ``skip_bad`` leaves out images and masks that
-    cannot be used and lists them in the report; ``progress`` hears how far it is.
+    cannot be used and lists them in the report; ``leave_out`` segments an image that the memory was built
+    from without itself, all its augmentation epochs; ``progress`` hears how far it is.
 
     Where nobody named the data set's classes, they are those of the index with the same ids.
     Raises IndexMismatchError where the data set's classes are not the index's, ConfigError for an
-    unknown protocol, DataError for a bad image or mask, DatasetError where no image was usable.
+    unknown protocol or an index that cannot leave one image out, DataError for a bad image or mask,
+    DatasetError where no image was usable.
     """
     if protocol not in get_args(ScoringProtocol):
         known = ", ".join(get_args(ScoringProtocol))
         raise ConfigError(f"unknown protocol {protocol!r}; choose one of {known}")
+    if leave_out:
+        check_leave_out(segmenter)
     start = time.perf_counter()
     dataset = adopt_classes(dataset, segmenter.classes)
     if not skip_bad:
         dataset.check_files()  # a file that is missing should not end a long run
-    run = _Run(segmenter, dataset, peers=protocol == "hummingbird", skip_bad=skip_bad)
+    run = _Run(segmenter, dataset, peers=protocol == "hummingbird", skip_bad=skip_bad, leave_out=leave_out)
     with track(progress, "evaluate", len(dataset)) as task:
         run.score_all(task)
     if not run.scores:
@@ -170,6 +248,7 @@ def evaluate(
         dataset=_describe_dataset(dataset),
         index=_describe_index(segmenter),
         versions=package_versions(),
+        leave_out=leave_out,
     )
 
 
@@ -177,12 +256,17 @@ class _Case:
     """An image of a data set, and its truth once it was read."""
 
     truth: npt.NDArray[np.int32]
+    numbers: list[int]
+    """The image's numbers in the memory, none where it is not in."""
 
-    def __init__(self, dataset: Dataset, sample: Sample, column_of: npt.NDArray[np.int32]) -> None:
+    def __init__(
+        self, dataset: Dataset, sample: Sample, column_of: npt.NDArray[np.int32], memory: MemoryImages
+    ) -> None:
         self.sample = sample
-        self._dataset, self._column_of = dataset, column_of
+        self._dataset, self._column_of, self._memory = dataset, column_of, memory
 
     def read(self) -> npt.NDArray[np.uint8]:
+        self.numbers = self._memory.numbers_of(self.sample.image)
         photo, columns = self._dataset.read(self.sample)
         self.truth = self._column_of[columns]
         return photo
@@ -191,8 +275,12 @@ class _Case:
 class _Run:
     """One pass over a data set: the sums that grow."""
 
-    def __init__(self, segmenter: Segmenter, dataset: Dataset, *, peers: bool, skip_bad: bool) -> None:
-        self._segmenter, self._dataset, self._skip_bad = segmenter, dataset, skip_bad
+    def __init__(
+        self, segmenter: Segmenter, dataset: Dataset, *, peers: bool, skip_bad: bool, leave_out: bool
+    ) -> None:
+        self._segmenter, self._dataset = segmenter, dataset
+        self._skip_bad, self._leave_out = skip_bad, leave_out
+        self._memory = MemoryImages(segmenter.images)
         self._column_of = column_table(dataset, segmenter.classes)
         size = (len(segmenter.classes),) * 2
         self.confusion = np.zeros(size, dtype=np.int64)
@@ -205,20 +293,26 @@ class _Run:
             self.skipped.append(SkippedImage(case.sample.id, str(error)))
             task.advance()
 
-        cases = (_Case(self._dataset, sample, self._column_of) for sample in self._dataset.samples)
+        cases = (
+            _Case(self._dataset, sample, self._column_of, self._memory) for sample in self._dataset.samples
+        )
         photos = ((case, case.read) for case in cases)
         with closing(
-            self._segmenter.segment_many(photos, on_error=skip if self._skip_bad else None)
-        ) as results:
-            for case, result in results:
-                self._score(case.sample, case.truth, result)
+            self._segmenter.describe_many(photos, on_error=skip if self._skip_bad else None)
+        ) as described:
+            for case, description in described:
+                chosen = without(case.numbers, self._segmenter.filter) if self._leave_out else None
+                self._score(case, self._segmenter.label(description, filter=chosen))
                 task.advance()
 
-    def _score(self, sample: Sample, truth: npt.NDArray[np.int32], result: Segmentation) -> None:
+    def _score(self, case: _Case, result: Segmentation) -> None:
+        truth = case.truth
         classes = len(self._segmenter.classes)
         confusion = metrics.confusion_matrix(truth, result.columns, classes)
         self.confusion += confusion
-        self.scores.append(ImageScore(sample.id, metrics.mean_iou(confusion), result.seconds))
+        self.scores.append(
+            ImageScore(case.sample.id, metrics.mean_iou(confusion), result.seconds, bool(case.numbers))
+        )
         if self.peers is not None:
             small = truth_at_input(truth, result.geometry)
             self.peers += metrics.confusion_matrix(small, result.columns_at_input(), classes)
@@ -280,6 +374,10 @@ def _describe_index(segmenter: Segmenter) -> dict[str, Any]:
         "fingerprints": manifest.fingerprints,
         "dataset": manifest.dataset,
     }
+
+
+def _percent(share: float) -> str:
+    return "nothing" if math.isnan(share) else f"{100 * share:.1f} %"
 
 
 def _strict(value: Any) -> Any:

@@ -21,11 +21,13 @@ from indexer.datasets.unmasked import adopt_classes
 from retrieval.errors import ConfigError
 from retrieval.store.files import atomic_write, storage_errors
 from retrieval.store.staging import staging
+from segmentation.drawing.fonts import families
 from segmentation.drawing.masks import color_columns
 from segmentation.drawing.overlays import blend, confidence_picture, error_picture
 from segmentation.drawing.panels import fit_height
 from segmentation.drawing.pictures import write_figure, write_image
 from segmentation.scoring.evaluator import EvaluationReport, ImageScore, column_table
+from segmentation.scoring.memory import MemoryImages, without
 from segmentation.segmenter import Segmenter
 
 PAGE, DATA, CONFUSION, PICTURES = "index.html", "report.json", "confusion.png", "pictures"
@@ -78,7 +80,7 @@ def write_report(
         with atomic_write(fresh / DATA) as file:
             file.write(json.dumps(report.to_json(), indent=1, allow_nan=False).encode() + b"\n")
         with atomic_write(fresh / PAGE) as file:
-            file.write(_page(report, groups).encode())
+            file.write(_page(report, groups).encode(errors="backslashreplace"))
     return target / PAGE
 
 
@@ -117,7 +119,7 @@ def _draw_groups(
     for title, scores in choose_examples(report.per_image, examples).items():
         drawn = []
         for score in scores:
-            drawn.append(_draw_example(score, segmenter, dataset, folder, number))
+            drawn.append(_draw_example(score, segmenter, dataset, folder, number, leave_out=report.leave_out))
             number += 1
         if drawn:
             groups.append(_Group(title, tuple(drawn)))
@@ -135,12 +137,20 @@ def choose_examples(scores: Sequence[ImageScore], count: int) -> dict[str, list[
 
 
 def _draw_example(
-    score: ImageScore, segmenter: Segmenter, dataset: Dataset, folder: Path, number: int
+    score: ImageScore,
+    segmenter: Segmenter,
+    dataset: Dataset,
+    folder: Path,
+    number: int,
+    *,
+    leave_out: bool = False,
 ) -> _Example:
     sample = next(sample for sample in dataset.samples if sample.id == score.id)
     photo, columns = dataset.read(sample)
     truth = column_table(dataset, segmenter.classes)[columns]
-    result = segmenter.segment(photo)
+    numbers = MemoryImages(segmenter.images).numbers_of(sample.image) if leave_out else []
+    chosen = without(numbers, segmenter.filter) if leave_out else None
+    result = segmenter.label(segmenter.describe(photo), filter=chosen)
     classes, errors = segmenter.classes, error_picture(photo, truth, result.columns)
     pictures = {
         "photo": ("photo", photo),
@@ -171,8 +181,9 @@ def _plot_confusion(report: EvaluationReport, path: Path) -> None:
     axes.set_facecolor("#eeeeee")  # classes that never occur
     axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
     font = float(np.clip(260 / size, 3, 9))
-    axes.set_xticks(range(size), names, rotation=90, fontsize=font)
-    axes.set_yticks(range(size), names, fontsize=font)
+    fonts = families(names)
+    axes.set_xticks(range(size), names, rotation=90, fontsize=font, fontfamily=fonts)
+    axes.set_yticks(range(size), names, fontsize=font, fontfamily=fonts)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if size <= 25:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.bank.fitting import fit_on_samples
+from indexer.bank.image_size import resolve_size
 from indexer.bank.sampling import choose_images, generator_for
 from indexer.datasets import Dataset
 from indexer.features.backbone import Backbone
@@ -196,6 +197,7 @@ def tune(
     _check(recipe)
     samples = choose_images(dataset, recipe.bank, seed=recipe.seed)
     dataset = replace(dataset, samples=tuple(samples))
+    recipe = resolve_size(recipe, samples)
     work = _plan(dataset, recipe, group, images, progress)
     dataset.check_files()
     blocks, block = _blocks(recipe)
@@ -219,7 +221,8 @@ def tune(
 
 def _blocks(recipe: Recipe) -> tuple[int, int]:
     """How many blocks the model has, and which the recipe means."""
-    backbone = Backbone(recipe.backbone, size=recipe.image.size, runtime=recipe.runtime, seed=recipe.seed)
+    size = recipe.image.fixed_size
+    backbone = Backbone(recipe.backbone, size=size, runtime=recipe.runtime, seed=recipe.seed)
     return backbone.blocks, backbone.block
 
 

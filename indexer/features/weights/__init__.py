@@ -14,7 +14,7 @@ from indexer.features.weights.source import WeightsSource, model_of
 from retrieval.errors import ConfigError
 from retrieval.plugins import load_plugins
 
-__all__ = ["WeightsSource", "create_model", "fingerprint", "model_of"]
+__all__ = ["WeightsSource", "create_model", "empty_model", "fingerprint", "model_of"]
 
 _SOURCES: tuple[WeightsSource, ...] = (hub.SOURCE, file.SOURCE, wheel.SOURCE, random.SOURCE)
 
@@ -38,6 +38,17 @@ def create_model(name: str, weights: str, *, seed: int = 0) -> nn.Module:
         forms = [source.form for source in known]
         raise ConfigError(f"backbone.weights {weights!r} should be {', '.join(forms[:-1])} or {forms[-1]}")
     return source.create(name, place, seed).eval().requires_grad_(False)
+
+
+def empty_model(name: str) -> nn.Module:
+    """A timm model as :func:`create_model` makes it, but without numbers: to ask it for its shapes.
+
+    Raises ConfigError for an unknown model.
+    """
+    _check_name(name)
+    with torch.device("meta"):
+        model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+    return model
 
 
 def fingerprint(model: nn.Module) -> str:
