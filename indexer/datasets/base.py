@@ -165,16 +165,23 @@ def check_samples(samples: Sequence[Sample], *, where: Path) -> tuple[Sample, ..
     return tuple(samples)
 
 
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, or in UTF-16 or UTF-32 where it begins with their mark, as Windows writes them.
+
+    Raises OSError and UnicodeDecodeError.
+    """
+    content = path.read_bytes()
+    mark = next(mark for mark in _MARKS if content.startswith(mark))
+    return content.decode(_MARKS[mark])
+
+
 def read_lines(path: Path) -> list[tuple[int, str]]:
     """The lines of a list file as (line number from 1, stripped text), without blank and ``#`` lines.
 
-    UTF-8, or UTF-16 and UTF-32 with a byte order mark, as Windows writes them.
     Raises DatasetError where the file cannot be read as text.
     """
     try:
-        content = path.read_bytes()
-        marks = (mark for mark in _MARKS if content.startswith(mark))
-        text = content.decode(_MARKS[next(marks, b"")])
+        text = read_text(path)
     except FileNotFoundError:
         raise DatasetError(f"the list {path} does not exist; check the path") from None
     except (OSError, UnicodeDecodeError) as problem:

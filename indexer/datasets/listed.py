@@ -100,7 +100,7 @@ class IdLines(PathLines):
         if "/" in composed(entry):
             return super().find_mask(entry)
         named = Path(entry).suffix.lower() in IMAGE_SUFFIXES
-        return self._mask(composed(entry)) if named else None
+        return self._mask(bare(entry)) if named else None
 
     def _below(self, entry: str) -> Path | None:
         return self.files.find(f"{self._images}/{composed(entry).removeprefix('/')}")
@@ -120,7 +120,7 @@ class IdLines(PathLines):
         return Listed(id, image, self._mask(id) or self.root / self._masks[0] / f"{id}.png")
 
     def _mask(self, id: str) -> Path | None:
-        paths = (self.files.find(f"{folder}/{bare(id)}.png") for folder in self._masks)
+        paths = (self.files.find(f"{folder}/{id}.png") for folder in self._masks)
         return next((path for path in paths if path is not None), None)
 
     def _expected(self, line: str, *, where: str) -> Listed:

@@ -9,7 +9,12 @@ from pathlib import Path
 
 from indexer.images.formats import HEIF_SUFFIXES, IMAGE_SUFFIXES
 
-_ENDING = re.compile("[A-Za-z]{2,5}")
+#: Endings that lists give ids: of images, of files of labels, and of the photos that others were made from.
+_ENDINGS = (
+    IMAGE_SUFFIXES
+    | {".xml", ".json", ".txt", ".npy", ".npz", ".svg"}
+    | {".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".tga"}
+)
 _BETWEEN = re.compile(r"[ \t]*[\t,;][ \t]*|[ \t]+")
 #: What VOC's lists of one class say after an id: the class is there, is not, or is there but difficult.
 _FLAGS = ("1", "-1", "0")
@@ -21,10 +26,10 @@ def composed(name: str) -> str:
 
 
 def bare(name: str) -> str:
-    """A composed name without its file ending; a dot in ``a.v2`` or ``12.5`` begins none."""
+    """A composed name without its file ending; a dot in ``a.v2`` or ``J.Doe`` begins none."""
     name = composed(name)
     stem, _, ending = name.rpartition(".")
-    ends = f".{ending.lower()}" in IMAGE_SUFFIXES or _ENDING.fullmatch(ending) is not None
+    ends = f".{ending.lower()}" in _ENDINGS
     return stem if stem and not stem.endswith("/") and ends else name
 
 

@@ -134,6 +134,11 @@ def match(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs:
     if equal:
         _refuse_mixture(images, masks, equal)
         return Pairs(equal, _unused(masks, equal))
+    for what, name in (("the image's file name", _file_name), ("the image's name in another case", _folded)):
+        named = {name(key, None): path for key, path in masks.items()}
+        alike = {key: named[name(key, path)] for key, path in images.items() if name(key, path) in named}
+        if alike and len(set(alike.values())) == len(alike):
+            return Pairs(alike, (f"masks are named by {what}", *_unused(masks, alike)))
     for cut in _cuts(images):
         found = _by_rule(images, masks, cut)
         if found:
@@ -142,6 +147,15 @@ def match(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs:
             note = f"masks are named by the rule {rule}, {len(pairs)} of {len(images)} images"
             return Pairs(pairs, (note, *_unused(masks, pairs)))
     return Pairs({})
+
+
+def _file_name(key: str, image: Path | None) -> str:
+    """``a.jpg``, which the mask a.jpg.png is called by."""
+    return key if image is None else f"{key}{image.suffix}"
+
+
+def _folded(key: str, image: Path | None) -> str:
+    return key.casefold()
 
 
 def _refuse_mixture(images: Mapping[str, Path], masks: Mapping[str, Path], equal: dict[str, Path]) -> None:

@@ -94,4 +94,4 @@ class SplitReader:
 
 def _texts(folder: Path) -> list[Path]:
     """The text files of a folder, whatever the case of their ending."""
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() == ".txt" and path.is_file())
+    return sorted(path for path in folder.glob("[!.]*") if path.suffix.lower() == ".txt" and path.is_file())

@@ -2,7 +2,8 @@
 
 Taken where one pair can be meant: the names of the folders say which is which, and the names of the files
 in them fit together. Splits, if any, are folders around the pairs (``train/img``), words in the names of the
-folders (``train_images``), or what :mod:`indexer.datasets.folder` knows.
+folders (``train_images``), or what :mod:`indexer.datasets.folder` knows. MVTec's layout of defects counts as
+well: test/KIND/ with masks in ground_truth/KIND/, and train/good/.
 """
 
 from __future__ import annotations
@@ -148,6 +149,9 @@ def _locate(path: Path) -> tuple[Path, list[FolderPair]] | None:
 
 def _settled(path: Path, split: str) -> list[FolderPair] | None:
     """The pairs directly in a folder, one for each split that its names tell; None where that is unclear."""
+    defects = _defects(path)
+    if defects:
+        return defects
     groups = list(_groups(path))
     pairs = {name: _pairs(group) for name, group in groups}
     pairs = {name: found for name, found in pairs.items() if found}
@@ -158,6 +162,15 @@ def _settled(path: Path, split: str) -> list[FolderPair] | None:
     ):
         return None
     return [FolderPair(split or name, found[0].images, found[0].masks) for name, found in pairs.items()]
+
+
+def _defects(path: Path) -> list[FolderPair]:
+    """The pairs of MVTec's layout: test/KIND/, with masks in ground_truth/KIND/, and train/good/."""
+    masks = path / "ground_truth"
+    splits = [split for split in ("train", "test") if holds_images(path / split)]
+    if "test" not in splits or not holds_images(masks):
+        return []
+    return [FolderPair(split, path / split, masks) for split in splits]
 
 
 def _groups(path: Path) -> Iterator[tuple[str, list[_Candidate]]]:

@@ -78,7 +78,7 @@ def find(path: Path) -> Path | None:
 def load(root: Path, split: str | None) -> Dataset:
     """The samples of one list in ImageSets/Segmentation; DatasetError where there is no such list."""
     lists = root / _LISTS
-    split = choose_split(split, sorted(path.stem for path in lists.glob("*.txt")), where=lists)
+    split = choose_split(split, sorted(path.stem for path in lists.glob("[!.]*.txt")), where=lists)
     source = lists / f"{split}.txt"
     folders = (_AUGMENTED, _MASKS) if split == "trainaug" else (_MASKS, _AUGMENTED)
     reader = IdLines(root, images=_IMAGES, masks=(*folders, _LABELME_MASKS))

@@ -24,7 +24,7 @@ class Listing:
     folder: Path
     images: tuple[Path, ...]
     left_out: tuple[Path, ...] = ()  #: files of other kinds that hold something
-    broken: tuple[Path, ...] = ()  #: links that lead nowhere, or back into their own folders
+    broken: tuple[Path, ...] = ()  #: links that lead nowhere or into a loop, folders that may not be read
 
     def endings(self) -> tuple[tuple[str, int], ...]:
         """The endings of what was left out, lower case, with how many of each; most first."""
@@ -37,9 +37,13 @@ class Listing:
     def _broken(self) -> str:
         if not self.broken:
             return ""
-        named = ", ".join(f"{path} -> {path.readlink()}" for path in self.broken[:3])
+        named = ", ".join(map(_lead, self.broken[:3]))
         more = f" and {len(self.broken) - 3} more" if len(self.broken) > 3 else ""
-        return f"links that lead nowhere or into a loop, left out: {named}{more}"
+        return f"left out, since it leads nowhere or into a loop or may not be read: {named}{more}"
+
+
+def _lead(path: Path) -> str:
+    return f"{path} -> {path.readlink()}" if path.is_symlink() else str(path)
 
 
 def list_folder(folder: Path) -> Listing:
@@ -61,6 +65,8 @@ def list_images(folder: Path) -> list[Path]:
 
 def holds_images(folder: Path) -> bool:
     """Whether there is an image among the first files below a folder; a look, however much there is."""
+    if not folder.is_dir():
+        return False
     first = islice(_walk(folder, (os.path.realpath(folder),), []), 1000)
     return any(path.suffix.lower() in IMAGE_SUFFIXES and can_read(path) for path in first)
 
@@ -75,8 +81,12 @@ def subfolders(folder: Path) -> list[Path]:
 
 def _walk(folder: Path, chain: tuple[str, ...], broken: list[Path]) -> Iterator[Path]:
     """The files below ``folder``; ``chain`` are the real paths of the folders on the way to it."""
-    with os.scandir(folder) as entries:
-        found = [entry for entry in entries if not _hidden(entry.name)]
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if not _hidden(entry.name)]
+    except PermissionError:
+        broken.append(folder)
+        return
     for entry in found:
         path = folder / entry.name
         if entry.is_file():

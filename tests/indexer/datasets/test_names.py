@@ -147,6 +147,17 @@ class TestIds:
         with pytest.raises(Exception, match=r"a\.v3"):
             only(tmp_path, layout)
 
+    def test_a_name_with_a_title(self, tmp_path: Path, layout: str) -> None:
+        make(tmp_path, layout, "J.jpg")
+        make(tmp_path, layout, "J.Doe.jpg", line="J.Doe")
+        assert only(tmp_path, layout) == "J.Doe"
+
+    def test_hidden_lists(self, tmp_path: Path, layout: str) -> None:
+        make(tmp_path, layout, "a.jpg")
+        for path in list(tmp_path.rglob("train.txt")):
+            (path.parent / "._train.txt").write_bytes(b"\0\5\x16\7")
+        assert load_dataset(tmp_path, format=layout).split == "train"
+
     def test_subfolders(self, tmp_path: Path, layout: str) -> None:
         for folder in ("x", "y"):
             make(tmp_path, layout, f"{folder}/1.jpg", f"{folder}/1.png", line="x/1\ny\\1.jpg\n")

@@ -111,6 +111,17 @@ class TestRules:
         with pytest.raises(DatasetError, match="has a mask with the same name"):
             load_dataset(tmp_path)
 
+    def test_file_names_with_a_second_ending(self, tmp_path: Path) -> None:
+        fill(tmp_path, ["a", "b"], ["a.jpg", "b.JPG"])
+        (tmp_path / "images" / "b.jpg").rename(tmp_path / "images" / "b.JPG")
+        dataset = load_dataset(tmp_path)
+        assert pairs(dataset) == {"a": "a.jpg", "b": "b.JPG"}
+        assert dataset.notes == ("masks are named by the image's file name",)
+
+    def test_names_in_another_case(self, tmp_path: Path) -> None:
+        fill(tmp_path, ["IMG_1", "IMG_2"], ["img_1", "img_2"])
+        assert pairs(load_dataset(tmp_path)) == {"IMG_1": "img_1", "IMG_2": "img_2"}
+
     def test_what_has_no_partner(self, tmp_path: Path) -> None:
         fill(tmp_path, ["a", "b", "lonely"], ["a_mask", "b_mask", "c_mask"])
         dataset = load_dataset(tmp_path)
@@ -204,6 +215,21 @@ class TestTwoFolders:
             (tmp_path / "data" / folder).mkdir(parents=True)
             (tmp_path / "data" / folder / "train").symlink_to(store / folder)
         assert pairs(load_dataset(tmp_path / "data", split="train")) == {"a": "a"}
+
+    def test_defects_as_mvtec_has_them(self, tmp_path: Path) -> None:
+        root = tmp_path / "bottle"
+        for place in ("train/good/0", "test/good/0", "test/crack/0", "test/crack/1", "test/hole/0"):
+            photo(root / f"{place}.png")
+        for place in ("crack/0", "crack/1", "hole/0"):
+            mask(root / "ground_truth" / f"{place}_mask.png")
+        for path in (root, tmp_path):
+            dataset = load_dataset(path, split="test")
+            labels = {sample.id: Path(sample.labels.name).name for sample in dataset.samples}
+            assert labels.pop("good/0") == "0.png"  # named as an image without labels
+            assert labels == {"crack/0": "0_mask.png", "crack/1": "1_mask.png", "hole/0": "0_mask.png"}
+            assert not any("no image" in note for note in dataset.notes)
+        with pytest.raises(MaskError, match=r"good/0\.png has no mask"):
+            dataset.check_files()
 
     def test_two_that_fit_are_named_with_the_options(self, tmp_path: Path) -> None:
         fill(tmp_path, ["a"], ["a"], "img masks")
