@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from indexer.datasets import camvid, folder, voc
-from indexer.datasets.base import Dataset, Layout, Sample, parse_ids
+from indexer.datasets.base import Dataset, Layout, Outline, Sample, parse_ids
 from indexer.datasets.keys import SourceKey
 from indexer.datasets.labels import LabelSource, MaskFile, NoLabels
 from retrieval.errors import ConfigError, DatasetError
@@ -18,10 +18,12 @@ __all__ = [
     "Layout",
     "MaskFile",
     "NoLabels",
+    "Outline",
     "Sample",
     "SourceKey",
     "load_dataset",
     "parse_ids",
+    "recognise",
 ]
 
 #: Tried in this order where the format is ``auto``; those of other packages come after them.
@@ -46,14 +48,21 @@ def load_dataset(
     Raises DatasetError for a layout that is unknown, a split that is missing or must be chosen, two
     images with one id, or nothing at all; ConfigError for an unknown format or a broken plug-in.
     """
-    path = Path(path)
+    root, layout = recognise(Path(path), format)
+    dataset = layout.load(root, split)
+    return dataset if subset is None else dataset.select(parse_ids(Path(subset)))
+
+
+def recognise(path: Path, format: str = "auto") -> tuple[Path, Layout]:
+    """The root of the data set at or just below ``path``, and its layout.
+
+    Raises DatasetError where no layout fits, ConfigError for an unknown format.
+    """
     layouts = _layouts(format)
     if not path.is_dir():
         came = "a file" if path.exists() else "nothing"
         raise DatasetError(f"expected the folder of a data set at {path}, found {came}; check the path")
-    root, layout = _recognise(path, layouts, format)
-    dataset = layout.load(root, split)
-    return dataset if subset is None else dataset.select(parse_ids(Path(subset)))
+    return _recognise(path, layouts, format)
 
 
 def _layouts(format: str) -> tuple[Layout, ...]:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.datasets.keys import SampleKeys, SourceKey
-from indexer.datasets.labels import LabelSource
+from indexer.datasets.labels import LabelSource, MaskFile
+from indexer.datasets.masks import ColorCode
 from indexer.images import read_image
 from retrieval.classes import ClassMap
 from retrieval.errors import DatasetError, ImageError, MaskError
@@ -62,7 +63,7 @@ class Dataset:
         image = read_image(sample.image)
         columns = self.read_mask(sample)
         if columns.shape != image.shape[:2]:
-            raise MaskError(_size_problem(sample, image.shape[:2], columns.shape))
+            raise MaskError(size_problem(sample, image.shape[:2], columns.shape))
         return image, columns
 
     def check_files(self) -> None:
@@ -95,7 +96,8 @@ class Dataset:
         return self.name if self.split is None else f"{self.name} (split {self.split})"
 
 
-def _size_problem(sample: Sample, image: tuple[int, ...], mask: tuple[int, ...]) -> str:
+def size_problem(sample: Sample, image: tuple[int, ...], mask: tuple[int, ...]) -> str:
+    """What is wrong where a mask has another size (height, width) than its image, and what to do."""
     text = (
         f"mask {sample.labels.name} is {mask[0]} high and {mask[1]} wide, "
         f"but its image {sample.image} is {image[0]} high and {image[1]} wide; "
@@ -108,6 +110,31 @@ def _size_problem(sample: Sample, image: tuple[int, ...], mask: tuple[int, ...])
 
 
 @dataclass(frozen=True)
+class Outline:
+    """What a data set holds by the names of its files alone: no mask is opened."""
+
+    splits: tuple[str, ...]  #: empty where there are none
+    #: The samples of a split (None: of a data set without splits), their classes not yet known.
+    samples: Callable[[str | None], tuple[Sample, ...]]
+    #: The classes that are named, or else those found in the given masks.
+    classes: Callable[[Iterable[Path]], tuple[ClassMap, ColorCode | None]]
+    images: tuple[Path, ...]  #: the folders of the images
+    masks: tuple[Path, ...]  #: the folders of the masks
+
+
+def name_samples(
+    samples: Iterable[Sample], classes: ClassMap, colors: ColorCode | None
+) -> tuple[Sample, ...]:
+    """The samples, with the classes and the meaning of colours given to their mask files."""
+    return tuple(
+        replace(sample, labels=replace(sample.labels, classes=classes, colors=colors))
+        if isinstance(sample.labels, MaskFile)
+        else sample
+        for sample in samples
+    )
+
+
+@dataclass(frozen=True)
 class Layout:
     """A way to lay a data set out on disk: how it is recognised, and how it is read."""
 
@@ -115,6 +142,8 @@ class Layout:
     description: str  #: a phrase for messages: which files are expected where
     find: Callable[[Path], Path | None]  #: the root of such a data set at or just below a path
     load: Callable[[Path, str | None], Dataset]  #: root and split -> data set
+    #: What a root holds by names alone; a layout without one is looked at through ``load``.
+    outline: Callable[[Path], Outline] | None = None
 
 
 def choose_split(wanted: str | None, available: Sequence[str], *, where: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from indexer.datasets.base import (
     Dataset,
     Layout,
+    Outline,
     Sample,
     check_samples,
     choose_split,
@@ -55,16 +56,32 @@ def _splits(root: Path) -> list[str]:
 def load(root: Path, split: str | None) -> Dataset:
     """The samples of one list, in its order; DatasetError where the list is missing or makes no sense."""
     split = choose_split(split, _splits(root), where=root)
-    source = root / f"{split}.txt"
-    samples = [_sample(root, line, where=f"{source}, line {number}") for number, line in read_lines(source)]
     return Dataset(
         name="CamVid",
         format="camvid",
         root=root,
         split=split,
-        samples=check_samples(samples, where=source),
+        samples=_samples(root, split),
         classes=CLASSES,
     )
+
+
+def outline(root: Path) -> Outline:
+    """The lists, and the samples that each names."""
+    splits = _splits(root)
+    return Outline(
+        tuple(splits),
+        lambda split: _samples(root, choose_split(split, splits, where=root)),
+        lambda masks: (CLASSES, None),
+        tuple(root / split for split in splits),
+        tuple(root / f"{split}annot" for split in splits),
+    )
+
+
+def _samples(root: Path, split: str) -> tuple[Sample, ...]:
+    source = root / f"{split}.txt"
+    samples = [_sample(root, line, where=f"{source}, line {number}") for number, line in read_lines(source)]
+    return check_samples(samples, where=source)
 
 
 def _sample(root: Path, line: str, *, where: str) -> Sample:
@@ -81,4 +98,5 @@ LAYOUT = Layout(
     "beside train/, trainannot/ and so on",
     find,
     load,
+    outline,
 )

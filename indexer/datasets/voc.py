@@ -10,6 +10,7 @@ from pathlib import Path
 from indexer.datasets.base import (
     Dataset,
     Layout,
+    Outline,
     Sample,
     check_samples,
     choose_split,
@@ -71,20 +72,38 @@ def find(path: Path) -> Path | None:
 
 def load(root: Path, split: str | None) -> Dataset:
     """The samples of one list in ImageSets/Segmentation; DatasetError where there is no such list."""
-    lists = root / _LISTS
-    split = choose_split(split, sorted(path.stem for path in lists.glob("*.txt")), where=lists)
-    source = lists / f"{split}.txt"
-    samples = [
-        _sample(root, line, split, where=f"{source}, line {number}") for number, line in read_lines(source)
-    ]
+    split = choose_split(split, _splits(root), where=root / _LISTS)
     return Dataset(
         name=root.name,
         format="voc",
         root=root,
         split=split,
-        samples=check_samples(samples, where=source),
+        samples=_samples(root, split),
         classes=CLASSES,
     )
+
+
+def outline(root: Path) -> Outline:
+    """The lists, and the samples that each names."""
+    return Outline(
+        tuple(_splits(root)),
+        lambda split: _samples(root, choose_split(split, _splits(root), where=root / _LISTS)),
+        lambda masks: (CLASSES, COLORS),
+        (root / _IMAGES,),
+        (root / _MASKS,),
+    )
+
+
+def _splits(root: Path) -> list[str]:
+    return sorted(path.stem for path in (root / _LISTS).glob("*.txt"))
+
+
+def _samples(root: Path, split: str) -> tuple[Sample, ...]:
+    source = root / _LISTS / f"{split}.txt"
+    samples = [
+        _sample(root, line, split, where=f"{source}, line {number}") for number, line in read_lines(source)
+    ]
+    return check_samples(samples, where=source)
 
 
 def _sample(root: Path, line: str, split: str, *, where: str) -> Sample:
@@ -118,4 +137,5 @@ LAYOUT = Layout(
     "or in its VOCdevkit/VOC2012",
     find,
     load,
+    outline,
 )
