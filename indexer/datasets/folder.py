@@ -66,7 +66,9 @@ def outline(root: Path) -> Outline:
         keys = _keys(images, split, lists)
         # Ids drop the name of the split's own folder, so that lists of ids stay short.
         prefix = f"{split}/" if split is not None and split not in lists else ""
-        drafts = [Sample(key[len(prefix) :], images[key], _draft(images[key], masks.get(key))) for key in keys]
+        drafts = [
+            Sample(key[len(prefix) :], images[key], _draft(images[key], masks.get(key))) for key in keys
+        ]
         return check_samples(drafts, where=lists.get(split or "", root))
 
     return Outline(
