@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from indexer.datasets import camvid, folder, voc
-from indexer.datasets.base import Dataset, Layout, Outline, Sample, parse_ids
+from indexer.datasets.base import Dataset, Layout, Sample, parse_ids
 from indexer.datasets.keys import SourceKey
 from indexer.datasets.labels import LabelSource, MaskFile, NoLabels
 from retrieval.errors import ConfigError, DatasetError
@@ -18,7 +18,6 @@ __all__ = [
     "Layout",
     "MaskFile",
     "NoLabels",
-    "Outline",
     "Sample",
     "SourceKey",
     "load_dataset",

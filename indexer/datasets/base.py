@@ -109,19 +109,6 @@ def size_problem(sample: Sample, image: tuple[int, ...], mask: tuple[int, ...]) 
     return text + "a mask must have the size of its image"
 
 
-@dataclass(frozen=True)
-class Outline:
-    """What a data set holds by the names of its files alone: no mask is opened."""
-
-    splits: tuple[str, ...]  #: empty where there are none
-    #: The samples of a split (None: of a data set without splits), their classes not yet known.
-    samples: Callable[[str | None], tuple[Sample, ...]]
-    #: The classes that are named, or else those found in the given masks.
-    classes: Callable[[Iterable[Path]], tuple[ClassMap, ColorCode | None]]
-    images: tuple[Path, ...]  #: the folders of the images
-    masks: tuple[Path, ...]  #: the folders of the masks
-
-
 def name_samples(
     samples: Iterable[Sample], classes: ClassMap, colors: ColorCode | None
 ) -> tuple[Sample, ...]:
@@ -142,8 +129,12 @@ class Layout:
     description: str  #: a phrase for messages: which files are expected where
     find: Callable[[Path], Path | None]  #: the root of such a data set at or just below a path
     load: Callable[[Path, str | None], Dataset]  #: root and split -> data set
-    #: What a root holds by names alone; a layout without one is looked at through ``load``.
-    outline: Callable[[Path], Outline] | None = None
+    #: The names of the splits of a root; without it nobody can look at all splits at once.
+    splits: Callable[[Path], Sequence[str]] | None = None
+    #: As ``load``, but no mask is opened and no mask file knows its classes; where ``load`` finds classes.
+    draft: Callable[[Path, str | None], Dataset] | None = None
+    #: With ``draft``: the classes of a root, those that are named or else found in the given masks.
+    classes: Callable[[Path, Iterable[Path]], tuple[ClassMap, ColorCode | None]] | None = None
 
 
 def choose_split(wanted: str | None, available: Sequence[str], *, where: Path) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 from indexer.datasets.base import (
     Dataset,
     Layout,
-    Outline,
     Sample,
     check_samples,
     choose_split,
@@ -44,10 +43,11 @@ _SPLITS = ("train", "val", "test")
 def find(path: Path) -> Path | None:
     """The folder with SegNet's lists and mask folders, at ``path`` or in its CamVid folder, or None."""
     candidates = (path, path / "CamVid", path / "camvid")
-    return next((root for root in candidates if _splits(root)), None)
+    return next((root for root in candidates if splits(root)), None)
 
 
-def _splits(root: Path) -> list[str]:
+def splits(root: Path) -> list[str]:
+    """The names of the lists whose masks are there."""
     return [
         split for split in _SPLITS if (root / f"{split}.txt").is_file() and (root / f"{split}annot").is_dir()
     ]
@@ -55,33 +55,17 @@ def _splits(root: Path) -> list[str]:
 
 def load(root: Path, split: str | None) -> Dataset:
     """The samples of one list, in its order; DatasetError where the list is missing or makes no sense."""
-    split = choose_split(split, _splits(root), where=root)
+    split = choose_split(split, splits(root), where=root)
+    source = root / f"{split}.txt"
+    samples = [_sample(root, line, where=f"{source}, line {number}") for number, line in read_lines(source)]
     return Dataset(
         name="CamVid",
         format="camvid",
         root=root,
         split=split,
-        samples=_samples(root, split),
+        samples=check_samples(samples, where=source),
         classes=CLASSES,
     )
-
-
-def outline(root: Path) -> Outline:
-    """The lists, and the samples that each names."""
-    splits = _splits(root)
-    return Outline(
-        tuple(splits),
-        lambda split: _samples(root, choose_split(split, splits, where=root)),
-        lambda masks: (CLASSES, None),
-        tuple(root / split for split in splits),
-        tuple(root / f"{split}annot" for split in splits),
-    )
-
-
-def _samples(root: Path, split: str) -> tuple[Sample, ...]:
-    source = root / f"{split}.txt"
-    samples = [_sample(root, line, where=f"{source}, line {number}") for number, line in read_lines(source)]
-    return check_samples(samples, where=source)
 
 
 def _sample(root: Path, line: str, *, where: str) -> Sample:
@@ -98,5 +82,5 @@ LAYOUT = Layout(
     "beside train/, trainannot/ and so on",
     find,
     load,
-    outline,
+    splits,
 )

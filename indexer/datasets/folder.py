@@ -6,24 +6,15 @@ Splits, if any, are subfolders (``images/train`` and ``masks/train``) or lists o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from indexer.datasets.base import (
-    Dataset,
-    Layout,
-    Outline,
-    Sample,
-    check_samples,
-    choose_split,
-    name_samples,
-    nearest,
-    read_lines,
-)
+from indexer.datasets.base import Dataset, Layout, Sample, check_samples, choose_split, nearest, read_lines
 from indexer.datasets.class_file import USUAL_IGNORE, read_class_file
-from indexer.datasets.labels import LabelSource, MaskFile, NoLabels
+from indexer.datasets.labels import MaskFile, NoLabels
 from indexer.datasets.masks import Color, ColorCode, color_of_id, read_mask_file
 from indexer.images import list_images
 from retrieval.classes import ClassInfo, ClassMap
@@ -42,47 +33,49 @@ def load(root: Path, split: str | None) -> Dataset:
 
     Raises DatasetError where images are missing, ambiguous or unlabelled altogether.
     """
-    whole = outline(root)
-    if split is not None and not whole.splits:
-        raise DatasetError(f"{root} has no splits (no images/{split}/, no {split}.txt); leave --split out")
-    if whole.splits:
-        split = choose_split(split, whole.splits, where=root)
-    drafts = whole.samples(split)
-    if not any(isinstance(sample.labels, MaskFile) for sample in drafts):
-        raise DatasetError(
-            f"no image of {root / 'images'} has a mask with the same name in {root / 'masks'} "
-            f"(the first, {drafts[0].image.name}, needs for example {drafts[0].id}.png)"
-        )
-    classes, colors = whole.classes(list_images(root / "masks"))
-    return Dataset(root.name, "folder", root, split, name_samples(drafts, classes, colors), classes)
+    return _load(root, split, classes=_classes)
 
 
-def outline(root: Path) -> Outline:
-    """Images and masks by their names, and the splits; DatasetError where they are ambiguous."""
+def draft(root: Path, split: str | None) -> Dataset:
+    """As :func:`load`, but without classes, and images may be unlabelled altogether."""
+    return _load(root, split, classes=None)
+
+
+def splits(root: Path) -> Sequence[str]:
+    """The names of the splits, sorted."""
+    images = _by_id(root / "images")
+    return sorted({*_split_lists(root, images), *_split_folders(root, images)})
+
+
+def _load(
+    root: Path,
+    split: str | None,
+    *,
+    classes: Callable[[Path, Iterable[Path]], tuple[ClassMap, ColorCode | None]] | None,
+) -> Dataset:
     images, masks = _by_id(root / "images"), _by_id(root / "masks")
     lists, folders = _split_lists(root, images), _split_folders(root, images)
-
-    def samples(split: str | None) -> tuple[Sample, ...]:
-        keys = _keys(images, split, lists)
-        # Ids drop the name of the split's own folder, so that lists of ids stay short.
-        prefix = f"{split}/" if split is not None and split not in lists else ""
-        drafts = [
-            Sample(key[len(prefix) :], images[key], _draft(images[key], masks.get(key))) for key in keys
-        ]
-        return check_samples(drafts, where=lists.get(split or "", root))
-
-    return Outline(
-        tuple(sorted({*lists, *folders})),
-        samples,
-        lambda masks: _classes(root, masks),
-        (root / "images",),
-        (root / "masks",),
+    available = sorted({*lists, *folders})
+    if split is not None and not available:
+        raise DatasetError(f"{root} has no splits (no images/{split}/, no {split}.txt); leave --split out")
+    if available:
+        split = choose_split(split, available, where=root)
+    keys = _keys(images, split, lists)
+    # Ids drop the name of the split's own folder, so that lists of ids stay short.
+    prefix = f"{split}/" if split is not None and split not in lists else ""
+    drafts = [Sample(key[len(prefix) :], images[key], NoLabels(images[key])) for key in keys]
+    checked = check_samples(drafts, where=lists.get(split or "", root))
+    if classes is not None and not any(key in masks for key in keys):
+        raise DatasetError(
+            f"no image of {root / 'images'} has a mask with the same name in {root / 'masks'} "
+            f"(the first, {checked[0].image.name}, needs for example {checked[0].id}.png)"
+        )
+    known, colors = (ClassMap(()), None) if classes is None else classes(root, masks.values())
+    samples = tuple(
+        replace(sample, labels=MaskFile(masks[key], known, colors)) if key in masks else sample
+        for key, sample in zip(keys, checked, strict=True)
     )
-
-
-def _draft(image: Path, mask: Path | None) -> LabelSource:
-    """The labels of an image while no class is known."""
-    return NoLabels(image) if mask is None else MaskFile(mask, ClassMap(()))
+    return Dataset(root.name, "folder", root, split, samples, known)
 
 
 def _by_id(folder: Path) -> dict[str, Path]:
@@ -203,5 +196,7 @@ LAYOUT = Layout(
     f"a plain folder: images/ and masks/ with equal file names, and perhaps {CLASS_FILE}",
     find,
     load,
-    outline,
+    splits,
+    draft,
+    _classes,
 )

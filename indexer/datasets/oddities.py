@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from indexer.datasets.base import Outline, Sample
-from indexer.datasets.labels import MaskFile
+from indexer.datasets.outline import Outline
 from indexer.images import list_images, read_image
 from indexer.images.decode import IMAGE_SUFFIXES
 from indexer.images.headers import ImageHeader, read_header
@@ -124,14 +123,14 @@ def _twin(path: Path, first: Path, split_of: Mapping[Path, str]) -> Problem:
     return (f"twins {one} {other}", str(path), f"split {other} has images of split {one}: {path} is {first}")
 
 
-def stray_files(outline: Outline, samples: Sequence[Sample]) -> list[Problem]:
+def stray_files(outline: Outline) -> list[Problem]:
     """Images that no split names, and masks that belong to no image."""
-    images = {item.image.resolve() for item in samples}
-    masks = {item.labels.path.resolve() for item in samples if isinstance(item.labels, MaskFile)}
+    images = {item.image.resolve() for item in outline.samples}
+    masks = {path.resolve() for path in outline.mask_files()}
     problems: list[Problem] = []
     for folders, known, kind, text in (
-        (outline.images, images, "unlisted image", "is in no split"),
-        (outline.masks, masks, "mask without image", "belongs to no image that is read"),
+        (outline.image_folders(), images, "unlisted image", "is in no split"),
+        (outline.mask_folders(), masks, "mask without image", "belongs to no image that is read"),
     ):
         what = kind.split()[0] if kind.startswith("mask") else "image"
         for folder in folders:

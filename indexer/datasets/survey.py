@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.datasets import parse_ids, recognise
-from indexer.datasets.base import Dataset, Layout, Outline, Sample, name_samples, size_problem
+from indexer.datasets.base import Dataset, Sample, size_problem
 from indexer.datasets.labels import MaskFile
 from indexer.datasets.oddities import (
     Oddity,
@@ -27,6 +27,7 @@ from indexer.datasets.oddities import (
     stray_files,
     unread_endings,
 )
+from indexer.datasets.outline import Outline
 from indexer.datasets.values import MaskValues, find_values
 from indexer.images.headers import read_header
 from retrieval.classes import ClassMap
@@ -159,26 +160,24 @@ def survey_folder(
     masks are read). Raises DatasetError where no layout is recognised, the split is unknown or the
     subset names an image that is not there; ConfigError for an unknown format.
     """
-    root, layout = recognise(Path(path), format)
-    problems: list[tuple[str, str, str]] = []
-    outline = _outline(root, layout, problems)
-    by_split = _samples_by_split(outline, split, problems)
-    if split is not None and split not in by_split:
-        listed = ", ".join(outline.splits)
-        raise DatasetError(
-            f"{root} has no split {split!r}; its splits are: {listed}" if listed else f"{root} has no splits"
-        )
-    wanted = by_split if split is None else {split: by_split[split]}
-    drafts = tuple({item.image: item for part in wanted.values() for item in part}.values())
-    if outline.masks and not any(isinstance(item.labels, MaskFile) for item in drafts):
-        problems += _refusal(root, layout, split or next(iter(by_split), None) or None)
-    draft = Dataset(root.resolve().name, layout.name, root, split, drafts, ClassMap(()))
+    outline = Outline.of(*recognise(Path(path), format))
+    if split is not None and split not in outline.names:
+        listed = ", ".join(outline.names) or "there are none"
+        raise DatasetError(f"{outline.root} has no split {split!r}; its splits: {listed}")
+    draft = outline.draft(split)
     if subset is not None:
         draft = draft.select(parse_ids(Path(subset)))
+    problems = [
+        ("split" if name else "data set", name, reason)
+        for name, reason in outline.refusals
+        if split in (None, name)
+    ]
     masks = [item.labels.path for item in draft.samples if isinstance(item.labels, MaskFile)]
     present = [mask for mask in masks if mask.is_file()]
     chosen = choose_evenly(present, _affordable(sample, _shapes(draft.samples[:1])[0]))
-    dataset, refused = _with_classes(draft, outline, chosen, problems)
+    dataset, refusal = _with_classes(outline, draft, chosen)
+    refused = bool(refusal)
+    problems += [("classes", "", text) for text in refusal]
     values = find_values(chosen)
     if refused:  # then no mask can be read as classes: the survey of no mask, and what is in them
         found = replace(survey(dataset, sample=0), masks_read=values.masks, **_of_values(values))
@@ -191,15 +190,14 @@ def survey_folder(
     problems += [("palettes", "", f"palettes differ: {text}") for text in values.disagreeing]
     photos = choose_evenly([item.image for item in dataset.samples], max(len(chosen), 1))
     problems += odd_photos(photos)
-    problems += duplicates({name: [item.image for item in part] for name, part in by_split.items()})
-    known = [item for part in by_split.values() for item in part]
-    problems += stray_files(outline, known)
+    problems += duplicates({name: [item.image for item in part.samples] for name, part in outline.splits})
+    problems += stray_files(outline)
     return replace(
         found,
-        why=layout.description,
-        splits=tuple((name, len(by_split.get(name, ()))) for name in outline.splits),
+        why=outline.layout.description,
+        splits=tuple((name, len(part)) for name, part in outline.splits if name),
         palettes=values.palettes,
-        left_out=unread_endings((*outline.images, *outline.masks)),
+        left_out=unread_endings((*outline.image_folders(), *outline.mask_folders())),
         oddities=group(problems) + found.oddities,
     ), dataset
 
@@ -211,56 +209,19 @@ def choose_evenly(items: Sequence[_Item], count: int) -> list[_Item]:
     return [items[(2 * i + 1) * len(items) // (2 * count)] for i in range(count)]
 
 
-def _outline(root: Path, layout: Layout, problems: list[tuple[str, str, str]]) -> Outline:
-    """The layout's outline, or what its ``load`` gives where it has none or refuses."""
-    try:
-        if layout.outline is not None:
-            return layout.outline(root)
-        loaded = layout.load(root, None)
-        return Outline((), lambda split: loaded.samples, lambda masks: (loaded.classes, None), (root,), ())
-    except DataError as error:
-        problems.append(("data set", str(root), str(error)))
-        return Outline((), lambda split: (), lambda masks: (ClassMap(()), None), (), ())
-
-
-def _refusal(root: Path, layout: Layout, split: str | None) -> list[tuple[str, str, str]]:
-    """What loading says of a data set without a single mask."""
-    try:
-        layout.load(root, split)
-    except DataError as error:
-        return [("classes", "", str(error))]
-    return []
-
-
-def _samples_by_split(
-    outline: Outline, wanted: str | None, problems: list[tuple[str, str, str]]
-) -> dict[str, tuple[Sample, ...]]:
-    """The samples of all splits; one that cannot be read is a problem, and empty."""
-    found: dict[str, tuple[Sample, ...]] = {}
-    for name in outline.splits or ("",):
-        try:
-            found[name] = outline.samples(name or None)
-        except DataError as error:
-            found[name] = ()
-            if wanted in (None, name):
-                problems.append(("split", name, str(error)))
-    return found
-
-
-def _with_classes(
-    draft: Dataset, outline: Outline, masks: Sequence[Path], problems: list[tuple[str, str, str]]
-) -> tuple[Dataset, bool]:
-    """The data set with its classes, named or found in ``masks``; whether they are refused."""
+def _with_classes(outline: Outline, draft: Dataset, masks: Sequence[Path]) -> tuple[Dataset, list[str]]:
+    """The data set with its classes, named or found in ``masks``, or as it is and why they are refused."""
     if not draft.samples:
-        return draft, False
+        return draft, []
+    if not any(isinstance(item.labels, MaskFile) for item in draft.samples) and outline.layout.draft:
+        try:  # loading says what masks it looked for
+            outline.layout.load(outline.root, draft.split or next(iter(outline.names), None))
+        except DataError as error:
+            return draft, [str(error)]
     try:
-        classes, colors = outline.classes(masks)
-    except (DataError, ValueError) as error:  # ValueError: no mask at all to find classes in
-        if masks:
-            problems.append(("classes", "", str(error)))
-        return draft, True
-    samples = name_samples(draft.samples, classes, colors)
-    return replace(draft, samples=samples, classes=classes), False
+        return outline.with_classes(draft, masks), []
+    except (DataError, ValueError) as error:
+        return draft, [str(error)] if masks else ["no class is named, and there is no mask to find any in"]
 
 
 def _odd_sizes(samples: Iterable[Sample], masks: set[Path]) -> list[tuple[str, str, str]]:

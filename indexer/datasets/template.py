@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from indexer.datasets import recognise
-from indexer.datasets.base import Outline
 from indexer.datasets.class_file import USUAL_IGNORE
 from indexer.datasets.labels import MaskFile
+from indexer.datasets.outline import Outline
 from indexer.datasets.values import MaskValue, MaskValues, find_values
-from indexer.images import list_images
 from retrieval.classes import ClassMap
 from retrieval.errors import ConfigError, DataError, DatasetError, MaskError
 from retrieval.progress import Progress
@@ -75,21 +74,29 @@ def make_template(
     Classes need not be known for that. Raises DatasetError where no layout is recognised or there is no
     mask, MaskError (the first) where none can be read.
     """
-    root, layout = recognise(Path(path), format)
-    if layout.outline is None:
-        raise DatasetError(f"{root}: the layout {layout.name} has no mask files that could be looked through")
-    outline = layout.outline(root)
-    masks = _masks(outline, split)
+    outline = Outline.of(*recognise(Path(path), format))
+    root = outline.root
+    if split is not None and split not in outline.names:
+        listed = ", ".join(outline.names) or "there are none"
+        raise DatasetError(f"{root} has no split {split!r}; its splits: {listed}")
+    draft = outline.draft(split)
+    masks = [
+        item.labels.path
+        for item in draft.samples
+        if isinstance(item.labels, MaskFile) and item.labels.path.is_file()
+    ]
     if not masks:
-        raise DatasetError(f"{root} has no mask files; expected them as {layout.description}")
+        reasons = [reason for _, reason in outline.refusals]
+        expected = outline.layout.description
+        raise DatasetError(reasons[0] if reasons else f"{root} has no mask files; expected {expected}")
     values = find_values(masks, progress=progress)
     if not values.masks:
         raise MaskError(values.bad[0][1])
     try:
-        known, _ = outline.classes(masks)
+        dataset = outline.with_classes(draft, masks)
     except DataError as error:
         return replace(suggest(values, root / CLASS_FILE), refusal=str(error))
-    return suggest(values, root / CLASS_FILE, known=known)
+    return suggest(values, root / CLASS_FILE, known=dataset.classes)
 
 
 def suggest(values: MaskValues, path: Path, *, known: ClassMap | None = None) -> Template:
@@ -122,16 +129,3 @@ def _is_unlabelled(ids: set[int]) -> bool:
     if USUAL_IGNORE not in ids:
         return True  # nobody minds, and masks that come later may have it
     return bool(others) and max(others) < _GREY
-
-
-def _masks(outline: Outline, split: str | None) -> list[Path]:
-    """The mask files of a split, or of all; those in the folders, where no list can be read."""
-    if split is not None and split not in outline.splits:
-        listed = ", ".join(outline.splits) or "none"
-        raise DatasetError(f"there is no split {split!r}; the splits are: {listed}")
-    found: dict[Path, None] = {}
-    for name in (split,) if split is not None else outline.splits or (None,):
-        for item in outline.samples(name):
-            if isinstance(item.labels, MaskFile) and item.labels.path.is_file():
-                found[item.labels.path] = None
-    return list(found) or [path for folder in outline.masks for path in list_images(folder)]

@@ -10,7 +10,6 @@ from pathlib import Path
 from indexer.datasets.base import (
     Dataset,
     Layout,
-    Outline,
     Sample,
     check_samples,
     choose_split,
@@ -72,38 +71,25 @@ def find(path: Path) -> Path | None:
 
 def load(root: Path, split: str | None) -> Dataset:
     """The samples of one list in ImageSets/Segmentation; DatasetError where there is no such list."""
-    split = choose_split(split, _splits(root), where=root / _LISTS)
+    lists = root / _LISTS
+    split = choose_split(split, splits(root), where=lists)
+    source = lists / f"{split}.txt"
+    samples = [
+        _sample(root, line, split, where=f"{source}, line {number}") for number, line in read_lines(source)
+    ]
     return Dataset(
         name=root.name,
         format="voc",
         root=root,
         split=split,
-        samples=_samples(root, split),
+        samples=check_samples(samples, where=source),
         classes=CLASSES,
     )
 
 
-def outline(root: Path) -> Outline:
-    """The lists, and the samples that each names."""
-    return Outline(
-        tuple(_splits(root)),
-        lambda split: _samples(root, choose_split(split, _splits(root), where=root / _LISTS)),
-        lambda masks: (CLASSES, COLORS),
-        (root / _IMAGES,),
-        (root / _MASKS,),
-    )
-
-
-def _splits(root: Path) -> list[str]:
+def splits(root: Path) -> list[str]:
+    """The names of the lists, sorted."""
     return sorted(path.stem for path in (root / _LISTS).glob("*.txt"))
-
-
-def _samples(root: Path, split: str) -> tuple[Sample, ...]:
-    source = root / _LISTS / f"{split}.txt"
-    samples = [
-        _sample(root, line, split, where=f"{source}, line {number}") for number, line in read_lines(source)
-    ]
-    return check_samples(samples, where=source)
 
 
 def _sample(root: Path, line: str, split: str, *, where: str) -> Sample:
@@ -137,5 +123,5 @@ LAYOUT = Layout(
     "or in its VOCdevkit/VOC2012",
     find,
     load,
-    outline,
+    splits,
 )
