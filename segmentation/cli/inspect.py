@@ -81,7 +81,7 @@ def show_survey(found: Survey, recipe: Recipe) -> None:
         ("data set", f"{found.root} (format {found.format}: {found.why})"),
         ("images", _describe_images(found)),
         ("splits", ", ".join(f"{name} {count:,}" for name, count in found.splits)),
-        ("sizes", describe_shapes(found.shapes)),
+        ("sizes", describe_shapes(found.shapes, found.images)),
         ("image.size", describe_size(found.shapes, recipe)),
         ("palettes", _describe_palettes(found)),
         ("left out", ", ".join(f"{count:,} {ending}" for ending, count in found.left_out)),
@@ -95,7 +95,8 @@ def show_survey(found: Survey, recipe: Recipe) -> None:
             [item.name, "" if item.id is None else str(item.id), _share(item.share), f"{item.images:,}"]
             for item in found.classes[:MOST_CLASSES]
         ]
-        show_table(None, ["class", "id", "% of pixels", "images"], rows)
+        among = "images" if found.masks_read == found.images else f"of {found.masks_read:,} masks"
+        show_table(None, ["class", "id", "% of pixels", among], rows)
         if len(found.classes) > MOST_CLASSES:
             show(f"and {len(found.classes) - MOST_CLASSES:,} more")
     for oddity in found.oddities[:MOST_ODDITIES]:
@@ -106,19 +107,20 @@ def show_survey(found: Survey, recipe: Recipe) -> None:
         show("nothing odd")
 
 
-def describe_shapes(shapes: Shapes) -> str:
-    """The most common sizes and the extremes, height x width."""
+def describe_shapes(shapes: Shapes, images: int) -> str:
+    """The most common sizes and the extremes, height x width, of so many images."""
     if not shapes.common:
         return "no image could be read"
     common = ", ".join(f"{h} x {w} ({count:,})" for (h, w), count in shapes.common)
+    part = f"from {shapes.read:,} of {count_of(images, 'image')}"
     if shapes.different == 1:
-        return f"{common.split(' (')[0]}, all {count_of(shapes.read, 'image')} (height x width)"
+        return f"{common.split(' (')[0]} (height x width), {'all images' if shapes.read == images else part}"
     small, large = (f"{size[0]} x {size[1]}" for size in (shapes.smallest, shapes.largest) if size)
     low, middle, high = shapes.aspects
     aspect = f"{middle:.2f}" if high - low < 0.01 else f"{low:.2f} to {high:.2f}, median {middle:.2f}"
     return (
         f"{shapes.different} different, most common {common}; from {small} to {large} "
-        f"(height x width); width / height {aspect}; headers of {shapes.read:,} images"
+        f"(height x width); width / height {aspect}{'' if shapes.read == images else '; ' + part}"
     )
 
 

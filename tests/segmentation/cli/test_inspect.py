@@ -20,7 +20,14 @@ def photos(tmp_path: Path) -> Path:
 def test_inspect_says_what_is_there(photos: Path, tiny: Path) -> None:
     result = run("inspect", photos, "--config", tiny)
     assert result.exit_code == 0, result.output
-    for text in ("5, each with a mask", "48 x 70, all 5 images", "dark", "bright", "50.0", "nothing odd"):
+    for text in (
+        "5, each with a mask",
+        "48 x 70 (height x width), all images",
+        "dark",
+        "bright",
+        "50.0",
+        "nothing odd",
+    ):
         assert text in result.stdout
     assert "from 5 of 5 masks" in result.stdout
 
