@@ -70,6 +70,15 @@ def odd_photos(paths: Sequence[Path]) -> list[Problem]:
     return problems
 
 
+def opaque_masks(paths: Sequence[Path]) -> list[Problem]:
+    """Masks with an alpha channel; those that are transparent somewhere are refused anyway."""
+    return [
+        ("mask alpha", str(path), f"mask {path} has an alpha channel, which says nothing of classes")
+        for path in paths
+        if (header := read_header(path)) is not None and header.mode in ("LA", "RGBA", "PA")
+    ]
+
+
 def _odd_pixels(path: Path, header: ImageHeader) -> list[str]:
     texts = []
     if header.pages > 1:

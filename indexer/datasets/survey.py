@@ -24,6 +24,7 @@ from indexer.datasets.oddities import (
     duplicates,
     group,
     odd_photos,
+    opaque_masks,
     stray_files,
     unread_endings,
 )
@@ -174,7 +175,8 @@ def survey_folder(
     ]
     masks = [item.labels.path for item in draft.samples if isinstance(item.labels, MaskFile)]
     present = [mask for mask in masks if mask.is_file()]
-    chosen = choose_evenly(present, _affordable(sample, _shapes(draft.samples[:1])[0]))
+    count = _affordable(sample, _shapes(draft.samples[:1])[0])
+    chosen = choose_evenly(present, count)
     dataset, refusal = _with_classes(outline, draft, chosen)
     refused = bool(refusal)
     problems += [("classes", "", text) for text in refusal]
@@ -188,8 +190,8 @@ def survey_folder(
         if not found.masks_read and values.masks:  # all are refused: what is in them helps more than zeros
             found = replace(found, masks_read=values.masks, **_of_values(values))
     problems += [("palettes", "", f"palettes differ: {text}") for text in values.disagreeing]
-    photos = choose_evenly([item.image for item in dataset.samples], max(len(chosen), 1))
-    problems += odd_photos(photos)
+    problems += opaque_masks(chosen)
+    problems += odd_photos(choose_evenly([item.image for item in dataset.samples], count))
     problems += duplicates({name: [item.image for item in part.samples] for name, part in outline.splits})
     problems += stray_files(outline)
     return replace(

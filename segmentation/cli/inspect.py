@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retrieval.errors import ConfigError
+from retrieval.store.files import storage_errors
 from segmentation.cli.arguments import Config, DataPath, Format, Overrides, Split, Subset, read_recipe
 from segmentation.cli.console import count_of, format_percent, say, show, show_json, show_table
 from segmentation.cli.progress import ProgressDisplay
@@ -59,12 +62,14 @@ def inspect(
     """
     from indexer.datasets.survey import survey_folder
 
+    if picture is not None:
+        _check_picture(picture)
     _, recipe = read_recipe(config, overrides or ())
     found, dataset = survey_folder(
         data, split=split, format=format, subset=subset, sample=sample, progress=ProgressDisplay()
     )
     if as_json:
-        show_json({**found.to_json(), "image_size": {"text": describe_size(found.shapes, recipe)}})
+        show_json({**found.to_json(), "image_size": asdict(judge_size(found.shapes, recipe))})
     else:
         show_survey(found, recipe)
     if picture is not None:
@@ -75,6 +80,14 @@ def inspect(
         say(f"picture: {picture}")
 
 
+def _check_picture(path: Path) -> None:
+    """Make the folder of ``path``; ConfigError where a folder has its name, StorageError for no place."""
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder, but --picture names a file; choose another name")
+    with storage_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
 def show_survey(found: Survey, recipe: Recipe) -> None:
     """Facts, the table of classes, then oddities, on stdout."""
     facts = [
@@ -82,7 +95,7 @@ def show_survey(found: Survey, recipe: Recipe) -> None:
         ("images", _describe_images(found)),
         ("splits", ", ".join(f"{name} {count:,}" for name, count in found.splits)),
         ("sizes", describe_shapes(found.shapes, found.images)),
-        ("image.size", describe_size(found.shapes, recipe)),
+        ("image.size", judge_size(found.shapes, recipe).text),
         ("palettes", _describe_palettes(found)),
         ("left out", ", ".join(f"{count:,} {ending}" for ending, count in found.left_out)),
         ("classes", _describe_classes(found)),
@@ -124,23 +137,34 @@ def describe_shapes(shapes: Shapes, images: int) -> str:
     )
 
 
-def describe_size(shapes: Shapes, recipe: Recipe) -> str:
-    """How the recipe's ``image.size`` suits the images, and what to try where it squashes them."""
-    height, width = recipe.image.size
+@dataclass(frozen=True)
+class SizeAdvice:
+    """Whether the recipe's ``image.size`` suits the images; sizes are (height, width), pixels."""
+
+    size: tuple[int, int]
+    suits: bool
+    better: tuple[int, int] | None  #: a size to try where it does not
+    text: str
+
+
+def judge_size(shapes: Shapes, recipe: Recipe) -> SizeAdvice:
+    """Whether the recipe's size squashes most images, and what to try then."""
+    height, width = size = recipe.image.size
     if not shapes.common:
-        return f"{height} x {width}"
+        return SizeAdvice(size, True, None, f"{height} x {width}")
     gap = shapes.aspects[1] * height / width
     if recipe.image.fit == "pad" or 1 / MOST_SQUASHED <= gap <= MOST_SQUASHED:
-        return f"{height} x {width} (the recipe's), which suits the images"
+        return SizeAdvice(size, True, None, f"{height} x {width} (the recipe's), which suits the images")
     patch = int(found[1]) if (found := re.search(r"patch(\d+)", recipe.backbone.model)) else 14
     (rows, cols), _ = shapes.common[0]
     scale = min(1.0, min(height, width) / min(rows, cols))
-    tried = [max(patch, round(side * scale / patch) * patch) for side in (rows, cols)]
+    better = tuple(max(patch, round(side * scale / patch) * patch) for side in (rows, cols))
     how = "narrower" if gap > 1 else "lower"
-    return (
+    text = (
         f"{height} x {width} (the recipe's) makes the images {max(gap, 1 / gap):.1f} times {how} than "
-        f"they are, and thin things get lost; try image.size=[{tried[0]},{tried[1]}]"
+        f"they are, and thin things get lost; try image.size=[{better[0]},{better[1]}]"
     )
+    return SizeAdvice(size, False, (better[0], better[1]), text)
 
 
 def _describe_images(found: Survey) -> str:

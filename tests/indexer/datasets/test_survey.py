@@ -251,6 +251,20 @@ def test_odd_photos(data: Path) -> None:
     assert any("transparent everywhere" in text for text in texts)
 
 
+def test_an_opaque_alpha_is_told(data: Path) -> None:
+    path = data / "masks" / "train" / "a.png"
+    put(Image.open(path).convert("LA"), path)
+    found, _ = survey_folder(data)
+    assert kinds(found) == ["mask alpha"] and found.masks_read == 5
+
+
+def test_photos_are_looked_at_without_masks(data: Path) -> None:
+    spoil_photo(data)
+    for path in (data / "masks").rglob("*.png"):
+        path.rename(path.with_name(f"other-{path.name}"))
+    assert "b.jpg" in message(survey_folder(data)[0], "image")
+
+
 def test_sizes_are_those_of_upright_images(data: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -50,6 +50,9 @@ def test_inspect_compares_the_recipe_s_size(photos: Path, tiny: Path) -> None:
         Image.open(path).resize((840, 120)).save(path)
         mask = photos / "masks" / path.name
         Image.open(mask).resize((840, 120), Image.Resampling.NEAREST).save(mask)
+    advice = json.loads(run("inspect", photos, "--config", tiny, "--json").stdout)["image_size"]
+    assert (advice["size"], advice["suits"]) == ([64, 64], False)
+    assert advice["better"][1] == pytest.approx(7 * advice["better"][0], rel=0.2)
     squashed = run("inspect", photos, "--config", tiny).stdout
     assert "7.0 times narrower" in squashed and "try image.size=[" in squashed
     assert "suits the images" in run("inspect", photos, "-c", tiny, "image.size=[112,784]").stdout
@@ -67,10 +70,16 @@ def test_inspect_draws_a_sheet(photos: Path, tiny: Path, tmp_path: Path) -> None
     (photos / "masks" / "photo0.png").write_bytes(b"broken")
     (photos / "images" / "photo1.png").write_bytes(b"broken")
     sheet = tmp_path / "deep" / "sheet.png"
-    sheet.parent.mkdir()
     assert run("inspect", photos, "--config", tiny, "--picture", sheet).exit_code == 0
     with Image.open(sheet) as image:
         assert image.width == 1600 and image.height > 300
+
+
+def test_a_picture_needs_a_place(photos: Path, tiny: Path, tmp_path: Path) -> None:
+    taken = tmp_path / "file"
+    taken.write_text("")
+    assert "names a file" in error_of(run("inspect", photos, "-c", tiny, "--picture", tmp_path))
+    assert str(taken) in error_of(run("inspect", photos, "-c", tiny, "--picture", taken / "x" / "a.png"))
 
 
 def test_inspect_refuses_what_is_no_data_set(tmp_path: Path, tiny: Path) -> None:
