@@ -22,6 +22,8 @@ CLASS_FILE = "classes.json"
 NOISE = 0.0005
 #: Colours and ids that a template lists at most: more are no classes that anybody drew.
 MOST_CLASSES = 256
+#: Ids that a template lists at most where a build refuses the masks.
+MOST_REFUSED = 16
 #: Above this, ids next to 255 are grey values rather than numbers of classes, and so is 255.
 _GREY = 64
 
@@ -53,6 +55,8 @@ class Template:
             )
         if not self.classes:
             raise ConfigError(f"no class was found for {self.path}: every mask is empty or unlabelled")
+        if self.refusal and len(self.values.ids) > MOST_REFUSED:
+            raise ConfigError(f"{self.refusal} (no template is written of so many values)")
         if len(self.classes) > MOST_CLASSES:
             raise ConfigError(
                 f"the masks hold {len(self.classes):,} different values, which are no classes; save masks "

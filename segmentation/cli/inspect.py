@@ -108,7 +108,7 @@ def show_survey(found: Survey, recipe: Recipe) -> None:
             [item.name, "" if item.id is None else str(item.id), _share(item.share), f"{item.images:,}"]
             for item in found.classes[:MOST_CLASSES]
         ]
-        among = "images" if found.masks_read == found.images else f"of {found.masks_read:,} masks"
+        among = "images" if found.masks_read == found.images else f"of {count_of(found.masks_read, 'mask')}"
         show_table(None, ["class", "id", "% of pixels", among], rows)
         if len(found.classes) > MOST_CLASSES:
             show(f"and {len(found.classes) - MOST_CLASSES:,} more")

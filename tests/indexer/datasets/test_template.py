@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,16 @@ def test_too_many_values_are_no_classes(tmp_path: Path) -> None:
     template = make_template(write(tmp_path / "d", {"a": many}))
     with pytest.raises(ConfigError, match="400 different values, which are no classes"):
         template.write()
+
+
+def test_ids_that_a_build_refuses_are_not_written(tmp_path: Path) -> None:
+    noise = np.arange(40, dtype=np.uint8).reshape(5, 8)
+    template = replace(make_template(write(tmp_path / "d", {"a": noise})), refusal="smoothed edges")
+    with pytest.raises(ConfigError, match="smoothed edges"):
+        template.write()
+    few = np.array([[0, 255]], dtype=np.uint8)
+    template = make_template(write(tmp_path / "e", {"a": few}))
+    assert template.refusal and template.write().is_file()
 
 
 def test_no_masks(tmp_path: Path) -> None:
