@@ -64,6 +64,7 @@ class Shapes:
     different: int
     smallest: Size | None  #: by pixels; None where no image could be read
     largest: Size | None
+    median: Size | None  #: the size whose width / height is the median
     aspects: tuple[float, float, float]  #: width / height: smallest, median, largest; 0 without images
 
 
@@ -274,13 +275,15 @@ def _shapes(samples: Sequence[Sample]) -> tuple[Shapes, dict[Path, Size]]:
     sizes = {item.image: size for item in chosen if (size := _header_size(item.image)) is not None}
     counted = Counter(sizes.values())
     by_area = sorted(counted, key=lambda size: size[0] * size[1])
-    aspects = sorted(width / height for height, width in sizes.values())
+    by_aspect = sorted(sizes.values(), key=lambda size: (size[1] / size[0], size))
+    aspects = [width / height for height, width in by_aspect]
     shapes = Shapes(
         read=len(sizes),
         common=tuple(counted.most_common(3)),
         different=len(counted),
         smallest=by_area[0] if by_area else None,
         largest=by_area[-1] if by_area else None,
+        median=by_aspect[len(by_aspect) // 2] if by_aspect else None,
         aspects=(aspects[0], aspects[len(aspects) // 2], aspects[-1]) if aspects else (0.0, 0.0, 0.0),
     )
     return shapes, sizes

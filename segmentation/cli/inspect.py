@@ -150,13 +150,13 @@ class SizeAdvice:
 def judge_size(shapes: Shapes, recipe: Recipe) -> SizeAdvice:
     """Whether the recipe's size squashes most images, and what to try then."""
     height, width = size = recipe.image.size
-    if not shapes.common:
+    if shapes.median is None:
         return SizeAdvice(size, True, None, f"{height} x {width}")
     gap = shapes.aspects[1] * height / width
     if recipe.image.fit == "pad" or 1 / MOST_SQUASHED <= gap <= MOST_SQUASHED:
         return SizeAdvice(size, True, None, f"{height} x {width} (the recipe's), which suits the images")
     patch = int(found[1]) if (found := re.search(r"patch(\d+)", recipe.backbone.model)) else 14
-    (rows, cols), _ = shapes.common[0]
+    rows, cols = shapes.median
     scale = min(1.0, min(height, width) / min(rows, cols))
     better = tuple(max(patch, round(side * scale / patch) * patch) for side in (rows, cols))
     how = "narrower" if gap > 1 else "lower"

@@ -66,7 +66,7 @@ def test_a_sound_folder(data: Path) -> None:
     assert found.splits == (("train", 3), ("val", 2))
     assert (found.images, found.masked, found.masks_read) == (5, 5, 5)
     assert found.shapes.common == ((SIZE, 5),)
-    assert found.shapes.aspects == (1.5, 1.5, 1.5)
+    assert found.shapes.aspects == (1.5, 1.5, 1.5) and found.shapes.median == SIZE
     assert [(item.name, item.id, item.images) for item in found.classes] == [("left", 0, 5), ("right", 1, 5)]
     assert [item.share for item in found.classes] == pytest.approx([1 / 3, 2 / 3])
     assert (found.unlabelled, found.named, found.oddities, found.left_out) == (0, True, (), ())
