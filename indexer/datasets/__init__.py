@@ -25,6 +25,7 @@ __all__ = [
     "Unmasked",
     "load_dataset",
     "parse_ids",
+    "recognise",
 ]
 
 _LOG = logging.getLogger("mycelia")
@@ -65,10 +66,6 @@ def load_dataset(
     """
     check_unmasked(unmasked)
     path = Path(path)
-    layouts = _layouts(format)
-    if not path.is_dir():
-        came = "a file" if path.exists() else "nothing"
-        raise DatasetError(f"expected the folder of a data set at {path}, found {came}; check the path")
     if images is not None or masks is not None:
         if format not in ("auto", folder.LAYOUT.name):
             raise ConfigError(
@@ -76,13 +73,25 @@ def load_dataset(
             )
         dataset = two_folders.load_given(path, split, images=images, masks=masks)
     else:
-        root, layout = _recognise(path, layouts, format)
+        root, layout = recognise(path, format)
         dataset = layout.load(root, split)
     for note in dataset.notes:
         _LOG.info("%s", note)
     if subset is not None:
         dataset = dataset.select(parse_ids(Path(subset)))
     return settle_unmasked(dataset, unmasked)
+
+
+def recognise(path: Path, format: str = "auto") -> tuple[Path, Layout]:
+    """The root of the data set at or just below ``path``, and its layout.
+
+    Raises DatasetError where no layout fits, ConfigError for an unknown format.
+    """
+    layouts = _layouts(format)
+    if not path.is_dir():
+        came = "a file" if path.exists() else "nothing"
+        raise DatasetError(f"expected the folder of a data set at {path}, found {came}; check the path")
+    return _recognise(path, layouts, format)
 
 
 def _layouts(format: str) -> tuple[Layout, ...]:

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.datasets.keys import SampleKeys, SourceKey
-from indexer.datasets.labels import LabelSource
+from indexer.datasets.labels import LabelSource, MaskFile
+from indexer.datasets.masks import ColorCode
 from indexer.datasets.names import bare, composed
 from indexer.images import read_image
 from retrieval.classes import ClassMap
@@ -76,7 +77,7 @@ class Dataset:
         image = read_image(sample.image)
         columns = self.read_mask(sample)
         if columns.shape != image.shape[:2]:
-            raise MaskError(_size_problem(sample, image.shape[:2], columns.shape))
+            raise MaskError(size_problem(sample, image.shape[:2], columns.shape))
         return image, columns
 
     def check_files(self) -> None:
@@ -111,7 +112,8 @@ class Dataset:
         return self.name if self.split is None else f"{self.name} (split {self.split})"
 
 
-def _size_problem(sample: Sample, image: tuple[int, ...], mask: tuple[int, ...]) -> str:
+def size_problem(sample: Sample, image: tuple[int, ...], mask: tuple[int, ...]) -> str:
+    """What is wrong where a mask has another size (height, width) than its image, and what to do."""
     text = (
         f"mask {sample.labels.name} is {mask[0]} high and {mask[1]} wide, "
         f"but its image {sample.image} is {image[0]} high and {image[1]} wide; "
@@ -123,6 +125,18 @@ def _size_problem(sample: Sample, image: tuple[int, ...], mask: tuple[int, ...])
     return text + "a mask must have the size of its image"
 
 
+def name_samples(
+    samples: Iterable[Sample], classes: ClassMap, colors: ColorCode | None
+) -> tuple[Sample, ...]:
+    """The samples, with the classes and the meaning of colours given to their mask files."""
+    return tuple(
+        replace(sample, labels=replace(sample.labels, classes=classes, colors=colors))
+        if isinstance(sample.labels, MaskFile)
+        else sample
+        for sample in samples
+    )
+
+
 @dataclass(frozen=True)
 class Layout:
     """A way to lay a data set out on disk: how it is recognised, and how it is read."""
@@ -131,6 +145,12 @@ class Layout:
     description: str  #: a phrase for messages: which files are expected where
     find: Callable[[Path], Path | None]  #: the root of such a data set at or just below a path
     load: Callable[[Path, str | None], Dataset]  #: root and split -> data set
+    #: The names of the splits of a root; without it nobody can look at all splits at once.
+    splits: Callable[[Path], Sequence[str]] | None = None
+    #: As ``load``, but no mask is opened and no mask file knows its classes; where ``load`` finds classes.
+    draft: Callable[[Path, str | None], Dataset] | None = None
+    #: With ``draft``: the classes of a root, those that are named or else found in the given masks.
+    classes: Callable[[Path, Iterable[Path]], tuple[ClassMap, ColorCode | None]] | None = None
 
 
 def choose_split(wanted: str | None, available: Sequence[str], *, where: Path) -> str:

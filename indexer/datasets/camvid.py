@@ -43,10 +43,11 @@ _SPLITS = ("train", "val", "test")
 def find(path: Path) -> Path | None:
     """The folder with SegNet's lists and mask folders, at ``path`` or in its CamVid folder, or None."""
     candidates = (path, path / "CamVid", path / "camvid")
-    return next((root for root in candidates if _splits(root)), None)
+    return next((root for root in candidates if splits(root)), None)
 
 
-def _splits(root: Path) -> list[str]:
+def splits(root: Path) -> list[str]:
+    """The names of the lists whose masks are there."""
     return [
         split for split in _SPLITS if (root / f"{split}.txt").is_file() and (root / f"{split}annot").is_dir()
     ]
@@ -54,7 +55,7 @@ def _splits(root: Path) -> list[str]:
 
 def load(root: Path, split: str | None) -> Dataset:
     """The samples of one list, in its order; DatasetError where the list is missing or makes no sense."""
-    split = choose_split(split, _splits(root), where=root)
+    split = choose_split(split, splits(root), where=root)
     source = root / f"{split}.txt"
     reader = PathLines(root)
     items = [reader.read(line, where=f"{source}, line {number}") for number, line in read_lines(source)]
@@ -79,4 +80,5 @@ LAYOUT = Layout(
     "beside train/, trainannot/ and so on",
     find,
     load,
+    splits,
 )

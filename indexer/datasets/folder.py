@@ -6,7 +6,7 @@ Splits, if any, are subfolders (``images/train`` and ``masks/train``) or lists o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +15,11 @@ from indexer.datasets.class_file import CLASS_FILE
 from indexer.datasets.class_lists import read_named_classes
 from indexer.datasets.found import check_white, found_classes
 from indexer.datasets.labels import MaskFile, NoLabels
+from indexer.datasets.masks import ColorCode
 from indexer.datasets.pairs import FolderPair, Found
 from indexer.datasets.palettes import check_palettes
 from indexer.datasets.splits import SplitReader
+from retrieval.classes import ClassMap
 from retrieval.errors import DatasetError
 
 
@@ -31,11 +33,35 @@ def load(root: Path, split: str | None) -> Dataset:
 
     Raises DatasetError where images are missing, ambiguous or unlabelled altogether.
     """
-    return load_pairs(root, split, [FolderPair("", root / "images", root / "masks")])
+    return load_pairs(root, split, _own_pair(root))
 
 
-def load_pairs(root: Path, split: str | None, pairs: Sequence[FolderPair]) -> Dataset:
-    """The samples of a split whose images and masks lie in the given folders; as :func:`load`."""
+def draft(root: Path, split: str | None) -> Dataset:
+    """As :func:`load`, but without classes, and images may be unlabelled altogether."""
+    return load_pairs(root, split, _own_pair(root), draft=True)
+
+
+def splits(root: Path) -> list[str]:
+    """The names of the splits, sorted."""
+    return splits_of(root, _own_pair(root))
+
+
+def _own_pair(root: Path) -> list[FolderPair]:
+    return [FolderPair("", root / "images", root / "masks")]
+
+
+def splits_of(root: Path, pairs: Sequence[FolderPair]) -> list[str]:
+    """The names of the splits of images and masks that lie in the given folders, sorted."""
+    found = Found.of(pairs)
+    reader = SplitReader(found.images, found.masks, [pair.images for pair in pairs])
+    return sorted({*reader.lists(root), *found.folders})
+
+
+def load_pairs(root: Path, split: str | None, pairs: Sequence[FolderPair], *, draft: bool = False) -> Dataset:
+    """The samples of a split whose images and masks lie in the given folders; as :func:`load`.
+
+    A ``draft`` has no classes, opens no mask, and may be unlabelled altogether.
+    """
     found = Found.of(pairs)
     reader = SplitReader(found.images, found.masks, [pair.images for pair in pairs])
     lists, folders = reader.lists(root), found.folders
@@ -51,19 +77,13 @@ def load_pairs(root: Path, split: str | None, pairs: Sequence[FolderPair]) -> Da
     prefix = f"{split}/" if split is not None and split not in lists else ""
     drafts = [Sample(key[len(prefix) :], found.images[key], NoLabels(found.images[key])) for key in keys]
     checked = check_samples(drafts, where=lists.get(split or "", root))
-    if not any(key in masks for key in found.images):
+    if not draft and not any(key in masks for key in found.images):
         raise DatasetError(
             f"no image of {pairs[0].images} has a mask with the same name in {pairs[0].masks} "
             f"(the first, {checked[0].image.name}, needs for example {checked[0].id}.png)"
         )
-    named = read_named_classes(root)
-    every = list(found.masks.values())
-    classes = found_classes(root, every) if named is None else named.classes
-    colors = None if named is None else named.colors
-    if named is not None and (colors is None or colors.palettes == "free"):
-        check_palettes(every)
-    if named is not None:
-        check_white(named, every)
+    none = ClassMap(())
+    classes, colors = (none, None) if draft else classes_of(root, list(found.masks.values()))
     samples = tuple(
         replace(sample, labels=MaskFile(masks[key], classes, colors)) if key in masks else sample
         for key, sample in zip(keys, checked, strict=True)
@@ -77,8 +97,22 @@ def load_pairs(root: Path, split: str | None, pairs: Sequence[FolderPair]) -> Da
         classes,
         notes=found.notes,
         left_out=found.left_out,
-        found=named is None,
+        found=not draft and read_named_classes(root) is None,
     )
+
+
+def classes_of(root: Path, masks: Iterable[Path]) -> tuple[ClassMap, ColorCode | None]:
+    """The classes that a file of ``root`` names, or that occur in the masks, and what colours mean.
+
+    Raises DatasetError where the masks contradict each other or the names, or tell of no classes.
+    """
+    every, named = list(masks), read_named_classes(root)
+    if named is None:
+        return found_classes(root, every), None
+    if named.colors is None or named.colors.palettes == "free":
+        check_palettes(every)
+    check_white(named, every)
+    return named.classes, named.colors
 
 
 def _keys(
@@ -98,4 +132,7 @@ LAYOUT = Layout(
     f"a plain folder: images/ and masks/ with equal file names, and perhaps {CLASS_FILE}",
     find,
     load,
+    splits,
+    draft,
+    classes_of,
 )

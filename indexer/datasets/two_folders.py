@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from indexer.datasets.base import Dataset, Layout
-from indexer.datasets.folder import load_pairs
+from indexer.datasets.folder import classes_of, load_pairs, splits_of
 from indexer.datasets.pairs import FolderPair, Found
 from indexer.images import list_images
 from indexer.images.listing import holds_images, subfolders
@@ -63,11 +63,29 @@ def find(path: Path) -> Path | None:
 
 def load(root: Path, split: str | None) -> Dataset:
     """The samples of a split, or all where there are no splits; as a plain folder's otherwise."""
+    return _load(root, split, draft=False)
+
+
+def draft(root: Path, split: str | None) -> Dataset:
+    """As :func:`load`, but without classes, and images may be unlabelled altogether."""
+    return _load(root, split, draft=True)
+
+
+def splits(root: Path) -> list[str]:
+    """The names of the splits, sorted."""
+    return splits_of(*_located(root))
+
+
+def _located(root: Path) -> tuple[Path, list[FolderPair]]:
     located = _locate(root)
     if located is None:
         raise DatasetError(f"{root} holds no two folders of images and masks that belong together")
-    root, pairs = located
-    dataset = load_pairs(root, split, pairs)
+    return located
+
+
+def _load(root: Path, split: str | None, *, draft: bool) -> Dataset:
+    root, pairs = _located(root)
+    dataset = load_pairs(root, split, pairs, draft=draft)
     named = ", ".join(f"{_name(pair.images, root)}/ with {_name(pair.masks, root)}/" for pair in pairs)
     note = f"images and masks, by the names of the folders: {named}"
     return replace(dataset, notes=(note, *dataset.notes))
@@ -231,4 +249,7 @@ LAYOUT = Layout(
     "or those that --images and --masks name",
     find,
     load,
+    splits,
+    draft,
+    classes_of,
 )

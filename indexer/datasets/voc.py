@@ -78,7 +78,7 @@ def find(path: Path) -> Path | None:
 def load(root: Path, split: str | None) -> Dataset:
     """The samples of one list in ImageSets/Segmentation; DatasetError where there is no such list."""
     lists = root / _LISTS
-    split = choose_split(split, sorted(path.stem for path in lists.glob("[!.]*.txt")), where=lists)
+    split = choose_split(split, splits(root), where=lists)
     source = lists / f"{split}.txt"
     folders = (_AUGMENTED, _MASKS) if split == "trainaug" else (_MASKS, _AUGMENTED)
     reader = IdLines(root, images=_IMAGES, masks=(*folders, _LABELME_MASKS))
@@ -97,6 +97,11 @@ def load(root: Path, split: str | None) -> Dataset:
         notes=(*listing.notes(), *notes),
         left_out=listing.endings(),
     )
+
+
+def splits(root: Path) -> list[str]:
+    """The names of the lists, sorted."""
+    return sorted(path.stem for path in (root / _LISTS).glob("[!.]*.txt"))
 
 
 def _labels(root: Path) -> tuple[ClassMap, Callable[[Path], MaskFile]]:
@@ -119,4 +124,5 @@ LAYOUT = Layout(
     f"or in its VOCdevkit/VOC2012, and perhaps the classes in {CLASS_FILES[0]} or {CLASS_FILES[1]}",
     find,
     load,
+    splits,
 )

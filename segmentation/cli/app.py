@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from retrieval.errors import MyceliaError, StorageError
 from retrieval.store.files import storage_errors
-from segmentation.cli import compact, demo, evaluate, index, maintain, search, segment, tune
+from segmentation.cli import classes, compact, demo, evaluate, index, inspect, maintain, search, segment, tune
 from segmentation.cli.console import escape_unknown_characters, one_line, say, show
 
 EXIT_ERROR = 1
@@ -137,6 +137,8 @@ index.app.command("convert")(maintain.convert)
 index.app.command("remove")(maintain.remove)
 index.app.command("compact")(compact.compact)
 app.add_typer(index.app, name="index")
+app.command("inspect")(inspect.inspect)
+app.command("classes")(classes.classes)
 app.command("segment")(segment.segment)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)

@@ -1,0 +1,206 @@
+"""``mycelia inspect``: what a data set holds, and what is odd about it, before an index is built."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retrieval.errors import ConfigError
+from retrieval.store.files import storage_errors
+from segmentation.cli.arguments import Config, DataPath, Format, Overrides, Split, Subset, read_recipe
+from segmentation.cli.console import count_of, format_percent, say, show, show_json, show_table
+from segmentation.cli.progress import ProgressDisplay
+
+if TYPE_CHECKING:
+    from indexer.datasets.oddities import Oddity
+    from indexer.datasets.survey import Shapes, Survey
+    from indexer.recipe import Recipe
+
+#: Rows of classes and lines of oddities that a person is shown.
+MOST_CLASSES, MOST_ODDITIES = 40, 25
+
+
+def inspect(
+    data: DataPath,
+    overrides: Overrides = None,
+    *,
+    split: Split = None,
+    format: Format = "auto",
+    subset: Subset = None,
+    config: Config = None,
+    sample: Annotated[
+        int,
+        typer.Option(
+            "--sample", min=1, metavar="N", help="Masks to read, evenly spaced; fewer of large ones."
+        ),
+    ] = 200,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", metavar="FILE", help="Write a sheet of images with their masks."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+) -> None:
+    """Look at labelled images before anything is built of them.
+
+    Says how many images there are and of which sizes, how the folder was read, which classes the masks
+    hold and how much of each, and what is odd: masks of another size, images without a mask, palettes that
+    differ, equal images. What would stop a build is listed, and the look goes on. Takes seconds: masks
+    are read from a sample.
+
+    \b
+    Examples:
+      mycelia inspect my-data
+      mycelia inspect camvid --split train --picture camvid.png
+      mycelia inspect my-data --config offline.yaml image.size=[252,1596]
+      mycelia inspect my-data --json > my-data.json
+    """
+    from indexer.datasets.survey import survey_folder
+
+    if picture is not None:
+        _check_picture(picture)
+    _, recipe = read_recipe(config, overrides or ())
+    found, dataset = survey_folder(
+        data, split=split, format=format, subset=subset, sample=sample, progress=ProgressDisplay()
+    )
+    if as_json:
+        show_json({**found.to_json(), "image_size": asdict(judge_size(found.shapes, recipe))})
+    else:
+        show_survey(found, recipe)
+    if picture is not None:
+        from segmentation.drawing.contact import contact_sheet
+        from segmentation.drawing.pictures import write_image
+
+        write_image(picture, contact_sheet(dataset, found))
+        say(f"picture: {picture}")
+
+
+def _check_picture(path: Path) -> None:
+    """Make the folder of ``path``; ConfigError where a folder has its name, StorageError for no place."""
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder, but --picture names a file; choose another name")
+    with storage_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def show_survey(found: Survey, recipe: Recipe) -> None:
+    """Facts, the table of classes, then oddities, on stdout."""
+    facts = [
+        ("data set", f"{found.root} (format {found.format}: {found.why})"),
+        ("images", _describe_images(found)),
+        ("splits", ", ".join(f"{name} {count:,}" for name, count in found.splits)),
+        ("sizes", describe_shapes(found.shapes, found.images)),
+        ("image.size", judge_size(found.shapes, recipe).text),
+        ("palettes", _describe_palettes(found)),
+        ("left out", ", ".join(f"{count:,} {ending}" for ending, count in found.left_out)),
+        ("classes", _describe_classes(found)),
+    ]
+    for name, value in facts:
+        if value:
+            show(f"{name:<11} {value}")
+    if found.classes:
+        rows = [
+            [item.name, "" if item.id is None else str(item.id), _share(item.share), f"{item.images:,}"]
+            for item in found.classes[:MOST_CLASSES]
+        ]
+        among = "images" if found.masks_read == found.images else f"of {count_of(found.masks_read, 'mask')}"
+        show_table(None, ["class", "id", "% of pixels", among], rows)
+        if len(found.classes) > MOST_CLASSES:
+            show(f"and {len(found.classes) - MOST_CLASSES:,} more")
+    for oddity in found.oddities[:MOST_ODDITIES]:
+        show(_describe_oddity(oddity))
+    if len(found.oddities) > MOST_ODDITIES:
+        show(f"and {len(found.oddities) - MOST_ODDITIES:,} more oddities (--json lists all)")
+    if not found.oddities:
+        show("nothing odd")
+
+
+def describe_shapes(shapes: Shapes, images: int) -> str:
+    """The most common sizes and the extremes, height x width, of so many images."""
+    if not shapes.common:
+        return "no image could be read"
+    common = ", ".join(f"{h} x {w} ({count:,})" for (h, w), count in shapes.common)
+    part = f"from {shapes.read:,} of {count_of(images, 'image')}"
+    if shapes.different == 1:
+        return f"{common.split(' (')[0]} (height x width), {'all images' if shapes.read == images else part}"
+    small, large = (f"{size[0]} x {size[1]}" for size in (shapes.smallest, shapes.largest) if size)
+    low, middle, high = shapes.aspects
+    aspect = f"{middle:.2f}" if high - low < 0.01 else f"{low:.2f} to {high:.2f}, median {middle:.2f}"
+    return (
+        f"{shapes.different} different, most common {common}; from {small} to {large} "
+        f"(height x width); width / height {aspect}{'' if shapes.read == images else '; ' + part}"
+    )
+
+
+@dataclass(frozen=True)
+class SizeAdvice:
+    """Whether the recipe's ``image.size`` suits the images; sizes are (height, width), pixels."""
+
+    size: tuple[int, int]
+    suits: bool
+    better: tuple[int, int] | None  #: a size to try where it does not
+    text: str
+
+
+def judge_size(shapes: Shapes, recipe: Recipe) -> SizeAdvice:
+    """What ``image.size: auto`` takes, or whether a fixed size squashes most images, and what to try then."""
+    from indexer.bank.image_size import chosen_size
+    from indexer.features.backbone import patch_size_of
+    from indexer.images.size import is_long, own_size
+
+    if recipe.image.size == "auto":
+        chosen = chosen_size(recipe, [shape for shape, count in shapes.common for _ in range(count)])
+        height, width = chosen.size
+        return SizeAdvice(chosen.size, True, None, f"auto takes {height} x {width}: {chosen.reason}")
+    size = recipe.image.fixed_size
+    height, width = size
+    if shapes.median is None:
+        return SizeAdvice(size, True, None, f"{height} x {width}")
+    if recipe.image.fit == "pad" or not is_long(shapes.median, size):
+        return SizeAdvice(size, True, None, f"{height} x {width} (the recipe's), which suits the images")
+    better = own_size(shapes.median, usual=size, patch=patch_size_of(recipe.backbone.model))
+    gap = shapes.aspects[1] * height / width
+    how = "narrower" if gap > 1 else "lower"
+    text = (
+        f"{height} x {width} (the recipe's) makes the images {max(gap, 1 / gap):.1f} times {how} than "
+        f"they are, and thin things get lost; try image.size=[{better[0]},{better[1]}]"
+    )
+    return SizeAdvice(size, False, better, text)
+
+
+def _describe_images(found: Survey) -> str:
+    of = f" in split {found.split}" if found.split else ""
+    if found.masked == found.images:
+        return f"{found.images:,}{of}, each with a mask"
+    return f"{found.images:,}{of}, {found.masked:,} with a mask, {found.images - found.masked:,} without"
+
+
+def _describe_palettes(found: Survey) -> str:
+    if not found.palettes:
+        return ""
+    if found.palettes == 1:
+        return "one, the same in all masks"
+    return f"{found.palettes} different ones: the same id has another colour from file to file"
+
+
+def _describe_classes(found: Survey) -> str:
+    sample = f"from {found.masks_read:,} of {count_of(found.masked, 'mask')}"
+    if not found.named:
+        return f"unknown; {count_of(len(found.classes), 'id or colour', 'ids or colours')} found, {sample}"
+    unlabelled = f"{_share(found.unlabelled)} % of the pixels unlabelled"
+    return f"{len(found.classes)}, {unlabelled}, {sample}"
+
+
+def _share(share: float) -> str:
+    """Percent with one decimal, or as many as a rare class takes."""
+    return f"{100 * share:.2g}" if 0 < share < 0.001 else format_percent(share)
+
+
+def _describe_oddity(oddity: Oddity) -> str:
+    if oddity.count == 1:
+        return f"odd: {oddity.message}"
+    others = ", ".join(Path(name).name for name in oddity.names[1:4])
+    more = f"; also {others}{' and more' if oddity.count > 4 else ''}" if others else ""
+    return f"odd ({oddity.count:,} times): {oddity.message}{more}"
