@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
@@ -141,7 +141,7 @@ def expected(case: Case) -> list[list[int]] | None:
     return [[table[value] for value in row] for row in case.values]
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(cases())
 def test_reader_against_the_reference(case: Case) -> None:
     with tempfile.TemporaryDirectory() as folder:
