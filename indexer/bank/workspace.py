@@ -72,7 +72,7 @@ class Workspace:
             return
         known = isinstance(earlier, dict)
         other = " and ".join(key for key in plan if not known or earlier.get(key) != plan[key])
-        if other == CLASSES:
+        if known and CLASSES in earlier and earlier[CLASSES] != plan.get(CLASSES):
             raise IndexMismatchError(f"the classes changed: delete {self.folder} to begin anew")
         raise IndexMismatchError(
             f"{self.folder} holds an unfinished build with another {other}; run that one to its end, "

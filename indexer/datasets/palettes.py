@@ -33,7 +33,7 @@ def palette_columns(
     """
     if colors.palettes == "free" or not palette or is_identity(palette):
         return classes.columns(pixels, where=where)
-    used = np.unique(pixels).tolist()
+    used = np.flatnonzero(np.bincount(pixels.ravel())).tolist()
     own = {index: _own_column(classes, index) for index in used}
     meant = {index: colors.meanings(palette[index]) if index < len(palette) else set() for index in used}
     wrong = [index for index in used if meant[index] and own[index] not in meant[index]]
