@@ -86,8 +86,9 @@ def decode_file(path: Path, *, kind: str, error: type[DataError]) -> Image.Image
     """
     where = f"{kind} {path}"
     with open_image(path, where=where, error=error) as image:
+        loaded = _load(image, where=where, error=error)
         _say_pages(image, where)
-        return _load(image, where=where, error=error)
+        return loaded
 
 
 def open_image(path: Path, *, where: str, error: type[DataError]) -> Image.Image:

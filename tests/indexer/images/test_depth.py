@@ -13,6 +13,8 @@ from PIL import Image
 from indexer.images import read_image
 from indexer.images.depth import DEPTHS, Depth
 
+ODD = Path(__file__).parents[3].parent / "shared" / "data" / "odd" / "10_photos"
+
 
 @pytest.fixture
 def photo() -> np.ndarray:
@@ -154,3 +156,10 @@ def test_plain_photos_say_nothing(
         Image.fromarray(photo).save(tmp_path / f"plain.{suffix}")
         read_image(tmp_path / f"plain.{suffix}")
     assert caplog.text == ""
+
+
+@pytest.mark.skipif(not ODD.is_dir(), reason=f"{ODD} is not there")
+def test_the_same_photo_in_three_kinds_of_file() -> None:
+    grey = read_image(ODD / "grey8.png").astype(int)
+    np.testing.assert_allclose(read_image(ODD / "grey_12_in_16_bit.png").astype(int), grey, atol=1)
+    assert read_image(ODD / "plain.png").shape == grey.shape

@@ -191,3 +191,14 @@ def test_the_report_is_strict_json(report: TuningReport) -> None:
     assert data["expected"]["low"] <= data["expected"]["new_group"]["miou"] <= data["expected"]["high"]
     assert load_recipe(None).model_validate(data["recipe"]) == report.recipe
     assert np.isclose(data["settings"][0]["miou"], report.rows[0].miou)
+
+
+def test_auto_is_decided_before_tuning_and_written_down(
+    tmp_path: Path, labelled: Callable[..., Dataset], tiny_recipe: Callable[..., Recipe]
+) -> None:
+    auto = tiny_recipe("image.size=auto", "image.auto_size=[32,32]")
+    dataset = labelled()
+    report, fixed = (tune(dataset, recipe, candidates=ONE) for recipe in (auto, tiny_recipe()))
+    assert report.recipe == fixed.recipe
+    write_recipe(tmp_path / "tuned.yaml", report, base="base.yaml", data="data", rule=None)
+    assert load_recipe(tmp_path / "tuned.yaml").image.size == (32, 32)
