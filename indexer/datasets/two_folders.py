@@ -100,11 +100,18 @@ def load_given(
     Raises DatasetError for a folder that is not there, or that cannot be told.
     """
     pair = FolderPair("", _given(root, images, "images", masks), _given(root, masks, "masks", images))
+    if pair.images.resolve() == pair.masks.resolve():
+        raise DatasetError(
+            f"{pair.images} cannot hold both the images and the masks; give the masks a folder of their own"
+        )
     return load_pairs(root, split, [pair])
 
 
 def describe(path: Path) -> str:
     """What stands in the way of taking two folders below ``path``, and the options that settle it."""
+    lost = sorted(entry for entry in path.iterdir() if entry.is_symlink() and not entry.exists())
+    if lost:
+        return f"the link {lost[0]} leads to {lost[0].readlink()}, where nothing is; mend it"
     sets = [folder.name for folder in subfolders(path) if _settled(folder, "") is not None]
     if len(sets) > 1:
         return f"it holds several data sets ({', '.join(sets[:8])}); name one of them"
@@ -140,8 +147,8 @@ def _given(root: Path, wanted: str | Path | None, kind: str, other: str | Path |
                 f"--{kind} names the folder {places[0]}, which does not exist; {root} holds {there}"
             )
         return found
-    taken = None if other is None else (root / other).resolve()
-    candidates = [c.path for c in map(_read_name, subfolders(root)) if c.path.resolve() != taken]
+    taken = () if other is None else ((root / other).resolve(), Path(other).resolve())
+    candidates = [folder for folder in subfolders(root) if folder.resolve() not in taken]
     known = [path for path in candidates if _read_name(path).kind == kind and list_images(path)]
     if len(known) != 1:
         raise DatasetError(

@@ -231,6 +231,13 @@ class TestTwoFolders:
         with pytest.raises(MaskError, match=r"good/0\.png has no mask"):
             dataset.check_files()
 
+    def test_a_folder_linked_to_nothing(self, tmp_path: Path) -> None:
+        fill(tmp_path, ["a"], ["a"])
+        (tmp_path / "masks").rename(tmp_path / "gone")
+        (tmp_path / "masks").symlink_to("/nowhere")
+        with pytest.raises(DatasetError, match=r"masks leads to /nowhere, where nothing is"):
+            load_dataset(tmp_path)
+
     def test_two_that_fit_are_named_with_the_options(self, tmp_path: Path) -> None:
         fill(tmp_path, ["a"], ["a"], "img masks")
         mask(tmp_path / "labels" / "a.png", [[0, 3, 4]] * 2)
@@ -262,6 +269,8 @@ class TestTwoFolders:
             DatasetError, match=r"--masks names .*lost, which does not exist; .* holds img, masks"
         ):
             load_dataset(tmp_path, masks="lost")
+        with pytest.raises(DatasetError, match="cannot hold both the images and the masks"):
+            load_dataset(tmp_path, images="img", masks="./img")
         with pytest.raises(ConfigError, match="drop --format voc"):
             load_dataset(tmp_path, masks="masks", format="voc")
 
