@@ -41,7 +41,8 @@ def found_classes(root: Path, masks: Iterable[Path]) -> ClassMap:
       (of two dozen with gaps between them, more than one): real classes, however many and rare, come in
       areas;
     - 255 where it is no border but areas (most of it survives an opening), unless the other ids are
-      three or more from 0 or 1 on and it takes at most a quarter of the pixels; where it is the white of a
+      three or more from 0 or 1 on and it takes at most a quarter of the pixels (masks of 255 alone are
+      images without labels, and not counted); where it is the white of a
       grey picture (0, 128, 255); and where some masks hold 0 and 1, and others 0 and 255.
 
     Raises DatasetError for these, MaskError where no mask can be read.
@@ -157,6 +158,9 @@ class _Values:
         """Count a mask; its values."""
         counts = np.bincount(pixels.ravel())
         used: list[int] = np.flatnonzero(counts).tolist()
+        if used == [USUAL_IGNORE]:  # an image without labels, which says nothing of the others
+            self.files += 1
+            return used
         solid = np.bincount(pixels[_in_blocks(pixels)], minlength=len(counts))
         for value in used:
             self.counts[value] = self.counts.get(value, 0) + int(counts[value])
@@ -175,9 +179,18 @@ class _Values:
 
     def check(self, root: Path) -> None:
         """Raise DatasetError where the values are no class ids."""
+        if not self.ids:
+            raise DatasetError(self._only_white(root))
         self._check_noise(root)
         if USUAL_IGNORE in self.counts:
             self._check_white(root)
+
+    def _only_white(self, root: Path) -> str:
+        values = ", ".join(map(str, [*self.ids, USUAL_IGNORE]))
+        return (
+            f"the masks of {root} hold no class ids but {values}, and 255 means unlabelled; "
+            f"if 255 is a class (black and white masks), list both under classes in {root / CLASS_FILE}"
+        )
 
     def _check_noise(self, root: Path) -> None:
         total = sum(self.counts.values())
@@ -205,12 +218,7 @@ class _Values:
             "if it is none"
         )
         if set(ids) <= {0}:
-            values = ", ".join(map(str, sorted(self.counts)))
-            raise DatasetError(
-                f"the masks of {root} hold no class ids but {values}, and 255 means unlabelled; "
-                "if 255 is a class (black and white masks), list both under classes "
-                f"in {root / CLASS_FILE}"
-            )
+            raise DatasetError(self._only_white(root))
         if set(ids) <= {0, 1} and self.white is not None and self.ones is not None:
             raise DatasetError(
                 f"mask {self.white} holds 0 and 255, and mask {self.ones} holds 0 and 1: the same class "
