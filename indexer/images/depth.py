@@ -51,7 +51,10 @@ def read_deep(path: Path, decoded: Image.Image) -> npt.NDArray[np.uint16] | None
     if max(int(band[1]) for band in bands) >= 64:  # type: ignore[index]
         return None
     # which turns a TIFF by its tag, as Pillow does, and nothing else
-    pixels = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        pixels = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # it has a limit of its own
+        return None
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3 or pixels.shape[2] not in (3, 4):
         return None
     order = [2, 1, 0, 3][: pixels.shape[2]]
