@@ -139,6 +139,12 @@ def spoil_missing(data: Path) -> Path:
     return path
 
 
+def leave_one_stray_mask(data: Path) -> None:
+    for path in (data / "masks").rglob("*.png"):
+        path.unlink()
+    put(halves(0, 1), data / "masks" / "train" / "unrelated.png")
+
+
 @pytest.mark.parametrize(
     ("spoil", "kind"),
     [
@@ -201,8 +207,7 @@ def test_a_bad_list_leaves_the_other_splits(data: Path) -> None:
 
 
 def test_no_mask_at_all(data: Path) -> None:
-    for path in (data / "masks").rglob("*.png"):
-        path.rename(path.with_name(f"other-{path.name}"))
+    leave_one_stray_mask(data)
     found, _ = survey_folder(data)
     assert (found.images, found.masked) == (5, 0)
     assert "no mask" in kinds(found) and "classes" in kinds(found)
@@ -228,10 +233,10 @@ def test_strays_twins_and_files_left_out(data: Path) -> None:
     put(photo(0), data / "images" / "val" / "copy.jpg")  # as train/a
     put(halves(0, 1), data / "masks" / "val" / "copy.png")
     put(halves(0, 1), data / "masks" / "val" / "lost.png")
-    for name in ("x.heic", "y.HEIC", "notes.txt", ".hidden", "Thumbs.db"):
+    for name in ("x.mov", "y.MOV", "notes.txt", ".hidden", "Thumbs.db"):
         (data / "images" / "val" / name).write_text("?")
     found, _ = survey_folder(data)
-    assert dict(found.left_out) == {".heic": 2, ".txt": 1}
+    assert dict(found.left_out) == {".mov": 2, ".txt": 1}
     assert "lost.png" in message(found, "mask without image")
     twins = message(found, "twins train val")
     assert "copy.jpg" in twins and "a.jpg" in twins
@@ -260,8 +265,7 @@ def test_an_opaque_alpha_is_told(data: Path) -> None:
 
 def test_photos_are_looked_at_without_masks(data: Path) -> None:
     spoil_photo(data)
-    for path in (data / "masks").rglob("*.png"):
-        path.rename(path.with_name(f"other-{path.name}"))
+    leave_one_stray_mask(data)
     assert "b.jpg" in message(survey_folder(data)[0], "image")
 
 
@@ -274,10 +278,12 @@ def test_sizes_are_those_of_upright_images(data: Path) -> None:
 
 
 def test_what_was_asked_must_be_there(data: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
     with pytest.raises(DatasetError, match="no split 'test'; its splits: train, val"):
         survey_folder(data, split="test")
     with pytest.raises(DatasetError, match="has no layout"):
-        survey_folder(tmp_path)
+        survey_folder(empty)
     with pytest.raises(ConfigError, match="unknown data set format"):
         survey_folder(data, format="coco")
 

@@ -59,9 +59,9 @@ def test_inspect_compares_the_recipe_s_size(photos: Path, tiny: Path) -> None:
 
 
 def test_inspect_as_json(photos: Path, tiny: Path) -> None:
-    (photos / "images" / "a.heic").write_bytes(b"?")
+    (photos / "images" / "a.mov").write_bytes(b"?")
     data = json.loads(run("inspect", photos, "--config", tiny, "--json").stdout)
-    assert (data["images"], data["masks_read"], data["left_out"]) == (5, 5, {".heic": 1})
+    assert (data["images"], data["masks_read"], data["left_out"]) == (5, 5, {".mov": 1})
     assert [item["name"] for item in data["classes"]] == ["dark", "bright"]
     assert data["shapes"]["common"] == [{"size": [48, 70], "images": 5}]
 
