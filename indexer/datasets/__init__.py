@@ -65,16 +65,8 @@ def load_dataset(
     plug-in.
     """
     check_unmasked(unmasked)
-    path = Path(path)
-    if images is not None or masks is not None:
-        if format not in ("auto", folder.LAYOUT.name):
-            raise ConfigError(
-                f"--images and --masks name the folders of a plain data set; drop --format {format}"
-            )
-        dataset = two_folders.load_given(path, split, images=images, masks=masks)
-    else:
-        root, layout = recognise(path, format)
-        dataset = layout.load(root, split)
+    root, layout = recognise(Path(path), format, images=images, masks=masks)
+    dataset = layout.load(root, split)
     for note in dataset.notes:
         _LOG.info("%s", note)
     if subset is not None:
@@ -82,11 +74,24 @@ def load_dataset(
     return settle_unmasked(dataset, unmasked)
 
 
-def recognise(path: Path, format: str = "auto") -> tuple[Path, Layout]:
+def recognise(
+    path: Path,
+    format: str = "auto",
+    *,
+    images: str | Path | None = None,
+    masks: str | Path | None = None,
+) -> tuple[Path, Layout]:
     """The root of the data set at or just below ``path``, and its layout.
 
+    ``images`` and ``masks`` as :func:`load_dataset` takes them; then ``path`` itself is the root.
     Raises DatasetError where no layout fits, ConfigError for an unknown format.
     """
+    if images is not None or masks is not None:
+        if format not in ("auto", folder.LAYOUT.name):
+            raise ConfigError(
+                f"--images and --masks name the folders of a plain data set; drop --format {format}"
+            )
+        return path, two_folders.given_layout(path, images=images, masks=masks)
     layouts = _layouts(format)
     if not path.is_dir():
         came = "a file" if path.exists() else "nothing"

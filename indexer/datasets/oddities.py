@@ -14,8 +14,7 @@ import numpy as np
 from PIL import Image
 
 from indexer.datasets.outline import Outline
-from indexer.images import list_images, read_image
-from indexer.images.formats import IMAGE_SUFFIXES
+from indexer.images import list_folder, list_images, read_image
 from indexer.images.headers import ImageHeader, read_header
 from retrieval.errors import ImageError
 
@@ -27,7 +26,6 @@ MOST_NAMES = 5
 #: Bytes read at most to find equal files.
 MOST_BYTES = 256_000_000
 #: Files that other programs put into a folder; nobody misses them.
-_CLUTTER = frozenset({"thumbs.db", "desktop.ini"})
 
 
 @dataclass(frozen=True)
@@ -152,10 +150,5 @@ def unread_endings(folders: Iterable[Path]) -> tuple[tuple[str, int], ...]:
     """The endings of files in these folders that are not read as images, and how many have each."""
     endings: Counter[str] = Counter()
     for folder in folders:
-        for path in folder.rglob("*"):
-            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-            if hidden or path.suffix.lower() in IMAGE_SUFFIXES or path.name.lower() in _CLUTTER:
-                continue
-            if path.is_file():
-                endings[path.suffix.lower() or path.name] += 1
+        endings.update(dict(list_folder(folder).endings()))
     return tuple(endings.most_common())

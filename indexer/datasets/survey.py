@@ -86,6 +86,7 @@ class Survey:
     classes: tuple[ClassFound, ...]
     unlabelled: float  #: share of the pixels without a label, 0..1
     palettes: int | None  #: different palettes of the masks read; None where nobody looked
+    notes: tuple[str, ...]  #: choices that were made in reading the folder
     left_out: tuple[tuple[str, int], ...]  #: endings of files that are no images here, and their number
     oddities: tuple[Oddity, ...]
 
@@ -140,6 +141,7 @@ def survey(dataset: Dataset, *, sample: int = MASKS, progress: Progress | None =
         classes=_found(dataset.classes, shares[1:], images[1:]),
         unlabelled=float(shares[0]),
         palettes=None,
+        notes=dataset.notes,
         left_out=(),
         oddities=group(problems),
     )
@@ -151,18 +153,21 @@ def survey_folder(
     split: str | None = None,
     format: str = "auto",
     subset: str | Path | None = None,
+    images: str | Path | None = None,
+    masks: str | Path | None = None,
     sample: int = MASKS,
     progress: Progress | None = None,
 ) -> tuple[Survey, Dataset]:
     """What lies at ``path``, all splits together unless one is named, and its samples as a data set.
 
+    The arguments are those of :func:`indexer.load_dataset`.
     Where a build would stop (classes unknown, a bad list, a broken mask), the build's message is one of
     the oddities and the look goes on; the classes are then the ids or colours found. Beside what
     :func:`survey` tells: splits, palettes, files left out, and oddities of the photos (of as many as
     masks are read). Raises DatasetError where no layout is recognised, the split is unknown or the
     subset names an image that is not there; ConfigError for an unknown format.
     """
-    outline = Outline.of(*recognise(Path(path), format))
+    outline = Outline.of(*recognise(Path(path), format, images=images, masks=masks))
     if split is not None and split not in outline.names:
         listed = ", ".join(outline.names) or "there are none"
         raise DatasetError(f"{outline.root} has no split {split!r}; its splits: {listed}")
@@ -174,8 +179,8 @@ def survey_folder(
         for name, reason in outline.refusals
         if split in (None, name)
     ]
-    masks = [item.labels.path for item in draft.samples if isinstance(item.labels, MaskFile)]
-    present = [mask for mask in masks if mask.is_file()]
+    files = [item.labels.path for item in draft.samples if isinstance(item.labels, MaskFile)]
+    present = [file for file in files if file.is_file()]
     count = _affordable(sample, _shapes(draft.samples[:1])[0])
     chosen = choose_evenly(present, count)
     dataset, refusal = _with_classes(outline, draft, chosen)

@@ -71,33 +71,39 @@ class Template:
 
 
 def make_template(
-    path: str | Path, *, split: str | None = None, format: str = "auto", progress: Progress | None = None
+    path: str | Path,
+    *,
+    split: str | None = None,
+    format: str = "auto",
+    images: str | Path | None = None,
+    masks: str | Path | None = None,
+    progress: Progress | None = None,
 ) -> Template:
     """Read all masks of the data set at ``path`` (of a split, if one is named) and list what they hold.
 
-    Classes need not be known for that. Raises DatasetError where no layout is recognised or there is no
-    mask, MaskError (the first) where none can be read.
+    The arguments are those of :func:`indexer.load_dataset`; classes need not be known. Raises DatasetError
+    where no layout is recognised or there is no mask, MaskError (the first) where none can be read.
     """
-    outline = Outline.of(*recognise(Path(path), format))
+    outline = Outline.of(*recognise(Path(path), format, images=images, masks=masks))
     root = outline.root
     if split is not None and split not in outline.names:
         listed = ", ".join(outline.names) or "there are none"
         raise DatasetError(f"{root} has no split {split!r}; its splits: {listed}")
     draft = outline.draft(split)
-    masks = [
+    files = [
         item.labels.path
         for item in draft.samples
         if isinstance(item.labels, MaskFile) and item.labels.path.is_file()
     ]
-    if not masks:
+    if not files:
         reasons = [reason for _, reason in outline.refusals]
         expected = outline.layout.description
         raise DatasetError(reasons[0] if reasons else f"{root} has no mask files; expected {expected}")
-    values = find_values(masks, progress=progress)
+    values = find_values(files, progress=progress)
     if not values.masks:
         raise MaskError(values.bad[0][1])
     try:
-        dataset = outline.with_classes(draft, masks)
+        dataset = outline.with_classes(draft, files)
     except DataError as error:
         return replace(suggest(values, root / CLASS_FILE), refusal=str(error))
     return suggest(values, root / CLASS_FILE, known=dataset.classes)

@@ -91,10 +91,8 @@ def _load(root: Path, split: str | None, *, draft: bool) -> Dataset:
     return replace(dataset, notes=(note, *dataset.notes))
 
 
-def load_given(
-    root: Path, split: str | None, *, images: str | Path | None, masks: str | Path | None
-) -> Dataset:
-    """The samples of two folders that the user names, below ``root`` or from where the command runs.
+def given_layout(root: Path, *, images: str | Path | None, masks: str | Path | None) -> Layout:
+    """The layout of two folders that the user names, below ``root`` or from where the command runs.
 
     One of the two may be left out where the other's name settles it.
     Raises DatasetError for a folder that is not there, or that cannot be told.
@@ -104,7 +102,15 @@ def load_given(
         raise DatasetError(
             f"{pair.images} cannot hold both the images and the masks; give the masks a folder of their own"
         )
-    return load_pairs(root, split, [pair])
+    return Layout(
+        "folder",
+        "the two folders named by --images and --masks",
+        find=lambda path: path,
+        load=lambda path, split: load_pairs(path, split, [pair]),
+        splits=lambda path: splits_of(path, [pair]),
+        draft=lambda path, split: load_pairs(path, split, [pair], draft=True),
+        classes=classes_of,
+    )
 
 
 def describe(path: Path) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segmentation.cli.arguments import DataPath, Format, Split
+from segmentation.cli.arguments import DataPath, Format, ImageFolder, MaskFolder, Split
 from segmentation.cli.console import count_of, say, show, show_json, show_table
 from segmentation.cli.progress import ProgressDisplay
 
@@ -23,6 +23,8 @@ def classes(
     *,
     split: Split = None,
     format: Format = "auto",
+    images: ImageFolder = None,
+    masks: MaskFolder = None,
     write: Annotated[
         bool, typer.Option("--write", help="Write them as DATA/classes.json, to put names in.")
     ] = False,
@@ -42,7 +44,9 @@ def classes(
     """
     from indexer.datasets.template import make_template
 
-    template = make_template(data, split=split, format=format, progress=ProgressDisplay())
+    template = make_template(
+        data, split=split, format=format, images=images, masks=masks, progress=ProgressDisplay()
+    )
     if as_json:
         show_json(_as_json(template))
     else:

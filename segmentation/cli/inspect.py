@@ -10,7 +10,17 @@ import typer
 
 from retrieval.errors import ConfigError
 from retrieval.store.files import storage_errors
-from segmentation.cli.arguments import Config, DataPath, Format, Overrides, Split, Subset, read_recipe
+from segmentation.cli.arguments import (
+    Config,
+    DataPath,
+    Format,
+    ImageFolder,
+    MaskFolder,
+    Overrides,
+    Split,
+    Subset,
+    read_recipe,
+)
 from segmentation.cli.console import count_of, format_percent, say, show, show_json, show_table
 from segmentation.cli.progress import ProgressDisplay
 
@@ -30,6 +40,8 @@ def inspect(
     split: Split = None,
     format: Format = "auto",
     subset: Subset = None,
+    images: ImageFolder = None,
+    masks: MaskFolder = None,
     config: Config = None,
     sample: Annotated[
         int,
@@ -63,7 +75,14 @@ def inspect(
         _check_picture(picture)
     _, recipe = read_recipe(config, overrides or ())
     found, dataset = survey_folder(
-        data, split=split, format=format, subset=subset, sample=sample, progress=ProgressDisplay()
+        data,
+        split=split,
+        format=format,
+        subset=subset,
+        images=images,
+        masks=masks,
+        sample=sample,
+        progress=ProgressDisplay(),
     )
     if as_json:
         show_json({**found.to_json(), "image_size": asdict(judge_size(found.shapes, recipe))})
@@ -94,6 +113,7 @@ def show_survey(found: Survey, recipe: Recipe) -> None:
         ("sizes", describe_shapes(found.shapes, found.images)),
         ("image.size", judge_size(found.shapes, recipe).text),
         ("palettes", _describe_palettes(found)),
+        *(("note", note) for note in found.notes),
         ("left out", ", ".join(f"{count:,} {ending}" for ending, count in found.left_out)),
         ("classes", _describe_classes(found)),
     ]

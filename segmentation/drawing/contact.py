@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from indexer.datasets import Dataset, Sample
 from indexer.datasets.survey import Survey, choose_evenly
 from indexer.images import read_image
 from retrieval.classes import UNLABELLED, ClassMap
 from retrieval.errors import ImageError, MaskError
+from segmentation.drawing.fonts import pillow_font
 from segmentation.drawing.masks import color_columns
 from segmentation.drawing.overlays import UNPAINTED
 from segmentation.drawing.pictures import GROUND, INK, Color, Picture
@@ -39,7 +41,8 @@ def contact_sheet(dataset: Dataset, found: Survey, *, count: int = SHOWN) -> Pic
     width = (WIDTH - _GAP * (columns + 1)) // columns
     tiles = [(item.id, *_tile(item, dataset, found, width)) for item in samples]
     rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
-    font = ImageFont.load_default(size=_TEXT)
+    texts = (found.name, *(sample.id for sample in samples), *(item.name for item in found.classes))
+    font = pillow_font("".join(texts), size=_TEXT)
     line = round(_TEXT * 1.7)
     heights = [max(picture.shape[0] for _, picture, _ in row) + line for row in rows]
     entries, below = _legend(found, font, line)
@@ -140,9 +143,7 @@ def _title(found: Survey, shown: int) -> str:
     return f"{found.name}{split}: {shown} of {found.images:,} images, masks over them"
 
 
-def _legend(
-    found: Survey, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, line: int
-) -> tuple[list[tuple[int, int, str, Color | None]], int]:
+def _legend(found: Survey, font: Any, line: int) -> tuple[list[tuple[int, int, str, Color | None]], int]:
     """(x, y, text, colour) of every class that occurs, largest share first, and the height they take."""
     plain = _plain_column(found)
     listed = sorted(enumerate(found.classes), key=lambda pair: -pair[1].share)
@@ -174,7 +175,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %" if 0.99 < share < 1 else f"{100 * share:.0f} %"
 
 
-def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+def _shorten(text: str, font: Any, width: int) -> str:
     """The text, its middle left out where it is wider than ``width`` pixels."""
     if font.getlength(text) <= width:
         return text
