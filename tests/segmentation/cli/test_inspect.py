@@ -113,3 +113,23 @@ def test_classes_lists_noise_apart(photos: Path) -> None:
         Image.open(path).convert("RGB").save(path)
     text = " ".join(run("classes", photos).stdout.split())
     assert "left out as probable noise" in text and "colours" in text
+
+
+def test_folders_of_any_name_are_named(photos: Path, tiny: Path) -> None:
+    (photos / "images").rename(photos / "first")
+    (photos / "masks").rename(photos / "second")
+    named = ("--images", "first", "--masks", "second")
+    assert "--images" in error_of(run("inspect", photos, "--config", tiny))
+    looked = run("inspect", photos, "--config", tiny, *named)
+    assert looked.exit_code == 0 and "5, each with a mask" in looked.stdout
+    (photos / "classes.json").unlink()
+    written = run("classes", photos, *named, "--write")
+    assert written.exit_code == 0 and (photos / "classes.json").is_file()
+    wrong = run("inspect", photos, "--config", tiny, "--images", "first", "--masks", "third")
+    assert "third" in error_of(wrong) and "first, second" in error_of(wrong)
+
+
+def test_choices_in_reading_are_said(photos: Path, tiny: Path) -> None:
+    (photos / "images").rename(photos / "img")
+    (photos / "masks").rename(photos / "ann")
+    assert "img/ with ann/" in run("inspect", photos, "--config", tiny).stdout
