@@ -117,9 +117,8 @@ class _Reader:
         named = []
         for number, entry in enumerate(data):
             where = f"label number {number}"
-            named.append(
-                (self._name(entry.get("name"), where), self._color(entry.get("color", "#000000"), where))
-            )
+            color = self._color(entry.get("color", list(color_of_id(number + 1))), where)
+            named.append((self._name(entry.get("name"), where), color))
         return number_classes(named, add_background=True), all("color" in entry for entry in data)
 
     def _color_map(self, data: dict[str, Any]) -> tuple[tuple[ClassInfo, ...], bool]:

@@ -83,6 +83,8 @@ def _read_meta(path: Path) -> tuple[ClassMap, ColorCode | None]:
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8-sig"))
         map_ = data.get("label_map") or {}
+        if data.get("labels") is None and all(str(key).isdigit() for key in map_):
+            map_ = _in_order(path, map_)
         names = [str(name) for name in (data.get("labels") or map_.values())]
         colors = [
             (int(red), int(green), int(blue)) for red, green, blue in data.get("segmentation_colors", [])
@@ -93,6 +95,17 @@ def _read_meta(path: Path) -> tuple[ClassMap, ColorCode | None]:
         ) from problem
     colored = dict(zip(map(str, map_.values()) if map_ else names, colors, strict=False))
     return _numbered(path, [(name, colored.get(name)) for name in names])
+
+
+def _in_order(path: Path, names: dict[str, Any]) -> dict[str, Any]:
+    """Names by id, sorted; DatasetError where an id between the first and the last has none."""
+    ordered = dict(sorted(names.items(), key=lambda item: int(item[0])))
+    if [int(key) for key in ordered] != list(range(len(ordered))):
+        raise DatasetError(
+            f"{path} names the classes {', '.join(ordered)} in label_map; number them from 0 without a gap, "
+            f"or give their ids in {path.parent / CLASS_FILE}"
+        )
+    return ordered
 
 
 def _numbered(path: Path, entries: Sequence[tuple[str, Color | None]]) -> tuple[ClassMap, ColorCode | None]:

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from indexer.datasets.class_file import CLASS_FILE, USUAL_IGNORE
 from indexer.datasets.class_lists import NamedClasses
-from indexer.datasets.masks import Color, color_of_id, read_mask_file
-from indexer.datasets.palettes import PaletteBook
+from indexer.datasets.masks import Color, ColorCode, color_of_id, read_mask_file
+from indexer.datasets.palettes import Palette, PaletteBook, is_identity
 from indexer.datasets.pixel_shares import SAMPLE, spread
 from retrieval.classes import ClassInfo, ClassMap
 from retrieval.errors import DatasetError, MaskError
@@ -112,6 +112,13 @@ def _colors_problem(root: Path, path: Path, paths: list[Path]) -> str:
     )
 
 
+def _says_white(palette: Palette, colors: ColorCode | None) -> bool:
+    """Whether a mask's palette, not its ids, says what 255 is."""
+    if not palette or colors is None or is_identity(palette) or colors.palettes == "free":
+        return False
+    return colors.palettes == "decide" or bool(colors.meanings(palette[-1]))
+
+
 def check_white(named: NamedClasses, masks: Iterable[Path], *, limit: int = 20) -> None:
     """Look at a few masks whether 255 is the white of black and white masks, where nobody says what it is.
 
@@ -126,7 +133,9 @@ def check_white(named: NamedClasses, masks: Iterable[Path], *, limit: int = 20) 
             pixels, palette = read_mask_file(paths[position])
         except MaskError:  # raised again when the sample is read
             continue
-        if pixels.ndim == 2 and (not palette or named.colors is None):
+        # Values that can be no ids are refused when the sample is read.
+        usable = pixels.ndim == 2 and int(pixels.min()) >= 0 and int(pixels.max()) <= 65535
+        if usable and not _says_white(palette, named.colors):
             values.add(paths[position], pixels)
     if values.white is None or not values.counts.keys() <= {0, 1, USUAL_IGNORE}:
         return
@@ -201,7 +210,11 @@ class _Values:
         enough = _SCATTERED_WITHOUT_GAP if gapless else _SCATTERED
         many = len(scattered) >= enough and total - pixels >= 0.2 * total
         several = 1.2 if not gapless and len(scattered) >= _SCATTERED_SPARSE else 4
-        if (many or len(scattered) >= _SCATTERED_PHOTO) and pixels >= several * len(scattered):
+        noisy = (many or len(scattered) >= _SCATTERED_PHOTO) and pixels >= several * len(scattered)
+        between = [value for value in ids if value]
+        # Smoothed thin lines: white, and nothing between it and black that lies in areas.
+        soft = USUAL_IGNORE in self.counts and len(between) >= 2 and not gapless
+        if noisy or (soft and 16 <= between[-1] < USUAL_IGNORE and set(between) <= set(scattered)):
             top = sorted(self.counts, key=lambda value: -self.counts[value])[:3]
             shares = ", ".join(f"{value} {self.counts[value] / total:.1%}" for value in top)
             raise DatasetError(

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from indexer.datasets.outline import Outline
 from indexer.images import list_folder, list_images, read_image
+from indexer.images.decode import open_image
 from indexer.images.headers import ImageHeader, read_header
 from retrieval.errors import ImageError
 
@@ -81,7 +81,7 @@ def _odd_pixels(path: Path, header: ImageHeader) -> list[str]:
     texts = []
     if header.pages > 1:
         texts.append(f"image {path} has several pages, of which the first is read")
-    with suppress(Exception), Image.open(path) as image:
+    with suppress(Exception), open_image(path, where=str(path), error=ImageError) as image:
         if header.mode.startswith("I"):
             largest = int(np.array(image).max())
             bits = largest.bit_length()

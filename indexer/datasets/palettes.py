@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from indexer.datasets.masks import Color, ColorCode, read_mask_file
+from indexer.images.decode import open_image
 from retrieval.classes import UNLABELLED, ClassMap
 from retrieval.errors import DatasetError, MaskError
 
@@ -170,7 +170,7 @@ def check_palettes(paths: Iterable[Path]) -> None:
 def _header_palette(path: Path) -> bytes:
     """The raw palette of an image file, without decoding it; nothing where it has none or cannot be read."""
     try:
-        with Image.open(path) as image:
+        with open_image(path, where=str(path), error=MaskError) as image:
             return bytes(image.palette.palette) if image.mode == "P" and image.palette is not None else b""
     except Exception:  # whoever reads the mask says what is wrong with it
         return b""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from indexer.datasets.base import nearest, read_lines
+from indexer.datasets.class_lists import CLASS_FILES
 from indexer.datasets.names import bare, composed, halves, unquoted, without_flag
+from indexer.images.formats import IMAGE_SUFFIXES
 from retrieval.errors import DatasetError
 
 #: Lists of these names are splits whatever they begin with.
@@ -26,6 +29,8 @@ class SplitReader:
         """Text files that list images, by split; others (a README, say) start with something else."""
         lists: dict[str, Path] = {}
         for path in [*_texts(root), *_texts(root / "splits")]:
+            if path.name in CLASS_FILES:
+                continue
             usual = path.parent != root or path.stem in _USUAL
             if usual or self._starts_with_image(path):
                 lists[path.stem] = path
@@ -85,11 +90,25 @@ class SplitReader:
     def _mask(self, entry: str, key: str) -> Path | None:
         """The mask that a line names beside an image, which is one of those that were found."""
         own = self.masks.get(key)
+        is_path = "/" in composed(entry)
+        for folder in self.folders if is_path else ():
+            named = folder.parent / composed(entry)
+            if own is not None and named != own and named.is_file():
+                return named  # a list may name masks of another folder
         name = bare(entry).rpartition("/")[2]
         if own is not None and composed(own.stem) == name:
             return own
-        fitting = [path for path in self.masks.values() if composed(path.stem) == name]
+        if not is_path and Path(entry).suffix.lower() not in IMAGE_SUFFIXES:
+            return None  # VOC's flags (1, -1, 0) are no names
+        fitting = self._masks_by_stem.get(name, [])
         return fitting[0] if len(fitting) == 1 else None
+
+    @cached_property
+    def _masks_by_stem(self) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
+        for path in self.masks.values():
+            found.setdefault(composed(path.stem), []).append(path)
+        return found
 
 
 def _texts(folder: Path) -> list[Path]:

@@ -19,7 +19,7 @@ from indexer.datasets.base import (
     choose_split,
     read_lines,
 )
-from indexer.datasets.class_lists import BORDER, CLASS_FILES, read_named_classes
+from indexer.datasets.class_lists import BORDER, CLASS_FILES, NamedClasses, read_named_classes
 from indexer.datasets.found import check_white
 from indexer.datasets.labels import MaskFile
 from indexer.datasets.listed import IdLines, finish
@@ -107,10 +107,11 @@ def splits(root: Path) -> list[str]:
 def _labels(root: Path) -> tuple[ClassMap, Callable[[Path], MaskFile]]:
     """The classes that a file beside the folders names, or Pascal VOC's, and what reads a mask of them."""
     named = read_named_classes(root)
+    masks = [path for folder in (_MASKS, _AUGMENTED) for path in sorted((root / folder).glob("*.png"))]
     if named is None:
+        check_white(NamedClasses(root / CLASS_FILES[0], CLASSES, COLORS), masks)
         hint = f"if the classes are not Pascal VOC's, name them in {root} in one of {', '.join(CLASS_FILES)}"
         return CLASSES, partial(MaskFile, classes=CLASSES, colors=COLORS, hint=hint)
-    masks = [path for folder in (_MASKS, _AUGMENTED) for path in sorted((root / folder).glob("*.png"))]
     if named.colors is None or named.colors.palettes == "free":
         check_palettes(masks)
     check_white(named, masks)

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from indexer.images.depth import Depth, read_deep
 from indexer.images.formats import is_heif, register_heif
-from retrieval.errors import DataError, ImageError
+from retrieval.errors import DataError, ImageError, MissingExtraError
 
 #: What :func:`read_image` takes.
 ImageSource = str | Path | Image.Image | npt.NDArray[Any]
@@ -30,6 +30,7 @@ _LOG = logging.getLogger("mycelia")
 _OPENING = threading.Lock()  # filters of warnings are the whole process's
 
 _ORIENTATION_TAG = 0x0112
+_SIDEWAYS = frozenset({5, 6, 7, 8})  #: orientations that swap height and width
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -71,12 +72,23 @@ def read_shape(path: Path) -> tuple[int, int]:
     Raises ImageError where it is missing, damaged, no image, or suspiciously large.
     """
     with open_image(path, where=f"image {path}", error=ImageError) as image:
-        width, height = image.size
-        try:
-            swapped = image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
-        except Exception:  # broken EXIF beside good pixels is common
-            swapped = False
-    return (width, height) if swapped else (height, width)
+        return upright_size(image)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) that an opened image has once it is upright; its pixels are not decoded."""
+    width, height = image.size
+    # Pillow decodes a whole PNG to look for EXIF behind its pixels, where hardly anybody writes it.
+    if image.format == "PNG" and "exif" not in image.info:
+        return height, width
+    try:
+        sideways = image.getexif().get(_ORIENTATION_TAG, 1) in _SIDEWAYS
+        if image.format == "TIFF":  # whose size newer Pillows give upright
+            tags = image.tag_v2  # type: ignore[attr-defined]
+            sideways = sideways and image.size == (tags[256], tags[257])
+    except Exception:  # broken EXIF beside good pixels is common
+        sideways = False
+    return (width, height) if sideways else (height, width)
 
 
 def decode_file(path: Path, *, kind: str, error: type[DataError]) -> Image.Image:
@@ -96,7 +108,10 @@ def open_image(path: Path, *, where: str, error: type[DataError]) -> Image.Image
     if path.is_dir():
         raise error(f"{where} is a folder, where an image file was expected")
     if is_heif(path):
-        register_heif(where)
+        try:
+            register_heif(where)
+        except MissingExtraError as problem:  # a fault of this file alone, for those who go past bad ones
+            raise error(str(problem)) from None
     try:
         # Pillow only warns between its limit and twice its limit; whoever decodes compares with the limit
         with _OPENING, warnings.catch_warnings():
@@ -237,7 +252,8 @@ def _eight_bits(array: npt.NDArray[Any], where: str, known: Depth | None = None)
     depth = known or Depth.of(largest)
     if depth.bits < 16:
         _LOG.warning(
-            "%s uses %d of its 16 bits (its largest value is %d): its values are scaled by %d",
+            "%s uses %d of its 16 bits (its largest value is %d): its values are scaled by %d; "
+            "each image is scaled by its own bits, so export all of a set alike",
             *(where, depth.bits, largest, 2**depth.bits - 1),
             extra=PER_FILE,
         )

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
-#: EXIF orientations that swap height and width.
-_SIDEWAYS = frozenset({5, 6, 7, 8})
-_ORIENTATION_TAG = 0x0112
+from indexer.images.decode import open_image, upright_size
+from retrieval.errors import ImageError
 
 
 @dataclass(frozen=True)
@@ -25,20 +21,8 @@ class ImageHeader:
 def read_header(path: Path) -> ImageHeader | None:
     """The header of an image file, or None where it cannot be read; reading the image then says why."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                width, height = image.size
-                if _is_sideways(image):
-                    width, height = height, width
-                pages = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
-                return ImageHeader((height, width), image.mode, pages)
+        with open_image(path, where=f"image {path}", error=ImageError) as image:
+            pages = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
+            return ImageHeader(upright_size(image), image.mode, pages)
     except Exception:  # a decoder may raise anything on a damaged header
         return None
-
-
-def _is_sideways(image: Image.Image) -> bool:
-    # Pillow decodes a whole PNG to look for EXIF behind its pixels, where hardly anybody writes it.
-    if image.format == "PNG" and "exif" not in image.info:
-        return False
-    return image.getexif().get(_ORIENTATION_TAG, 1) in _SIDEWAYS

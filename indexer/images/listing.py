@@ -89,9 +89,13 @@ def _walk(folder: Path, chain: tuple[str, ...], broken: list[Path]) -> Iterator[
         return
     for entry in found:
         path = folder / entry.name
-        if entry.is_file():
+        try:
+            is_file, is_folder = entry.is_file(), entry.is_dir()
+        except OSError:  # a link to itself
+            is_file = is_folder = False
+        if is_file:
             yield path
-        elif entry.is_dir():
+        elif is_folder:
             real = os.path.realpath(path) if entry.is_symlink() else str(Path(chain[-1], entry.name))
             # A link to a folder on the way here, or above one of them, would come by here again.
             if entry.is_symlink() and any(Path(passed).is_relative_to(real) for passed in chain):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segmentation.cli.arguments import DataPath, Format, ImageFolder, MaskFolder, Split
+from segmentation.cli.arguments import DataPath, Format, ImageFolder, MaskFolder, MaxPixels, Split
 from segmentation.cli.console import count_of, say, show, show_json, show_table
 from segmentation.cli.progress import ProgressDisplay
 
@@ -28,6 +28,7 @@ def classes(
     write: Annotated[
         bool, typer.Option("--write", help="Write them as DATA/classes.json, to put names in.")
     ] = False,
+    max_pixels: MaxPixels = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
     """List the class ids or colours in the masks, with their share of the pixels.

@@ -16,6 +16,7 @@ from segmentation.cli.arguments import (
     Format,
     ImageFolder,
     MaskFolder,
+    MaxPixels,
     Overrides,
     Split,
     Subset,
@@ -53,6 +54,7 @@ def inspect(
         Path | None,
         typer.Option("--picture", metavar="FILE", help="Write a sheet of images with their masks."),
     ] = None,
+    max_pixels: MaxPixels = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
     """Look at labelled images before anything is built of them.

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from indexer.datasets import Dataset, load_dataset
+from indexer.datasets.class_lists import read_named_classes
 from indexer.datasets.masks import color_of_id
 from retrieval.errors import DatasetError, MaskError
 
@@ -198,3 +199,19 @@ def test_files_that_make_no_sense(tmp_path: Path, file: str, text: str, problem:
     (root / file).write_text(text)
     with pytest.raises(DatasetError, match=problem):
         load_dataset(root)
+
+
+def test_numbers_of_a_label_map_are_the_ids(tmp_path: Path) -> None:
+    (tmp_path / "dataset_meta.json").write_text('{"label_map": {"2": "car", "0": "rest", "1": "road"}}')
+    named = read_named_classes(tmp_path)
+    assert named is not None and named.classes.names == ("rest", "road", "car")
+    (tmp_path / "dataset_meta.json").write_text('{"label_map": {"1": "road", "2": "car"}}')
+    with pytest.raises(DatasetError, match="number them from 0"):
+        read_named_classes(tmp_path)
+
+
+def test_cvat_s_labels_without_colours_have_a_background(tmp_path: Path) -> None:
+    labels = [{"name": "road", "attributes": []}, {"name": "car", "attributes": []}]
+    (tmp_path / "classes.json").write_text(json.dumps(labels))
+    named = read_named_classes(tmp_path)
+    assert named is not None and named.classes.names == ("background", "road", "car")

@@ -232,3 +232,51 @@ def test_shared_inputs(folder: str) -> None:
         pytest.skip("the odd inputs are not on this machine")
     with pytest.raises(DatasetError, match=r"classes\.json"):
         load_dataset(ODD / folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("classes.json", '{"road": [250, 50, 83]}'),
+        ("labelmap.txt", "background:0,0,0::\nroad:255,0,0::\n"),
+        ("classes.json", '["rest", "road"]'),
+    ],
+)
+def test_a_palette_that_says_nothing_hides_no_white(tmp_path: Path, name: str, text: str) -> None:
+    put(tmp_path, Image.fromarray(halves(255, 0).astype(np.uint8)).convert("P"))
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DatasetError, match="255 is no class"):
+        load_dataset(tmp_path)
+
+
+def test_white_in_a_voc_folder_without_names(tmp_path: Path) -> None:
+    put(tmp_path, halves(255, 0))
+    (tmp_path / "images").rename(tmp_path / "JPEGImages")
+    (tmp_path / "masks").rename(tmp_path / "SegmentationClass")
+    (tmp_path / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Segmentation" / "train.txt").write_text("0\n")
+    with pytest.raises(DatasetError, match="255 is no class"):
+        load_dataset(tmp_path, split="train")
+
+
+@pytest.mark.parametrize("value", [-1, 2**31 - 1])
+def test_values_that_are_no_ids_beside_names(tmp_path: Path, value: int) -> None:
+    put(tmp_path, halves(1, 0))
+    (tmp_path / "masks" / "0.png").unlink()
+    pixels = halves(1, 0).astype(np.int32)
+    pixels[0] = value
+    Image.fromarray(pixels).save(tmp_path / "masks" / "0.tif")
+    (tmp_path / "classes.json").write_text('["rest", "road"]')
+    dataset = load_dataset(tmp_path)
+    with pytest.raises(MaskError, match=r"0\.tif"):
+        dataset.read_mask(dataset.samples[0])
+
+
+def test_smoothed_thin_lines_are_noise(tmp_path: Path) -> None:
+    mask = np.zeros((128, 128))
+    for row in (30, 70):
+        for offset, value in ((-1, 64), (0, 255), (1, 255), (2, 128)):
+            mask[row + offset] = value
+    put(tmp_path, mask)
+    with pytest.raises(DatasetError, match="scattered"):
+        load_dataset(tmp_path)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, features
 
 from indexer.images import formats, list_folder, list_images, read_image
-from retrieval.errors import ImageError, MissingExtraError
+from retrieval.errors import ImageError
 
 # A phone's photo of 2 x 2 pixels begins so.
 HEIC_START = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
@@ -56,6 +56,7 @@ class TestLinks:
     def test_a_broken_link_is_named(self, tmp_path: Path) -> None:
         add(tmp_path / "a.png")
         (tmp_path / "b.png").symlink_to("/nowhere/b.png")
+        (tmp_path / "self.png").symlink_to("self.png")
         (note,) = list_folder(tmp_path).notes()
         assert f"{tmp_path / 'b.png'} -> /nowhere/b.png" in note
 
@@ -95,13 +96,13 @@ class TestLeftOut:
         assert list_folder(tmp_path).notes() == (
             f"left out of {tmp_path}: 1 {ending} (install mycelia[heif])",
         )
-        with pytest.raises(MissingExtraError, match=r"pip install 'mycelia\[heif\]'") as caught:
+        with pytest.raises(ImageError, match=r"pip install 'mycelia\[heif\]'") as caught:
             read_image(path)
         assert str(path) in str(caught.value)
 
     def test_heic_that_calls_itself_jpeg(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(formats, "_has_heif", lambda: False)
-        with pytest.raises(MissingExtraError, match=r"IMG\.jpg is HEIC"):
+        with pytest.raises(ImageError, match=r"IMG\.jpg is HEIC"):
             read_image(add(tmp_path / "IMG.jpg", HEIC_START))
 
     def test_avif_where_pillow_cannot(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

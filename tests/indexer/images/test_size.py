@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from indexer.images import read_image
 from indexer.images.decode import read_shape
+from indexer.images.headers import read_header
 from indexer.images.size import LONGEST, MOST_PATCHES, aspect_gap, choose_size, is_long, own_size
 from retrieval.errors import ImageError
 
@@ -65,3 +67,14 @@ def test_the_shape_of_a_file_is_that_of_its_upright_pixels(tmp_path: Path) -> No
     (tmp_path / "bad.jpg").write_bytes(b"no")
     with pytest.raises(ImageError, match=r"bad\.jpg"):
         read_shape(tmp_path / "bad.jpg")
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_headers_agree_with_the_pixels(tmp_path: Path, ending: str, orientation: int) -> None:
+    path = tmp_path / f"turned.{ending}"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.zeros((10, 20, 3), dtype=np.uint8)).save(path, exif=exif)
+    header = read_header(path)
+    assert header is not None and header.size == read_shape(path) == read_image(path).shape[:2]
