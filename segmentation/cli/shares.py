@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from segmentation.cli.console import say
+from segmentation.cli.console import count_of, say
 
 if TYPE_CHECKING:
     from indexer.datasets import Dataset
@@ -21,14 +21,18 @@ def say_shares(dataset: Dataset) -> None:
     if not found.read:
         return
     ordered = sorted(zip(dataset.classes.names, found.shares, strict=True), key=lambda item: -item[1])
-    parts = [f"{name} {_percent(share)}" for name, share in ordered[:_LISTED]]
-    if len(ordered) > _LISTED:
-        parts.append(
-            f"{len(ordered) - _LISTED} more {_percent(sum(share for _, share in ordered[_LISTED:]))}"
-        )
+    present = [(name, share) for name, share in ordered if share > 0]
+    parts = [f"{name} {_percent(share)}" for name, share in present[:_LISTED]]
+    if len(present) > _LISTED:
+        rest = sum(share for _, share in present[_LISTED:])
+        parts.append(f"{len(present) - _LISTED} more {_percent(rest)}")
+    if len(present) < len(ordered):
+        missing = [name for name, share in ordered if share == 0]
+        parts.append(f"{missing[0] if len(missing) == 1 else f'{len(missing)} other classes'} 0 %")
     parts.append(f"unlabelled {_percent(found.unlabelled)}")
-    seen = f"all {found.total}" if found.read == found.total else f"a sample of {found.read} of {found.total}"
-    say(f"pixels ({seen} masks): {', '.join(parts)}")
+    of = count_of(found.total, "mask")
+    seen = f"from {of}" if found.read == found.total else f"from a sample of {found.read} of {of}"
+    say(f"pixels ({seen}): {', '.join(parts)}")
 
 
 def _percent(share: float) -> str:

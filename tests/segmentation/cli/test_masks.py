@@ -41,7 +41,7 @@ def scores(index: Path, data: Path, *options: str) -> dict[str, float]:
 
 def test_build_says_shares(data: Path, tiny: Path, tmp_path: Path) -> None:
     result = run("index", "build", data, "--config", tiny, "--out", tmp_path / "x")
-    assert "pixels (all 3 masks): dark 50.0 %, bright 50.0 %, unlabelled 0 %" in result.stderr
+    assert "pixels (from 3 masks): dark 50.0 %, bright 50.0 %, unlabelled 0 %" in result.stderr
 
 
 def test_background_alone_is_scored(found: tuple[Path, Path], tmp_path: Path) -> None:
