@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from indexer.datasets import camvid, folder, two_folders, voc
@@ -114,8 +115,11 @@ def _layouts(format: str) -> tuple[Layout, ...]:
 
 def _recognise(path: Path, layouts: tuple[Layout, ...], format: str) -> tuple[Path, Layout]:
     """The first layout that fits; those of other packages are asked where ours do not."""
-    others = load_plugins(LAYOUT_GROUP, Layout) if format == "auto" and not _fitting(path, layouts) else ()
-    found = _fitting(path, (*layouts, *others))
+    found = _fitting(path, layouts)
+    others: Sequence[Layout] = ()
+    if found is None and format == "auto":
+        others = load_plugins(LAYOUT_GROUP, Layout)
+        found = _fitting(path, others)
     if found is not None:
         return found
     expected = "\n".join(f"  {layout.name}: {layout.description}" for layout in (*layouts, *others))
@@ -125,7 +129,7 @@ def _recognise(path: Path, layouts: tuple[Layout, ...], format: str) -> tuple[Pa
     raise DatasetError(f"{path} has no layout that is known here; expected\n{expected}")
 
 
-def _fitting(path: Path, layouts: tuple[Layout, ...]) -> tuple[Path, Layout] | None:
+def _fitting(path: Path, layouts: Iterable[Layout]) -> tuple[Path, Layout] | None:
     for layout in layouts:
         root = layout.find(path)
         if root is not None:

@@ -13,11 +13,10 @@ from pathlib import Path
 from indexer.datasets.base import Dataset, Layout, Sample, check_samples, choose_split
 from indexer.datasets.class_file import CLASS_FILE
 from indexer.datasets.class_lists import read_named_classes
-from indexer.datasets.found import check_white, found_classes
+from indexer.datasets.found import check_named, found_classes
 from indexer.datasets.labels import MaskFile, NoLabels
 from indexer.datasets.masks import ColorCode
 from indexer.datasets.pairs import FolderPair, Found
-from indexer.datasets.palettes import check_palettes
 from indexer.datasets.splits import SplitReader
 from retrieval.classes import ClassMap
 from retrieval.errors import DatasetError
@@ -109,9 +108,7 @@ def classes_of(root: Path, masks: Iterable[Path]) -> tuple[ClassMap, ColorCode |
     every, named = list(masks), read_named_classes(root)
     if named is None:
         return found_classes(root, every), None
-    if named.colors is None or named.colors.palettes == "free":
-        check_palettes(every)
-    check_white(named, every)
+    check_named(named, every)
     return named.classes, named.colors
 
 

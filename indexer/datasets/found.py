@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from indexer.datasets.class_file import CLASS_FILE, USUAL_IGNORE
 from indexer.datasets.class_lists import NamedClasses
-from indexer.datasets.masks import Color, ColorCode, color_of_id, read_mask_file
-from indexer.datasets.palettes import Palette, PaletteBook, is_identity
+from indexer.datasets.masks import Color, ColorCode, color_of_id, pack_colors, read_mask_file, unpack_color
+from indexer.datasets.palettes import Palette, PaletteBook, check_palettes, is_identity
 from indexer.datasets.pixel_shares import SAMPLE, spread
 from retrieval.classes import ClassInfo, ClassMap
 from retrieval.errors import DatasetError, MaskError
@@ -93,13 +93,12 @@ def found_colors(masks: Iterable[Path], *, limit: int = SAMPLE) -> list[tuple[Co
             if not palette or int(pixels.max()) >= len(palette):
                 continue
             pixels = np.array(palette, dtype=np.uint8)[pixels]
-        wide = pixels.astype(np.int32)
-        codes, numbers = np.unique(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2], return_counts=True)
+        codes, numbers = np.unique(pack_colors(pixels.astype(np.int32)), return_counts=True)
         for code, number in zip(codes.tolist(), numbers.tolist(), strict=True):
             counts[code] = counts.get(code, 0) + number
     total = max(sum(counts.values()), 1)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return [((code >> 16, code >> 8 & 255, code & 255), number / total) for code, number in ordered]
+    return [(unpack_color(code), number / total) for code, number in ordered]
 
 
 def _colors_problem(root: Path, path: Path, paths: list[Path]) -> str:
@@ -117,6 +116,17 @@ def _says_white(palette: Palette, colors: ColorCode | None) -> bool:
     if not palette or colors is None or is_identity(palette) or colors.palettes == "free":
         return False
     return colors.palettes == "decide" or bool(colors.meanings(palette[-1]))
+
+
+def check_named(named: NamedClasses, masks: Iterable[Path]) -> None:
+    """Raise DatasetError where masks contradict each other, or the classes that are named for them.
+
+    Palettes are compared where their colours do not decide; see also :func:`check_white`.
+    """
+    paths = list(masks)
+    if named.colors is None or named.colors.palettes == "free":
+        check_palettes(paths)
+    check_white(named, paths)
 
 
 def check_white(named: NamedClasses, masks: Iterable[Path], *, limit: int = 20) -> None:

@@ -64,7 +64,7 @@ class ColorCode:
         Raises MaskError, naming ``where``, for a colour without a meaning or with two.
         """
         known, columns = self._table(where)
-        codes = _pack(pixels.astype(np.int32))
+        codes = pack_colors(pixels.astype(np.int32))
         slots = np.minimum(np.searchsorted(known, codes), len(known) - 1)
         unknown = known[slots] != codes
         if unknown.any():
@@ -77,7 +77,7 @@ class ColorCode:
         return columns[slots]
 
     def _table(self, where: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        codes = _pack(np.array([color for color, _ in self.columns], dtype=np.int32).reshape(-1, 3))
+        codes = pack_colors(np.array([color for color, _ in self.columns], dtype=np.int32).reshape(-1, 3))
         columns = np.array([column for _, column in self.columns], dtype=np.int32)
         order = np.argsort(codes, kind="stable")
         codes, columns = codes[order], columns[order]
@@ -91,9 +91,15 @@ class ColorCode:
         return codes, columns
 
 
-def _pack(colors: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+def pack_colors(colors: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Colours as numbers, red highest: (..., 3) int32 -> (...) int32."""
     packed: npt.NDArray[np.int32] = colors[..., 0] << 16 | colors[..., 1] << 8 | colors[..., 2]
     return packed
+
+
+def unpack_color(code: int) -> Color:
+    """The colour that :func:`pack_colors` made a number of."""
+    return code >> 16, code >> 8 & 255, code & 255
 
 
 def read_mask_file(path: Path) -> tuple[npt.NDArray[Any], tuple[Color, ...]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from indexer.datasets.base import Dataset, Layout, Sample, name_samples
 from indexer.datasets.labels import MaskFile
 from retrieval.classes import ClassMap
-from retrieval.errors import DataError
+from retrieval.errors import DataError, DatasetError
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,11 @@ class Outline:
         return tuple(found.values())
 
     def draft(self, split: str | None) -> Dataset:
-        """The samples of a split (KeyError for an unknown one), or of all splits together."""
+        """The samples of a split (DatasetError for an unknown one), or of all splits together."""
         if split is not None:
+            if split not in self.names:
+                listed = ", ".join(self.names) or "there are none"
+                raise DatasetError(f"{self.root} has no split {split!r}; its splits: {listed}")
             return dict(self.splits)[split]
         parts = [part for _, part in self.splits]
         if len(parts) == 1:

@@ -32,7 +32,7 @@ from indexer.datasets.outline import Outline
 from indexer.datasets.values import MaskValues, find_values
 from indexer.images.headers import read_header
 from retrieval.classes import ClassMap
-from retrieval.errors import DataError, DatasetError, MaskError
+from retrieval.errors import DataError, MaskError
 from retrieval.progress import Progress, track
 
 Size = tuple[int, int]  #: (height, width), pixels
@@ -168,9 +168,6 @@ def survey_folder(
     subset names an image that is not there; ConfigError for an unknown format.
     """
     outline = Outline.of(*recognise(Path(path), format, images=images, masks=masks))
-    if split is not None and split not in outline.names:
-        listed = ", ".join(outline.names) or "there are none"
-        raise DatasetError(f"{outline.root} has no split {split!r}; its splits: {listed}")
     draft = outline.draft(split)
     if subset is not None:
         draft = draft.select(parse_ids(Path(subset)))

@@ -86,9 +86,6 @@ def make_template(
     """
     outline = Outline.of(*recognise(Path(path), format, images=images, masks=masks))
     root = outline.root
-    if split is not None and split not in outline.names:
-        listed = ", ".join(outline.names) or "there are none"
-        raise DatasetError(f"{root} has no split {split!r}; its splits: {listed}")
     draft = outline.draft(split)
     files = [
         item.labels.path

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from indexer.datasets.masks import Color, color_of_id, read_mask_file
+from indexer.datasets.masks import Color, color_of_id, pack_colors, read_mask_file, unpack_color
 from retrieval.errors import MaskError
 from retrieval.progress import Progress, track
 
@@ -83,7 +83,7 @@ def find_values(paths: Sequence[Path], *, progress: Progress | None = None) -> M
         for id, pixels in sorted(counted[False].pixels.items())
     ]
     colors = [
-        MaskValue(None, _unpack(code), pixels, pixels / total, counted[True].images[code])
+        MaskValue(None, unpack_color(code), pixels, pixels / total, counted[True].images[code])
         for code, pixels in sorted(counted[True].pixels.items(), key=lambda item: (-item[1], item[0]))
     ]
     masks = len(paths) - len(bad)
@@ -128,15 +128,10 @@ class _Palettes:
 def _count(pixels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """The values of a mask, colours packed into one number, and how many pixels each has."""
     if pixels.ndim == 3:
-        wide = pixels.astype(np.int32)
-        pixels = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+        pixels = pack_colors(pixels.astype(np.int32))
     if pixels.dtype == np.uint8:
         counts = np.bincount(pixels.ravel(), minlength=256)
         values = np.flatnonzero(counts)
         return values, counts[values]
     found: tuple[npt.NDArray[Any], npt.NDArray[Any]] = np.unique(pixels, return_counts=True)
     return found
-
-
-def _unpack(code: int) -> Color:
-    return code >> 16, code >> 8 & 255, code & 255

@@ -20,11 +20,10 @@ from indexer.datasets.base import (
     read_lines,
 )
 from indexer.datasets.class_lists import BORDER, CLASS_FILES, NamedClasses, read_named_classes
-from indexer.datasets.found import check_white
+from indexer.datasets.found import check_named
 from indexer.datasets.labels import MaskFile
 from indexer.datasets.listed import IdLines, finish
 from indexer.datasets.masks import ColorCode, color_of_id
-from indexer.datasets.palettes import check_palettes
 from indexer.images import list_folder
 from retrieval.classes import ClassInfo, ClassMap
 
@@ -109,12 +108,10 @@ def _labels(root: Path) -> tuple[ClassMap, Callable[[Path], MaskFile]]:
     named = read_named_classes(root)
     masks = [path for folder in (_MASKS, _AUGMENTED) for path in sorted((root / folder).glob("*.png"))]
     if named is None:
-        check_white(NamedClasses(root / CLASS_FILES[0], CLASSES, COLORS), masks)
+        check_named(NamedClasses(root / CLASS_FILES[0], CLASSES, COLORS), masks)
         hint = f"if the classes are not Pascal VOC's, name them in {root} in one of {', '.join(CLASS_FILES)}"
         return CLASSES, partial(MaskFile, classes=CLASSES, colors=COLORS, hint=hint)
-    if named.colors is None or named.colors.palettes == "free":
-        check_palettes(masks)
-    check_white(named, masks)
+    check_named(named, masks)
     hint = f"the classes are those of {named.path}"
     return named.classes, partial(MaskFile, classes=named.classes, colors=named.colors, hint=hint)
 

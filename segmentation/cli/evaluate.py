@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrieval.errors import ConfigError
-from retrieval.store.files import atomic_write, storage_errors
 from segmentation.cli.arguments import (
     DataPath,
     Format,
@@ -27,6 +24,7 @@ from segmentation.cli.arguments import (
     read_dataset,
 )
 from segmentation.cli.console import count_of, format_percent, say, say_skipped, show, show_table
+from segmentation.cli.files import check_place, write_json
 from segmentation.cli.overrides import changed_recipe, open_segmenter
 from segmentation.cli.progress import ProgressDisplay
 
@@ -95,7 +93,7 @@ def evaluate(
     if report is not None:
         check_report_folder(report)
     if json_file is not None:
-        check_json_file(json_file)
+        check_place(json_file, "--json")
     with open_segmenter(folder, recipe) as segmenter:
         result = run(
             segmenter,
@@ -130,21 +128,3 @@ def show_result(report: EvaluationReport) -> None:
         rows.append(["hummingbird protocol", format_percent(report.hummingbird_miou), "", "", ""])
     title = f"{count_of(report.images, 'image')}, {report.seconds:.0f} s; percent"
     show_table(title, ["class", "IoU", "accuracy", "of truth", "of prediction"], rows)
-
-
-def check_json_file(path: Path) -> None:
-    """Make the folder of ``path``; ConfigError where a folder has its name, StorageError for no place."""
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder, but --json names a file; choose another name")
-    with storage_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-
-
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write plain data as JSON; a reader sees the old file or the whole new one. Raises StorageError."""
-    check_json_file(path)
-    with atomic_write(path) as file:
-        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
-        file.write(
-            text.encode(errors="backslashreplace") + b"\n"
-        )  # of names that are no text, JSON's escapes

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrieval.errors import ConfigError
-from retrieval.store.files import storage_errors
 from segmentation.cli.arguments import (
     Config,
     DataPath,
@@ -23,6 +21,7 @@ from segmentation.cli.arguments import (
     read_recipe,
 )
 from segmentation.cli.console import count_of, format_percent, say, show, show_json, show_table
+from segmentation.cli.files import check_place
 from segmentation.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def inspect(
     from indexer.datasets.survey import survey_folder
 
     if picture is not None:
-        _check_picture(picture)
+        check_place(picture, "--picture")
     _, recipe = read_recipe(config, overrides or ())
     found, dataset = survey_folder(
         data,
@@ -96,14 +95,6 @@ def inspect(
 
         write_image(picture, contact_sheet(dataset, found))
         say(f"picture: {picture}")
-
-
-def _check_picture(path: Path) -> None:
-    """Make the folder of ``path``; ConfigError where a folder has its name, StorageError for no place."""
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder, but --picture names a file; choose another name")
-    with storage_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def show_survey(found: Survey, recipe: Recipe) -> None:

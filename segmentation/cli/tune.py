@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from retrieval.errors import ConfigError
-from retrieval.store.files import storage_errors
 from segmentation.cli.arguments import (
     Config,
     DataPath,
@@ -23,7 +22,7 @@ from segmentation.cli.arguments import (
     read_recipe,
 )
 from segmentation.cli.console import count_of, format_percent, say, show, show_table
-from segmentation.cli.evaluate import check_json_file, write_json
+from segmentation.cli.files import check_place, write_json
 from segmentation.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ def tune(
     """
     check_out(out, overwrite=overwrite)
     if json_file is not None:
-        check_json_file(json_file)
+        check_place(json_file, "--json")
 
     from segmentation.tuning.tuner import Candidates
     from segmentation.tuning.tuner import tune as run
@@ -171,12 +170,9 @@ def build_command(
 
 def check_out(out: Path, *, overwrite: bool) -> None:
     """Make the folder of ``out``; ConfigError where something is there already that may not be replaced."""
-    if out.is_dir():
-        raise ConfigError(f"{out} is a folder, but --out names a YAML file; choose another name")
-    if out.exists() and not overwrite:
+    if out.exists() and not out.is_dir() and not overwrite:
         raise ConfigError(f"{out} exists already; choose another --out, or replace it with --overwrite")
-    with storage_errors(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
+    check_place(out, "--out", kind="YAML file")
 
 
 def split_images(values: Sequence[str]) -> tuple[int, str | None]:
