@@ -134,7 +134,7 @@ def extract(dataset: Dataset, settings: list[str], fit_on: Dataset, cache: Path)
             items = [prepare_job(extractor, dataset, job) for job in jobs[start : start + BATCH]]
             counts += [item.counts for item in items]
             parts = extractor.patch_gradients(torch.stack([item.tensor for item in items]))
-            gradients = F.normalize(parts.gradients, dim=-1, eps=1e-30)  # float16 would lose their scale
+            gradients = F.normalize(parts.gradients[0], dim=-1, eps=1e-30)  # float16 would lose their scale
             collected.append(
                 tuple(x.half().numpy() for x in (parts.embeddings, gradients, parts.activations))
             )

@@ -23,6 +23,8 @@ from pydantic import (
     field_validator,
 )
 
+from indexer.objective_settings import FLAT_KEYS as FLAT_OBJECTIVE_KEYS
+from indexer.objective_settings import ObjectiveSettings
 from retrieval.engines.registry import engines_named
 from retrieval.errors import ConfigError
 from retrieval.settings import FLAT_KEYS, IndexSettings
@@ -81,31 +83,27 @@ class ImageSettings(_Section):
         return self.size
 
 
-class ObjectiveSettings(_Section):
-    """The self-supervised loss whose gradients describe a patch."""
-
-    kind: Literal["infonce", "kl"] = Field("infonce", description="which loss")
-    temperature: float = Field(0.07, gt=0, description="T of the loss (not of the label transfer)")
-    tempered: bool = Field(
-        False, description="divide both terms of InfoNCE by the temperature (the published code divides one)"
-    )
-    head_width: int = Field(96, ge=1, description="width of the fixed random head")
-    neighbours: int = Field(
-        2, ge=1, description="nearest support entries of each token that are its negatives"
-    )
-    keep: float = Field(0.5, gt=0, le=1, description="share of those negatives kept")
-    support_size: int = Field(
-        4096, ge=1, description="embeddings of memory images that negatives are drawn from"
-    )
-
-
 class FeatureSettings(_Section):
     """What a patch's vector is made of."""
 
-    kind: Literal["fungi", "embeddings"] = Field(
-        "fungi", description="embedding joined with the gradient of the objective, or the embedding alone"
+    level: Literal["auto", "patch", "image"] = Field(
+        "auto",
+        description="patch: a vector for each patch, to segment; image: one for a whole image, to classify; "
+        "auto: patch where the labels are masks, image where an image has a class",
     )
-    gradient_weight: float = Field(1.0, gt=0, description="w in (cos e + w cos G) / (1 + w)")
+    pool: Literal["auto", "cls", "mean"] = Field(
+        "auto",
+        description="of whole images: the CLS token or the mean of patches; auto: CLS where there is one",
+    )
+    kind: Literal["fungi", "embeddings"] = Field(
+        "fungi", description="embedding joined with the gradients of the objectives, or the embedding alone"
+    )
+    gradient_weight: float = Field(
+        1.0,
+        gt=0,
+        description="w in (cos e + w cos G) / (1 + w); of several objectives cos G is the mean, weighted by "
+        "objective.weights (the papers' form: w is their number)",
+    )
     projection: Literal["factored", "dense", "none"] = Field(
         "factored",
         description="of the gradient: factored (cheap, unbiased), dense (the paper's) or none (exact "
@@ -198,6 +196,8 @@ class Recipe(_Section):
     def check_rules(self) -> None:
         """Raise ConfigError for sections that contradict each other."""
         engine, features = self.index.spec, self.features
+        if features.level == "image":
+            self._check_image_rules()
         exact = features.kind == "fungi" and features.projection == "none"
         if exact and features.pca is not None:
             raise ConfigError(
@@ -209,6 +209,20 @@ class Recipe(_Section):
                 "rerank.candidates empty, or choose features.projection=factored or features.kind=embeddings"
             )
         engine.check_abilities(inner_product=not exact, reranked=self.reranks)
+
+    def _check_image_rules(self) -> None:
+        if self.features.projection == "none" and self.features.kind == "fungi":
+            raise ConfigError(
+                "features.projection=none describes patches alone: a whole image's gradient is no product; "
+                "choose features.projection=factored or dense"
+            )
+        if self.reranks:
+            raise ConfigError("rerank.candidates orders patches; leave it empty with features.level=image")
+
+    @property
+    def whole(self) -> bool:
+        """Whether a vector describes a whole image."""
+        return self.features.level == "image"
 
     @property
     def reranks(self) -> bool:
@@ -224,9 +238,20 @@ class Recipe(_Section):
         """SHA-256 of everything that decides the stored rows (not engine, transfer, runtime)."""
         data = self.model_dump(mode="json", exclude={"index", "rerank", "transfer", "runtime"})
         del data["image"]["auto_size"]  # what it decided is in the size
+        if not self.whole:
+            data["objective"] = _patch_objective(data["objective"])
+            del data["features"]["level"], data["features"]["pool"]
         if self.reranks:  # said only then: older fingerprints know nothing of it
             data["rerank"] = True
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def _patch_objective(data: dict[str, Any]) -> dict[str, Any]:
+    """What of the objectives decides patches; InfoNCE alone is written as older versions did."""
+    if data["kind"] == ["infonce"]:
+        flat = {key: data["infonce"][key] for key in FLAT_OBJECTIVE_KEYS}
+        return {"kind": "infonce", **flat}
+    return {key: value for key, value in data.items() if key != "dino"}
 
 
 def load_recipe(config: str | Path | None = None, overrides: Sequence[str] = ()) -> Recipe:
@@ -327,6 +352,8 @@ def _check_keys(data: dict[str, Any], model: type[BaseModel], where: str, *, pre
         field = model.model_fields.get(name)
         if field is None and model is IndexSettings and (name in FLAT_KEYS or engines_named(name)):
             continue  # a key of an older recipe, or the section of an installed engine
+        if field is None and model is ObjectiveSettings and name in FLAT_OBJECTIVE_KEYS:
+            continue  # a key of an older recipe
         if field is None:
             raise ConfigError(f"{where}: unknown key {prefix}{name}{_nearest(f'{prefix}{name}')}")
         section = field.annotation

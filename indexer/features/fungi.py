@@ -26,8 +26,9 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from indexer.features.backbone import Backbone
-from indexer.features.objectives import infonce, kl_to_uniform
-from indexer.features.projection import apply_pca, fit_pca, project_dense, project_factored, signs
+from indexer.features.fixed import patch_objectives, random_tensors
+from indexer.features.objectives import Objective
+from indexer.features.projection import apply_pca, fit_pca, project_dense, project_factored
 from indexer.images import Geometry, make_geometry
 from indexer.recipe import Recipe, RuntimeSettings, recipe_from_dict
 from retrieval.errors import ConfigError, DatasetError, IndexDamagedError, IndexMismatchError
@@ -47,8 +48,8 @@ class PatchGradients:
 
     embeddings: Tensor
     """e, (B, T, E) float32, not normalised."""
-    gradients: Tensor
-    """g, (B, T, E): gradient of the loss with respect to the projection's output."""
+    gradients: tuple[Tensor, ...]
+    """g of each objective, (B, T, E): gradient of its loss with respect to the projection's output."""
     activations: Tensor
     """a with 1 appended where the projection has a bias, (B, T, A + 1)."""
 
@@ -64,6 +65,7 @@ class FungiExtractor:
         """Use :meth:`create` or :func:`open_extractor`; ``tensors`` is what :meth:`to_bytes` stores."""
         self.recipe = recipe
         self.backbone = backbone
+        self._objectives = patch_objectives(recipe)
         self._support_latents: Tensor | None = None  # made when first needed
         self._lock = threading.Lock()  # the cut keeps what passes it in the model, which all threads share
         self._set(tensors)
@@ -76,7 +78,7 @@ class FungiExtractor:
         backbone = Backbone(
             recipe.backbone, size=recipe.image.fixed_size, runtime=recipe.runtime, seed=recipe.seed
         )
-        extractor = cls(recipe, backbone, _random_tensors(recipe, backbone))
+        extractor = cls(recipe, backbone, random_tensors(recipe, backbone))
         pca, width = recipe.features.pca, extractor._raw_width
         if pca is not None and pca > width:
             raise ConfigError(f"features.pca={pca} is more than the {width} numbers of a vector; choose less")
@@ -98,7 +100,8 @@ class FungiExtractor:
         features = self.recipe.features
         weight, bias = self.backbone.projection
         width, inputs = self.backbone.width, weight.shape[1] + (bias is not None)
-        product = GradientProduct(width, width, inputs, features.gradient_weight)
+        gradients = width * len(self.recipe.objective.kind)
+        product = GradientProduct(width, gradients, inputs, features.gradient_weight)
         if features.pca is None and features.kind == "fungi" and features.projection == "none":
             return product
         first = Cosine(features.pca or self._raw_width)
@@ -115,7 +118,9 @@ class FungiExtractor:
     def _raw_width(self) -> int:
         """Numbers of a projected vector before PCA."""
         features, width = self.recipe.features, self.backbone.width
-        return width if features.kind == "embeddings" else width + (features.projection_width or width)
+        if features.kind == "embeddings":
+            return width
+        return width + len(self._objectives) * (features.projection_width or width)
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -144,7 +149,7 @@ class FungiExtractor:
         if self.similarity.reranked is None:
             return self._reduce(self._vectors(images)).cpu()
         parts, weight = self.patch_gradients(images), self.recipe.features.gradient_weight
-        exact = torch.cat(_directions(parts), dim=-1)  # begins with the embeddings
+        exact = torch.cat(self._directions(parts), dim=-1)  # begins with the embeddings
         if self._searches_embeddings:
             return exact.cpu()
         searched = self._reduce(join_features(self._feature_parts(parts), weight))
@@ -154,7 +159,9 @@ class FungiExtractor:
         """The unit vectors that the vectors of images (B, 3, H, W) are joined from, each (B, T, width).
 
         The embedding; with ``fungi`` also the projected gradient, or (``projection: none``) gradient and
-        activation. None of them depends on the gradient weight; :func:`join_features` brings it in.
+        activation. Gradients of several objectives are joined to one unit vector, in which each has its
+        share of ``objective.weights``. None of them depends on the gradient weight, which
+        :func:`join_features` brings in.
         """
         if self.recipe.features.kind == "embeddings":
             return (F.normalize(self._embed(images), dim=-1),)
@@ -167,11 +174,16 @@ class FungiExtractor:
             cut = backbone.cut(images)
             projected = backbone.projected(cut).requires_grad_(True)
             embeddings = backbone.tail(cut.residual, projected)  # (B, N, E)
-            (gradients,) = torch.autograd.grad(self._loss(embeddings), projected)
+            losses = [self._loss(objective, embeddings) for objective in self._objectives]
+            last = len(losses) - 1
+            gradients = [
+                torch.autograd.grad(loss, projected, retain_graph=number < last)[0][:, prefix:]
+                for number, loss in enumerate(losses)
+            ]
         activations = cut.activation[:, prefix:]
         if backbone.projection[1] is not None:
             activations = F.pad(activations, (0, 1), value=1.0)
-        return PatchGradients(embeddings.detach()[:, prefix:], gradients[:, prefix:], activations)
+        return PatchGradients(embeddings.detach()[:, prefix:], tuple(gradients), activations)
 
     def fit(self, batches: Callable[[], Iterable[Tensor]], *, images: int) -> None:
         """Fill the support bank and fit the PCA on memory images, where the recipe has them.
@@ -179,8 +191,8 @@ class FungiExtractor:
         ``batches()`` yields prepared images (B, 3, H, W); it is called once for each of the two, and
         yields ``images`` images in all. Same seed and images, same result.
         """
-        features, objective = self.recipe.features, self.recipe.objective
-        if self.recipe.uses_gradients and objective.kind == "infonce":
+        features, objective = self.recipe.features, self.recipe.objective.infonce
+        if self._has_support:
             each = -(-objective.support_size // images)
             sample = self._sample(batches(), self._embed, each, stream="support")
             self._tensors["support"] = F.normalize(sample[: objective.support_size], dim=-1)
@@ -198,8 +210,13 @@ class FungiExtractor:
     @property
     def passes_to_fit(self) -> int:
         """How often :meth:`fit` goes over its images: for the support bank, for the PCA."""
-        supported = self.recipe.uses_gradients and self.recipe.objective.kind == "infonce"
-        return supported + (self.recipe.features.pca is not None)
+        return self._has_support + (self.recipe.features.pca is not None)
+
+    @property
+    def _has_support(self) -> bool:
+        """Whether negatives are drawn from a support bank."""
+        contrasts = any(objective.contrasts for objective in self._objectives)
+        return self.recipe.uses_gradients and contrasts and self.recipe.objective.infonce.neighbours > 0
 
     def load(self, path: Path) -> None:
         """Take head, projection, support bank and PCA from a file; raises IndexDamagedError."""
@@ -230,53 +247,63 @@ class FungiExtractor:
         return join_features(self.feature_parts(images), self.recipe.features.gradient_weight)
 
     def _feature_parts(self, parts: PatchGradients) -> tuple[Tensor, ...]:
-        features, directions = self.recipe.features, _directions(parts)
+        features, directions = self.recipe.features, self._directions(parts)
         if features.kind == "embeddings":
             return directions[:1]
         if features.projection == "none":
             return directions
-        return directions[0], F.normalize(self._project(parts), dim=-1)
+        projected = [F.normalize(self._project(g, parts.activations), dim=-1) for g in parts.gradients]
+        return directions[0], self._join_gradients(projected)
+
+    def _directions(self, parts: PatchGradients) -> tuple[Tensor, Tensor, Tensor]:
+        """e, g and a, each of length one: (B, T, width) each."""
+        return (
+            F.normalize(parts.embeddings, dim=-1),
+            self._join_gradients([F.normalize(g, dim=-1, eps=1e-30) for g in parts.gradients]),  # g is tiny
+            F.normalize(parts.activations, dim=-1),
+        )
+
+    def _join_gradients(self, gradients: Sequence[Tensor]) -> Tensor:
+        """One unit vector of all objectives'; its cosine is the mean of theirs, by ``objective.weights``."""
+        if len(gradients) == 1:
+            return gradients[0]
+        shares = self.recipe.objective.shares
+        return torch.cat([g * share**0.5 for g, share in zip(gradients, shares, strict=True)], dim=-1)
 
     def _reduce(self, vectors: Tensor) -> Tensor:
         if "pca_mean" not in self._tensors:
             return vectors
         return apply_pca(vectors, self._tensors["pca_mean"], self._tensors["pca_components"])
 
-    def _project(self, parts: PatchGradients) -> Tensor:
+    def _project(self, gradients: Tensor, activations: Tensor) -> Tensor:
         # the loss is a mean over tokens, so g is tiny; its scale cancels in the cosine but not in float32
-        gradients = F.normalize(parts.gradients, dim=-1, eps=1e-30)
+        gradients = F.normalize(gradients, dim=-1, eps=1e-30)
         if "p" in self._tensors:
-            flat = project_dense(gradients.flatten(0, 1), parts.activations.flatten(0, 1), self._tensors["p"])
+            flat = project_dense(gradients.flatten(0, 1), activations.flatten(0, 1), self._tensors["p"])
             return flat.view(*gradients.shape[:2], -1)
-        return project_factored(gradients, parts.activations, self._tensors["u"], self._tensors["v"])
+        return project_factored(gradients, activations, self._tensors["u"], self._tensors["v"])
 
-    def _loss(self, embeddings: Tensor) -> Tensor:
-        """The recipe's objective on all tokens' embeddings (B, N, E)."""
-        objective = self.recipe.objective
-        latents = self._latents(embeddings)
-        if objective.kind == "kl":
-            return kl_to_uniform(latents, temperature=objective.temperature)
-        negatives = self._negatives(embeddings.detach())
-        return infonce(latents, negatives, temperature=objective.temperature, tempered=objective.tempered)
-
-    def _latents(self, embeddings: Tensor) -> Tensor:
-        return F.normalize(
-            F.linear(embeddings, self._tensors["head_weight"], self._tensors["head_bias"]), dim=-1
-        )
+    def _loss(self, objective: Objective, embeddings: Tensor) -> Tensor:
+        """An objective's loss on all tokens' embeddings (B, N, E)."""
+        contrasts = objective.contrasts and "support" in self._tensors
+        negatives = self._negatives(objective, embeddings.detach()) if contrasts else None
+        return objective.loss(embeddings, self._tensors, negatives)
 
     @torch.no_grad()
-    def _negatives(self, embeddings: Tensor) -> Tensor:
+    def _negatives(self, objective: Objective, embeddings: Tensor) -> Tensor:
         """Latents (B, M, d) of the support entries nearest to each token, a fixed share of them kept."""
         support = self._tensors["support"]
-        count = min(self.recipe.objective.neighbours, len(support))
+        count = min(self.recipe.objective.infonce.neighbours, len(support))
         # every image keeps the same positions: what a token meets must not depend on the batch
         generator = torch.Generator().manual_seed(self.recipe.seed)
-        kept = torch.rand(embeddings.shape[1] * count, generator=generator) <= self.recipe.objective.keep
+        kept = (
+            torch.rand(embeddings.shape[1] * count, generator=generator) <= self.recipe.objective.infonce.keep
+        )
         nearest = torch.stack(
             [largest_columns(F.normalize(e, dim=-1) @ support.T, count) for e in embeddings]
         )
         if self._support_latents is None:
-            self._support_latents = self._latents(support)
+            self._support_latents = objective.latents(support, self._tensors)
         return self._support_latents[nearest.flatten(1)[:, kept.to(nearest.device)]]
 
     def _sample(
@@ -332,6 +359,7 @@ def open_extractor(
     what an older index says of it is ignored. Raises IndexMismatchError where the weights that
     are there now are not those of the index.
     """
+    _check_objective(folder, manifest)
     decisive = {name: value for name, value in manifest.recipe.items() if name != "runtime"}
     recipe = recipe_from_dict(decisive, where=str(folder / "manifest.json"))
     recipe = recipe.model_copy(update={"runtime": runtime or RuntimeSettings()})
@@ -349,34 +377,12 @@ def open_extractor(
     return extractor
 
 
-def _directions(parts: PatchGradients) -> tuple[Tensor, Tensor, Tensor]:
-    """e, g and a, each of length one: (B, T, width) each."""
-    return (
-        F.normalize(parts.embeddings, dim=-1),
-        F.normalize(parts.gradients, dim=-1, eps=1e-30),  # g is tiny
-        F.normalize(parts.activations, dim=-1),
-    )
-
-
-def _random_tensors(recipe: Recipe, backbone: Backbone) -> dict[str, Tensor]:
-    """Head and projection, from the seed; nothing for plain embeddings."""
-    features, objective = recipe.features, recipe.objective
-    if not recipe.uses_gradients:
-        return {}
-    generator = torch.Generator().manual_seed(recipe.seed)
-    width, bound = backbone.width, backbone.width**-0.5
-    tensors = {  # torch's own initialisation of a Linear layer
-        "head_weight": (torch.rand(objective.head_width, width, generator=generator) * 2 - 1) * bound,
-        "head_bias": (torch.rand(objective.head_width, generator=generator) * 2 - 1) * bound,
-    }
-    if features.kind == "embeddings":
-        return tensors
-    weight, bias = backbone.projection
-    inputs = weight.shape[1] + (bias is not None)
-    rows = features.projection_width or width
-    if features.projection == "factored":
-        tensors["u"] = signs(rows, width, generator=generator)
-        tensors["v"] = signs(rows, inputs, generator=generator)
-    elif features.projection == "dense":
-        tensors["p"] = signs(rows, width * inputs, generator=generator)
-    return tensors
+def _check_objective(folder: Path, manifest: Manifest) -> None:
+    """Raise IndexMismatchError for an index of the KL objective that older versions had."""
+    objective = manifest.recipe.get("objective", {})
+    if objective.get("kind") == "kl":
+        raise IndexMismatchError(
+            f"{folder}: the index was built with a KL objective that was not the published one (temperature "
+            f"{objective.get('temperature')}, unit latents of {objective.get('head_width')} numbers), which "
+            "this version does not compute; build the index again"
+        )

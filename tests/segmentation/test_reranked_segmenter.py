@@ -22,7 +22,7 @@ SETTINGS = (
     "image.size=[64,64]",
     "features.gradient_weight=0.5",
     "bank.max_patches=null",
-    "objective.support_size=16",
+    "objective.infonce.support_size=16",
     "transfer.k=6",
     "runtime.device=cpu",
 )

@@ -33,6 +33,7 @@ def gradients_by_autograd(extractor: FungiExtractor, images: Tensor) -> tuple[Te
     it with respect to all of these matrices.
     """
     backbone, objective = extractor.backbone, extractor.recipe.objective
+    contrast = objective.infonce
     tensors = {name: tensor.double() for name, tensor in load(extractor.to_bytes()).items()}
     block = deepcopy(backbone._block).double()
     embeddings, gradients = [], []
@@ -50,12 +51,13 @@ def gradients_by_autograd(extractor: FungiExtractor, images: Tensor) -> tuple[Te
             if backbone._plain
             else deepcopy(backbone._norm).double()(y)
         )
-        z = F.normalize(e @ tensors["head_weight"].T + tensors["head_bias"], dim=-1)
-        if objective.kind == "kl":
-            shares = torch.softmax(z / objective.temperature, dim=-1)
+        if objective.kind == ("kl",):
+            z = F.normalize(e, dim=-1) @ tensors["kl.head_weight"].T + tensors["kl.head_bias"]
+            shares = torch.softmax(z / objective.kl.temperature, dim=-1)
             loss = (1 / z.shape[1] * torch.log(1 / z.shape[1] / shares)).sum(-1).mean()
         else:
-            loss = _infonce(e, z, tensors, objective.temperature, objective.tempered, objective.neighbours)
+            z = F.normalize(e @ tensors["head_weight"].T + tensors["head_bias"], dim=-1)
+            loss = _infonce(e, z, tensors, contrast.temperature, contrast.tempered, contrast.neighbours)
         dw, db = torch.autograd.grad(loss, (weights, biases))
         gradients.append(torch.cat([dw, db.unsqueeze(-1)], dim=-1))
         embeddings.append(e.detach())
@@ -80,11 +82,11 @@ def _infonce(
 
 
 OBJECTIVES = {
-    "published": ("objective.keep=1",),
-    "tempered": ("objective.keep=1", "objective.tempered=true"),
+    "published": ("objective.infonce.keep=1",),
+    "tempered": ("objective.infonce.keep=1", "objective.infonce.tempered=true"),
     "kl": ("objective.kind=kl",),
-    "inner block": ("objective.keep=1", "backbone.block=2"),
-    "layer scale, register": ("objective.keep=1", "backbone.model=test_vit2"),
+    "inner block": ("objective.infonce.keep=1", "backbone.block=2"),
+    "layer scale, register": ("objective.infonce.keep=1", "backbone.model=test_vit2"),
 }
 
 
@@ -96,7 +98,7 @@ def test_gradients_equal_autograd_on_the_full_weight(
     parts = extractor.patch_gradients(random_images[:2])
     embeddings, full = gradients_by_autograd(extractor, random_images[:2])
     prefix = extractor.backbone.prefix_tokens
-    outer = torch.einsum("bto,bti->btoi", parts.gradients, parts.activations).double()
+    outer = torch.einsum("bto,bti->btoi", parts.gradients[0], parts.activations).double()
     assert outer.shape == (2, 12, 64, 65)
     expected = full[:, prefix:]
     error = (outer - expected).flatten(2).norm(dim=-1) / expected.flatten(2).norm(dim=-1)
@@ -110,7 +112,7 @@ def test_vectors_equal_the_definition(
 ) -> None:
     weight = 0.5
     extractor = tiny_extractor(
-        "objective.keep=1", f"features.projection={projection}", f"features.gradient_weight={weight}"
+        "objective.infonce.keep=1", f"features.projection={projection}", f"features.gradient_weight={weight}"
     )
     embeddings, full = (tensor[:, 1:] for tensor in gradients_by_autograd(extractor, random_images[:2]))
     signs = {name: tensor.double() for name, tensor in load(extractor.to_bytes()).items()}
@@ -133,7 +135,7 @@ def test_vectors_equal_the_definition(
 def test_exact_vectors_carry_the_cosine_of_the_true_gradients(
     tiny_extractor: Extractor, random_images: Tensor
 ) -> None:
-    extractor = tiny_extractor("objective.keep=1", "features.projection=none", "index.engine=exact")
+    extractor = tiny_extractor("objective.infonce.keep=1", "features.projection=none", "index.engine=exact")
     assert extractor.similarity == GradientProduct(64, 64, 65, 1.0)
     vectors = extractor.extract(random_images[:1])[0].double()
     e, g, a = vectors.split([64, 64, 65], dim=-1)
@@ -208,7 +210,7 @@ KINDS = {
     "dense": ("features.projection=dense",),
     "exact": ("features.projection=none", "index.engine=exact"),
     "kl": ("objective.kind=kl",),
-    "tempered": ("objective.tempered=true",),
+    "tempered": ("objective.infonce.tempered=true",),
     "inner block": ("backbone.block=3",),
     "embeddings": ("features.kind=embeddings",),
     "pca": ("features.pca=10", "features.whiten=half"),
@@ -252,15 +254,15 @@ def test_support_bank_holds_unit_embeddings_of_the_images(tiny_extractor: Extrac
     support = load(tiny_extractor().to_bytes())["support"]
     assert support.shape == (32, 64)
     torch.testing.assert_close(support.norm(dim=-1), torch.ones(32))
-    every = load(tiny_extractor("objective.support_size=1000").to_bytes())["support"]
+    every = load(tiny_extractor("objective.infonce.support_size=1000").to_bytes())["support"]
     assert len(every) == 4 * 12, "no more than the images have"
     assert all(((every - row).abs().sum(-1) < 1e-4).any() for row in support)
 
 
 def test_keep_is_the_share_of_negatives(tiny_extractor: Extractor, random_images: Tensor) -> None:
     for keep, low, high in ((1, 26, 26), (0.5, 6, 20)):
-        extractor = tiny_extractor(f"objective.keep={keep}")
-        negatives = extractor._negatives(extractor.backbone.embed(random_images))
+        extractor = tiny_extractor(f"objective.infonce.keep={keep}")
+        negatives = extractor._negatives(extractor._objectives[0], extractor.backbone.embed(random_images))
         assert negatives.shape[0] == 4
         assert low <= negatives.shape[1] <= high
         torch.testing.assert_close(negatives.norm(dim=-1), torch.ones(negatives.shape[:2]))

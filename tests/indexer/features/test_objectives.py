@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from indexer.features.objectives import infonce, kl_to_uniform
+from indexer.features.objectives.infonce import infonce
+from indexer.features.objectives.kl import kl_to_uniform
 
 
 def unit(*shape: int, seed: int) -> Tensor:

@@ -18,7 +18,12 @@ pytest.importorskip("qdrant_edge")
 
 BACKBONE = ("backbone.model=test_vit", "backbone.weights=random", "backbone.block=-1")
 SETTINGS = (*BACKBONE, "image.size=[64,64]", "runtime.device=cpu")
-SMALL = ("bank.max_patches=null", "objective.support_size=16", "transfer.k=3", "index.qdrant.threads=1")
+SMALL = (
+    "bank.max_patches=null",
+    "objective.infonce.support_size=16",
+    "transfer.k=3",
+    "index.qdrant.threads=1",
+)
 
 
 def run(*arguments: object) -> Result:

@@ -17,8 +17,8 @@ TINY = (
     "backbone.weights=random",
     "backbone.block=1",
     "image.size=[32,32]",
-    "objective.head_width=16",
-    "objective.support_size=32",
+    "objective.infonce.head_width=16",
+    "objective.infonce.support_size=32",
     "bank.max_patches=null",
     "runtime.device=cpu",
 )

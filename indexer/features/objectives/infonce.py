@@ -1,19 +1,54 @@
-"""Self-supervised losses on the patch latents of one or more images.
+"""InfoNCE between the tokens of an image, or between the views of an input.
 
-Source: *No Train, all Gain* (NeurIPS 2024), section 3, and the published code for segmentation
-(repository ``no-train-all-gain``, folder ``fungi-hummingbird``). Every function returns the *sum*
-over images of each image's own mean loss, so that the gradient of an image does not depend on
-the batch that it came in.
+Source: *No Train, all Gain* (NeurIPS 2024), section 3, and the published code: for segmentation
+``no-train-all-gain``, folder ``fungi-hummingbird``; for whole images ``SimCLRConfig`` of ``fungivision``.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from indexer.features.objectives.base import Objective, Views, random_head
+from indexer.objective_settings import InfoNCESettings
+
+
+class InfoNCE(Objective):
+    """Tokens (views) of one input attract each other; negatives are pushed off.
+
+    z = normalise(Head(e)), with the embedding e as it is, Head of width 96, temperature 0.07.
+    """
+
+    name: ClassVar[str] = "infonce"
+    views: ClassVar[Views] = "overlapping"
+    contrasts: ClassVar[bool] = True
+
+    def __init__(self, settings: InfoNCESettings) -> None:
+        """With the settings of its section."""
+        self.settings = settings
+
+    def random_tensors(self, width: int, seed: int) -> dict[str, Tensor]:
+        """``head_weight`` and ``head_bias``: the names, and the stream, of the first indexes."""
+        generator = torch.Generator().manual_seed(seed)
+        weight, bias = random_head(width, self.settings.head_width, generator=generator)
+        return {"head_weight": weight, "head_bias": bias}
+
+    def latents(self, embeddings: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+        """Unit vectors."""
+        return F.normalize(F.linear(embeddings, tensors["head_weight"], tensors["head_bias"]), dim=-1)
+
+    def loss(self, embeddings: Tensor, tensors: dict[str, Tensor], negatives: Tensor | None) -> Tensor:
+        """As :func:`infonce`; without negatives the others of the same input alone."""
+        latents = self.latents(embeddings, tensors)
+        if negatives is None:
+            negatives = latents.new_empty(len(latents), 0, latents.shape[-1])
+        return infonce(
+            latents, negatives, temperature=self.settings.temperature, tempered=self.settings.tempered
+        )
 
 
 def infonce(latents: Tensor, negatives: Tensor, *, temperature: float, tempered: bool) -> Tensor:
@@ -64,14 +99,3 @@ class _InfoNCE(torch.autograd.Function):
         """The gradient in the latents; negatives have none."""
         (pull,) = ctx.saved_tensors
         return pull * upstream, None, None, None
-
-
-def kl_to_uniform(latents: Tensor, *, temperature: float) -> Tensor:
-    """KL(uniform || softmax(z_t / temperature)), the paper's second objective, as published.
-
-    ``latents`` (B, N, d) are unit vectors. Returns a scalar, the sum over images of the mean over tokens.
-    """
-    width = latents.shape[-1]
-    log_share = F.log_softmax(latents / temperature, dim=-1)
-    losses = -log_share.mean(dim=-1) - math.log(width)  # (B, N)
-    return losses.mean(dim=1).sum()

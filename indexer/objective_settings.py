@@ -1,0 +1,149 @@
+"""The ``objective`` section of a recipe: which losses describe an input, and each one's own settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from retrieval.errors import ConfigError
+
+#: Keys that older recipes and manifests have directly below ``objective``; they are InfoNCE's now.
+FLAT_KEYS = ("temperature", "tempered", "head_width", "neighbours", "keep", "support_size")
+#: The objectives that come with Mycelia.
+NAMES = ("infonce", "kl", "dino")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class InfoNCESettings(_Section):
+    """InfoNCE: of patches between the tokens of an image, of whole images between overlapping windows."""
+
+    temperature: float = Field(0.07, gt=0, description="T of the positives")
+    tempered: bool = Field(
+        False, description="divide both terms by the temperature (the published code divides one)"
+    )
+    head_width: int = Field(96, ge=1, description="width of the fixed random head")
+    neighbours: int = Field(
+        2,
+        ge=0,
+        description="of patches: nearest support entries of each token that are its negatives; 0 skips the "
+        "support bank and its cost, which in the published form changes nothing measurable",
+    )
+    keep: float = Field(0.5, gt=0, le=1, description="of patches: share of those negatives kept")
+    support_size: int = Field(
+        4096, ge=1, description="of patches: embeddings of memory images that negatives are drawn from"
+    )
+    negatives: int = Field(
+        64, ge=0, description="of whole images: memory images whose windows are the fixed negatives"
+    )
+    patches: int = Field(
+        4, ge=1, description="of whole images: a window has 1 / patches of the image's area; a square number"
+    )
+    stride_scale: int = Field(6, ge=1, description="of whole images: windows are a side / stride_scale apart")
+
+    @field_validator("patches")
+    @classmethod
+    def _is_square(cls, patches: int) -> int:
+        if round(patches**0.5) ** 2 != patches:
+            raise ValueError("should be a square number, for example 4 or 9")
+        return patches
+
+
+class KLSettings(_Section):
+    """KL to the uniform distribution."""
+
+    temperature: float = Field(1.0, gt=0, description="T of the softmax (the papers took 15 for text)")
+    head_width: int = Field(768, ge=1, description="width of the fixed random head")
+
+
+class DINOSettings(_Section):
+    """Self-distillation between crops; of whole images only."""
+
+    teacher_temperature: float = Field(0.07, gt=0, description="T of the global crops' softmax")
+    student_temperature: float = Field(0.1, gt=0, description="T of every crop's softmax")
+    head_width: int = Field(2048, ge=1, description="width of the two fixed random heads")
+    global_crops: int = Field(2, ge=1, description="large crops")
+    local_crops: int = Field(10, ge=0, description="small crops")
+    global_scale: tuple[float, float] = Field((0.25, 1.0), description="area of a large crop, of the image's")
+    local_scale: tuple[float, float] = Field((0.05, 0.25), description="area of a small crop")
+
+    @field_validator("global_scale", "local_scale")
+    @classmethod
+    def _is_range(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError("should be [smallest, largest], both above 0 and at most 1")
+        return scale
+
+
+class ObjectiveSettings(_Section):
+    """The self-supervised losses whose gradients describe a patch or an image."""
+
+    kind: tuple[str, ...] = Field(
+        ("infonce",),
+        description="which losses: infonce, kl, dino (whole images only), or MODULE:CLASS of your own; "
+        "several in brackets, [infonce,kl]",
+    )
+    weights: tuple[float, ...] | None = Field(
+        None, description="how much each of several counts beside the others; evenly when empty"
+    )
+    infonce: InfoNCESettings = InfoNCESettings()
+    kl: KLSettings = KLSettings()
+    dino: DINOSettings = DINOSettings()
+    options: dict[str, Any] = Field({}, description="what an objective of your own is made with")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _place_sections(cls, data: Any) -> Any:
+        """Flat keys of older recipes go into InfoNCE's section; one kind may stand without brackets."""
+        if not isinstance(data, dict):
+            return data
+        placed = dict(data)
+        if isinstance(placed.get("kind"), str):
+            placed["kind"] = (placed["kind"],)
+        flat = {key: placed.pop(key) for key in FLAT_KEYS if key in placed}
+        if flat and "infonce" not in placed.get("kind", ("infonce",)):
+            raise ConfigError(
+                f"objective.{next(iter(flat))} is a setting of InfoNCE, but objective.kind is "
+                f"{', '.join(placed['kind'])}; its own settings are named so: objective.kl.temperature "
+                "(recipes of older versions mean another KL than the published one: drop such keys)"
+            )
+        if flat:
+            section = placed.get("infonce") or {}
+            section = section.model_dump() if isinstance(section, BaseModel) else section
+            placed["infonce"] = {**section, **flat}
+        return placed
+
+    @field_validator("kind")
+    @classmethod
+    def _is_known(cls, kind: tuple[str, ...]) -> tuple[str, ...]:
+        for name in kind:
+            if name not in NAMES and ":" not in name:
+                raise ValueError(f"there is no objective {name!r}; choose of {', '.join(NAMES)}")
+        if not kind or len(set(kind)) < len(kind):
+            raise ValueError("name at least one objective, and each once")
+        return kind
+
+    @field_validator("weights")
+    @classmethod
+    def _are_positive(cls, weights: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if weights is not None and not all(weight > 0 for weight in weights):
+            raise ValueError("should be numbers above 0")
+        return weights
+
+    @model_validator(mode="after")
+    def _fit_each_other(self) -> ObjectiveSettings:
+        if self.weights is not None and len(self.weights) != len(self.kind):
+            raise ConfigError(
+                f"objective.weights has {len(self.weights)} numbers for {len(self.kind)} objectives; "
+                "give one for each, or leave it empty"
+            )
+        return self
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """How much each objective counts, in the order of ``kind``; they sum to 1."""
+        weights = self.weights or (1.0,) * len(self.kind)
+        return tuple(weight / sum(weights) for weight in weights)
