@@ -169,6 +169,7 @@ class Segmenter:
         ConfigError as the constructor, and for ``candidates`` of an index that is not re-ranked.
         """
         folder = IndexFolder.open(path)
+        _check_patches(folder)
         runtime = runtime or RuntimeSettings()
         index = folder.index(device=str(choose_device(runtime.device)), candidates=candidates)
         try:
@@ -312,6 +313,14 @@ class Segmenter:
     def _check_open(self) -> None:
         if self._closed:
             raise ConfigError("this segmenter is closed; open it again")
+
+
+def _check_patches(folder: IndexFolder) -> None:
+    if folder.recipe.get("features", {}).get("level") == "image":
+        raise ConfigError(
+            f"{folder.path} describes whole images, which have no masks to carry over; use `mycelia classify` "
+            "or `mycelia similar`, or build an index of images with masks"
+        )
 
 
 def _check_transfer(k: int, temperature: float) -> None:

@@ -20,20 +20,23 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.bank.describe import describe_jobs
+from indexer.bank.describe_images import describe_images
 from indexer.bank.fitting import fit_features
 from indexer.bank.image_size import resolve_size
 from indexer.bank.jobs import BankJob, jobs_of
-from indexer.bank.parts import PART_IMAGES, PartStore
+from indexer.bank.level import resolve_level
+from indexer.bank.parts import PART_IMAGES, Part, PartStore
 from indexer.bank.sampling import choose_images
 from indexer.bank.shares import Share, check_share, shared_features
 from indexer.bank.versions import package_versions
 from indexer.bank.workspace import CLASSES, Workspace, check_partial
 from indexer.datasets import Dataset, Sample
-from indexer.features.fungi import FungiExtractor
+from indexer.features.open_any import AnyExtractor, create_extractor
+from indexer.features.pooled import ImageExtractor
 from indexer.recipe import Recipe
 from retrieval import ImageRecord, Manifest, create_index
 from retrieval.errors import DatasetError
-from retrieval.progress import Progress, track
+from retrieval.progress import Progress, Task, track
 from retrieval.store.files import sha256_file, storage_errors, sync_tree
 from retrieval.store.layout import FEATURES
 from retrieval.store.staging import check_free
@@ -79,6 +82,7 @@ def build_index(
     ServerError. Whatever is raised, the parts that are done stay and the same call goes on from them.
     """
     start = time.monotonic()
+    recipe = resolve_level(recipe, dataset)
     recipe.check_rules()
     _check_classes(dataset)
     engine = recipe.index.spec
@@ -93,7 +97,7 @@ def build_index(
     check_partial(out)
     if not skip_bad:
         replace(dataset, samples=tuple(samples)).check_files()
-    extractor = FungiExtractor.create(resolve_size(recipe, samples))
+    extractor = create_extractor(resolve_size(recipe, samples))
     manifest = _manifest(extractor, dataset)
     engine.check(manifest.similarity)
     engine.reach(recipe.index.section, manifest)
@@ -119,7 +123,7 @@ def build_index(
 
 
 def compute_parts(
-    extractor: FungiExtractor,
+    extractor: AnyExtractor,
     store: PartStore,
     dataset: Dataset,
     workspace: Workspace,
@@ -134,7 +138,7 @@ def compute_parts(
     with track(progress, "memory bank", len(jobs), done=finished) as task:
         for number, part_jobs in store.parts():
             if number not in done:
-                part = describe_jobs(
+                part = _describe(
                     extractor,
                     dataset,
                     part_jobs,
@@ -148,6 +152,22 @@ def compute_parts(
                 store.write(number, part)
 
 
+def _describe(
+    extractor: AnyExtractor,
+    dataset: Dataset,
+    jobs: Sequence[BankJob],
+    thumbs: Path,
+    *,
+    total: int,
+    skip_bad: bool,
+    task: Task,
+) -> Part:
+    """Rows of the given jobs, of whole images or of their patches."""
+    if isinstance(extractor, ImageExtractor):
+        return describe_images(extractor, dataset, jobs, thumbs, skip_bad=skip_bad, task=task)
+    return describe_jobs(extractor, dataset, jobs, thumbs, total=total, skip_bad=skip_bad, task=task)
+
+
 def _check_classes(dataset: Dataset) -> None:
     """Raise DatasetError where one class is all that there is to find."""
     if dataset.found and len(dataset.classes) == 1:
@@ -158,7 +178,7 @@ def _check_classes(dataset: Dataset) -> None:
         )
 
 
-def _manifest(extractor: FungiExtractor, dataset: Dataset) -> Manifest:
+def _manifest(extractor: AnyExtractor, dataset: Dataset) -> Manifest:
     """What the index will say of itself, without the counts."""
     return Manifest(
         recipe=extractor.recipe.model_dump(mode="json", exclude={"runtime": True, "image": {"auto_size"}}),
@@ -176,7 +196,7 @@ def _manifest(extractor: FungiExtractor, dataset: Dataset) -> Manifest:
 
 
 def _assemble(
-    extractor: FungiExtractor,
+    extractor: AnyExtractor,
     store: PartStore,
     workspace: Workspace,
     manifest: Manifest,
@@ -229,7 +249,7 @@ def _training_sample(
 
 
 def _plan(
-    extractor: FungiExtractor, dataset: Dataset, samples: Sequence[Sample], jobs: Sequence[BankJob]
+    extractor: AnyExtractor, dataset: Dataset, samples: Sequence[Sample], jobs: Sequence[BankJob]
 ) -> dict[str, str]:
     """What must be the same for a stopped build to go on, as digests.
 

@@ -65,7 +65,7 @@ def describe_jobs(
     """
     recipe, tokens = extractor.recipe, extractor.backbone.tokens
     limit = patches_per_image(recipe.bank, images=total, tokens=tokens)
-    found = [_empty_part(extractor.similarity.width, len(dataset.classes))]
+    found = [empty_part(extractor.similarity.width, len(dataset.classes))]
     skipped: dict[str, str] = {}
     sources: list[SampleKeys] = []
     batch: list[tuple[PreparedImage, SampleKeys]] = []
@@ -78,23 +78,26 @@ def describe_jobs(
             if not skip_bad:
                 raise
             skipped[job.sample.id] = str(error)
-            _thumb(job, thumbs).unlink(missing_ok=True)  # of an earlier run, when the image was good
+            thumb_of(job, thumbs).unlink(missing_ok=True)  # of an earlier run, when the image was good
         if batch and (len(batch) == recipe.runtime.batch_size or position == len(jobs) - 1):
             vectors = extractor.extract(torch.stack([item.tensor for item, _ in batch])).numpy()
             for (item, keys), rows in zip(batch, vectors, strict=True):
                 found.append(_select(extractor, item, keys, rows, limit))
-                _write_thumb(item, thumbs)
+                if not item.job.epoch:
+                    write_thumb(item.image, thumb_of(item.job, thumbs))
             batch = []
         task.advance()
-    return _join(found, skipped, sources)
+    return join_parts(found, skipped, sources)
 
 
-def _empty_part(width: int, classes: int) -> Part:
+def empty_part(width: int, classes: int) -> Part:
+    """A part without rows."""
     vectors, labels = np.empty((0, width), np.float16), np.empty((0, classes), np.uint8)
     return Part(vectors, labels, np.empty((0, 3), np.int32), [], {}, [])
 
 
-def _join(parts: Sequence[Part], skipped: dict[str, str], sources: list[SampleKeys]) -> Part:
+def join_parts(parts: Sequence[Part], skipped: dict[str, str], sources: list[SampleKeys]) -> Part:
+    """The rows of many parts as one."""
     return Part(
         np.concatenate([part.vectors for part in parts]),
         np.concatenate([part.labels for part in parts]),
@@ -160,16 +163,16 @@ def _record(item: PreparedImage, keys: SampleKeys, patches: int) -> ImageRecord:
     )
 
 
-def _write_thumb(item: PreparedImage, folder: Path) -> None:
-    if item.job.epoch:
-        return
-    thumb = Image.fromarray(item.image)
+def write_thumb(image: npt.NDArray[np.uint8], path: Path) -> None:
+    """A small JPEG of an image (H, W, 3); raises StorageError."""
+    thumb = Image.fromarray(image)
     thumb.thumbnail((THUMB_SIZE, THUMB_SIZE))
     encoded = io.BytesIO()
     thumb.save(encoded, "JPEG", quality=80)
-    with storage_errors(folder):
-        _thumb(item.job, folder).write_bytes(encoded.getvalue())
+    with storage_errors(path.parent):
+        path.write_bytes(encoded.getvalue())
 
 
-def _thumb(job: BankJob, folder: Path) -> Path:
+def thumb_of(job: BankJob, folder: Path) -> Path:
+    """Where the thumbnail of a job's image lies."""
     return folder / f"{job.number:06d}.jpg"

@@ -7,13 +7,13 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
 from indexer.datasets import Sample
 from indexer.datasets.keys import SourceKey
-from indexer.features.fungi import FungiExtractor
+from indexer.features.open_any import AnyExtractor
 from indexer.images import read_image
 from retrieval.errors import DataError
 from retrieval.progress import Progress, track
@@ -29,7 +29,7 @@ _LOG = logging.getLogger("mycelia")
 
 
 def fit_features(
-    extractor: FungiExtractor,
+    extractor: AnyExtractor,
     folder: Path,
     samples: Sequence[Sample],
     *,
@@ -62,7 +62,7 @@ def fit_features(
 
 
 def fit_on_samples(
-    extractor: FungiExtractor,
+    extractor: AnyExtractor,
     samples: Sequence[Sample],
     *,
     skip_bad: bool = False,
@@ -77,20 +77,20 @@ def fit_on_samples(
     chosen = samples_to_fit(samples)
     with track(progress, "fitting features", len(chosen) * extractor.passes_to_fit) as task:
 
-        def batches() -> Iterator[torch.Tensor]:
-            batch: list[torch.Tensor] = []
+        def batches() -> Iterator[Any]:
+            batch: list[Any] = []
             for sample in chosen:
                 try:
-                    batch.append(extractor.prepare(read_image(sample.image))[0])
+                    batch.append(extractor.prepare_one(read_image(sample.image)))
                 except DataError:
                     if not skip_bad:
                         raise
                 if len(batch) == extractor.recipe.runtime.batch_size:
-                    yield torch.stack(batch)
+                    yield extractor.collate(batch)
                     batch = []
                 task.advance()
             if batch:
-                yield torch.stack(batch)
+                yield extractor.collate(batch)
 
         extractor.fit(batches, images=len(chosen))
 

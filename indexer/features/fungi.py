@@ -144,6 +144,14 @@ class FungiExtractor:
         tensor = torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
         return (tensor - self._mean) / self._std, geometry
 
+    def prepare_one(self, image: npt.NDArray[np.uint8]) -> Tensor:
+        """What :meth:`collate` takes of an image, (3, H, W) float32 normalised."""
+        return self.prepare(image)[0]
+
+    def collate(self, prepared: Sequence[Tensor]) -> Tensor:
+        """A batch of what :meth:`prepare_one` gives: (B, 3, H, W)."""
+        return torch.stack(list(prepared))
+
     def extract(self, images: Tensor) -> Tensor:
         """Vectors of images (B, 3, H, W) from :meth:`prepare`: (B, T, D) float32 on the CPU."""
         if self.similarity.reranked is None:

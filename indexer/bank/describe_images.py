@@ -1,0 +1,83 @@
+"""Describing whole images for the memory bank: each gives one row, with its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.bank.describe import empty_part, join_parts, thumb_of, write_thumb
+from indexer.bank.jobs import BankJob
+from indexer.bank.parts import Part
+from indexer.datasets import Dataset
+from indexer.datasets.keys import SampleKeys
+from indexer.datasets.whole import whole_columns
+from indexer.features.pooled import ImageExtractor
+from indexer.images import read_image
+from retrieval import ImageRecord
+from retrieval.errors import DataError
+from retrieval.progress import Task
+
+
+def describe_images(
+    extractor: ImageExtractor,
+    dataset: Dataset,
+    jobs: Sequence[BankJob],
+    thumbs: Path,
+    *,
+    skip_bad: bool,
+    task: Task,
+) -> Part:
+    """One row for each job's image; thumbnails are written to ``thumbs``.
+
+    Raises DataError for a bad image or label unless ``skip_bad``.
+    """
+    found = [empty_part(extractor.similarity.width, len(dataset.classes))]
+    skipped: dict[str, str] = {}
+    sources: list[SampleKeys] = []
+    size = extractor.recipe.runtime.batch_size
+    for start in range(0, len(jobs), size):
+        images, labels, records = [], [], []
+        for job in jobs[start : start + size]:
+            # before it is read: what is replaced meanwhile is noticed when the build goes on
+            sources.append(job.sample.keys())
+            try:
+                image = read_image(job.sample.image)
+                label = label_of(whole_columns(job.sample.labels), len(dataset.classes))
+            except DataError as error:
+                if not skip_bad:
+                    raise
+                skipped[job.sample.id] = str(error)
+                thumb_of(job, thumbs).unlink(missing_ok=True)
+            else:
+                images.append(extractor.prepare_one(image))
+                labels.append(label)
+                records.append(_record(job, sources[-1], image.shape))
+                write_thumb(image, thumb_of(job, thumbs))
+            task.advance()
+        if images:
+            vectors = extractor.extract(images).numpy().astype(np.float16)
+            patches = np.array([[record.number, 0, 0] for record in records], dtype=np.int32)
+            found.append(Part(vectors, np.stack(labels), patches, records, {}, []))
+    return join_parts(found, skipped, sources)
+
+
+def label_of(columns: Sequence[int], classes: int) -> npt.NDArray[np.uint8]:
+    """The label of an image with the given class columns, evenly: (C,) uint8 that sums to about 255."""
+    label = np.zeros(classes, dtype=np.uint8)
+    label[list(columns)] = max(1, round(255 / len(columns)))
+    return label
+
+
+def _record(job: BankJob, keys: SampleKeys, shape: tuple[int, ...]) -> ImageRecord:
+    return ImageRecord(
+        number=job.number,
+        id=job.sample.id,
+        path=str(job.sample.image),
+        sha256=keys.image.sha256,
+        height=shape[0],
+        width=shape[1],
+        patches=1,
+    )
