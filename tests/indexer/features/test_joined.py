@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -179,3 +180,22 @@ def test_an_index_of_the_older_kl_is_refused_with_the_reason(
     manifest = Manifest(recipe=recipe, fingerprints={}, classes=None, similarity=Cosine(8))  # type: ignore[arg-type]
     with pytest.raises(IndexMismatchError, match=r"not the published one.*build the index again"):
         open_extractor(tmp_path, manifest)
+
+
+def test_kl_equals_the_golden_numbers_of_an_independent_reference() -> None:
+    path = Path(__file__).parents[2] / "golden" / "kl.json"  # made by make_kl.py beside it, without torch
+    golden = json.loads(path.read_text())
+    (kl,) = create_objectives(ObjectiveSettings(kind=("kl",)))
+    embeddings = torch.tensor(golden["embeddings"], dtype=torch.float64, requires_grad=True)
+    tensors = {
+        f"kl.{name}": torch.tensor(golden[name], dtype=torch.float64) for name in ("head_weight", "head_bias")
+    }
+    loss = kl.loss(embeddings, tensors, None)
+    (gradient,) = torch.autograd.grad(loss, embeddings)
+    assert float(loss) == pytest.approx(golden["loss"], rel=1e-12)
+    torch.testing.assert_close(gradient, torch.tensor(golden["gradient"], dtype=torch.float64))
+
+
+def test_kl_settings_are_the_published_ones() -> None:
+    settings = ObjectiveSettings().kl
+    assert (settings.temperature, settings.head_width) == (1.0, 768)
