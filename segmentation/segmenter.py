@@ -318,7 +318,7 @@ class Segmenter:
 def _check_patches(folder: IndexFolder) -> None:
     if folder.recipe.get("features", {}).get("level") == "image":
         raise ConfigError(
-            f"{folder.path} describes whole images, which have no masks to carry over; use `mycelia classify` "
+            f"{folder.path} describes whole images, which have no masks to give; use `mycelia classify` "
             "or `mycelia similar`, or build an index of images with masks"
         )
 

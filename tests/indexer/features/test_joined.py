@@ -192,7 +192,7 @@ def test_kl_equals_the_golden_numbers_of_an_independent_reference() -> None:
     }
     loss = kl.loss(embeddings, tensors, None)
     (gradient,) = torch.autograd.grad(loss, embeddings)
-    assert float(loss) == pytest.approx(golden["loss"], rel=1e-12)
+    assert loss.item() == pytest.approx(golden["loss"], rel=1e-12)
     torch.testing.assert_close(gradient, torch.tensor(golden["gradient"], dtype=torch.float64))
 
 
