@@ -209,8 +209,8 @@ class ImageExtractor:
             activation = F.pad(activation, (0, 1), value=1.0)
         return _Seen(
             torch.cat(residuals),
-            activation.unflatten(0, shape),
-            torch.cat(embeddings).unflatten(0, shape),
+            activation.view(*shape, *activation.shape[1:]),
+            torch.cat(embeddings).view(*shape, -1),
         )
 
     def _gradients(self, objective: Objective, seen: _Seen) -> Tensor:
@@ -220,10 +220,10 @@ class ImageExtractor:
         plain = inputs[..., : weight.shape[1]].flatten(0, 1)
         with self._lock, torch.enable_grad():
             projected = F.linear(plain, weight, bias).detach().requires_grad_(True)
-            pooled = self.backbone.tail(seen.residual, projected).mean(dim=1).unflatten(0, shape)
+            pooled = self.backbone.tail(seen.residual, projected).mean(dim=1).view(*shape, -1)
             negatives = self._negatives(objective, shape[0])
             (gradients,) = torch.autograd.grad(objective.loss(pooled, self._tensors, negatives), projected)
-        return gradients.unflatten(0, shape)
+        return gradients.view(*shape, *gradients.shape[1:])
 
     @torch.no_grad()
     def _negatives(self, objective: Objective, batch: int) -> Tensor | None:
@@ -247,9 +247,11 @@ class ImageExtractor:
         g = g / g.flatten(1).norm(dim=1).clamp_min(1e-30)[:, None, None]  # tiny; its scale cancels
         if "p" in self._tensors:
             summed = torch.bmm(g.transpose(1, 2), a).flatten(1)  # (B, E * (A + 1))
-            return summed @ self._tensors["p"].T / len(self._tensors["p"]) ** 0.5
+            dense: Tensor = summed @ self._tensors["p"].T / len(self._tensors["p"]) ** 0.5
+            return dense
         u, v = self._tensors["u"], self._tensors["v"]
-        return ((g @ u.T) * (a @ v.T)).sum(dim=1) / len(u) ** 0.5
+        factored: Tensor = ((g @ u.T) * (a @ v.T)).sum(dim=1) / len(u) ** 0.5
+        return factored
 
     def _vectors(self, images: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
         features = self.recipe.features
