@@ -192,6 +192,7 @@ def test_augmentation_is_a_section_or_a_word(tmp_path: Path) -> None:
     assert theirs.bank.augments(0) and theirs.bank.augments(1)
     assert theirs.model_dump(mode="json")["bank"]["augmentation"] == "hummingbird"
     assert recipe_from_dict(theirs.model_dump(mode="json")) == theirs
+    assert load_recipe(None, ["bank.augmentation.kind=hummingbird"]) == theirs
     ours = load_recipe(path, ["bank.augmentation=mycelia"])
     assert ours == Recipe()
     assert not ours.bank.augments(0) and ours.bank.augments(1)
