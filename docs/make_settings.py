@@ -42,6 +42,7 @@ decides the stored rows is fixed when an index is built; `transfer.*`, `runtime.
 | `camvid.yaml` | the weights of `offline.yaml`, for street scenes |
 | `camvid-compact.yaml` | the same for large banks: 192 half-whitened components in 8 bits |
 | `voc-dino-s16.yaml`, `voc-dino-b16.yaml`, `voc-dinov2-s14.yaml`, `voc-dinov2-b14.yaml` | the papers' settings for Pascal VOC |
+| `voc-dinov2-s14-standard.yaml` | the same data and weights with a memory of ours: ignored pixels left out, factored projection |
 | `voc-low-data.yaml` | the papers' low-data protocol, 83 images |
 | `qdrant-cluster.yaml` | a bank in a Qdrant cluster ([scaling](scaling.md)) |
 """  # noqa: E501

@@ -18,9 +18,12 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidatorFunctionWrapHandler,
     field_validator,
+    model_serializer,
+    model_validator,
 )
 
 from indexer.objective_settings import FLAT_KEYS as FLAT_OBJECTIVE_KEYS
@@ -117,8 +120,16 @@ class FeatureSettings(_Section):
 
 
 class AugmentationSettings(_Section):
-    """What later epochs do to an image."""
+    """What epochs do to an image; a recipe may say just `bank.augmentation: hummingbird` or `mycelia`.
 
+    Plain data of ``hummingbird`` is that word, that of ``mycelia`` scale and jitter alone, as ever.
+    """
+
+    kind: Literal["mycelia", "hummingbird"] = Field(
+        "mycelia",
+        description="mycelia leaves the first epoch as it is; hummingbird has crops and jitter of its own, "
+        "those of the peers' code, from the first epoch on",
+    )
     scale: tuple[float, float] = Field(
         (0.5, 2.0), description="area of the random crop, relative to the image"
     )
@@ -133,6 +144,29 @@ class AugmentationSettings(_Section):
             raise ValueError("should be [smallest, largest], both positive")
         return scale
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_word(cls, data: Any) -> Any:
+        return {"kind": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> AugmentationSettings:
+        ours = AugmentationSettings.model_fields
+        if self.kind == "hummingbird" and (self.scale, self.jitter) != (
+            ours["scale"].default,
+            ours["jitter"].default,
+        ):
+            raise ValueError("hummingbird has its own crops and jitter; leave out scale and jitter")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _to_plain(self, plain: SerializerFunctionWrapHandler) -> Any:
+        if self.kind == "hummingbird":
+            return self.kind
+        data = plain(self)
+        del data["kind"]  # recipes and fingerprints of before know nothing of it
+        return data
+
 
 class BankSettings(_Section):
     """Which patches are kept."""
@@ -140,7 +174,11 @@ class BankSettings(_Section):
     max_patches: int | None = Field(
         102_400, ge=1, description="size of the memory bank; every labelled patch when empty"
     )
-    epochs: int = Field(1, ge=1, description="augmentation epochs; the first is unaugmented")
+    epochs: int = Field(
+        1,
+        ge=1,
+        description="augmentation epochs; the first is unaugmented, but for hummingbird's augmentation",
+    )
     augmentation: AugmentationSettings = AugmentationSettings()
     max_images: int | None = Field(
         None, ge=1, description="random subset of the images, from the seed (low-data protocol)"
@@ -148,6 +186,10 @@ class BankSettings(_Section):
     protocol: Literal["standard", "hummingbird"] = Field(
         "standard", description="hummingbird counts ignored pixels as class 0"
     )
+
+    def augments(self, epoch: int) -> bool:
+        """Whether an epoch, counted from 0, sees other crops and colours than the image's own."""
+        return epoch > 0 or self.augmentation.kind == "hummingbird"
 
 
 class RerankSettings(_Section):
@@ -358,6 +400,8 @@ def _check_keys(data: dict[str, Any], model: type[BaseModel], where: str, *, pre
             raise ConfigError(f"{where}: unknown key {prefix}{name}{_nearest(f'{prefix}{name}')}")
         section = field.annotation
         if isinstance(section, type) and issubclass(section, BaseModel):
+            if section is AugmentationSettings and isinstance(value, str):
+                continue  # a word for the section
             if not isinstance(value, dict):
                 raise ConfigError(f"{where}: {prefix}{name} is a section of settings, not {value!r}")
             _check_keys(value, section, where, prefix=f"{prefix}{name}.")

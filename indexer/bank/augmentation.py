@@ -1,16 +1,29 @@
-"""What later epochs see of an image: a random crop, with other colours.
+"""What an augmented epoch sees of an image: a random crop, with other colours.
 
-Source: as :mod:`indexer.bank.sampling`.
+Source of ``mycelia``: as :mod:`indexer.bank.sampling`. Source of ``hummingbird``: the train transforms
+of ``open-hummingbird-eval`` (``src/utils/transforms.py``, ``src/utils/image_transformations.py``).
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageEnhance
 
 from indexer.images import Box, Geometry, make_geometry
-from indexer.recipe import Recipe
+from indexer.recipe import AugmentationSettings, Recipe
+
+#: Hummingbird: range of the crop's area over the image's, and of its width over its height.
+PEERS_SCALE, PEERS_RATIO = (0.5, 2.0), (3 / 4, 4 / 3)
+#: Hummingbird: half the range of each jitter, and how often each of the four is applied.
+PEERS_JITTER, PEERS_CHANCE = 0.1, 0.5
+#: Hummingbird: crops drawn before it takes the middle of the image.
+PEERS_TRIES = 10
+
+_ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
 
 def augment(
@@ -18,12 +31,24 @@ def augment(
 ) -> tuple[npt.NDArray[np.uint8], Geometry]:
     """A random resized crop with colour jitter: the jittered image (H0, W0, 3), and the crop's geometry.
 
-    The crop's area is uniform in ``scale`` times the image's, cut at the whole image; its aspect
-    ratio is log-uniform in 3/4..4/3 of the image's.
+    ``mycelia``: the crop's area is uniform in ``scale`` times the image's, cut at the whole image; its
+    aspect ratio is log-uniform in 3/4..4/3 of the image's. ``hummingbird``: :func:`peers_box` and
+    :func:`peers_jitter`, whose crops and colours are as the peers'. Not as theirs are the draws, which come
+    from ``generator``; the crop's interpolation (theirs is bilinear, ours the one of all images, the
+    model's own); and the labels, counted at the mask's resolution where they resize the mask.
     """
-    box = _random_box(image.shape[:2], settings.bank.augmentation.scale, generator)
+    augmentation = settings.bank.augmentation
+    box = _crop(augmentation)(image.shape[:2], generator)
     geometry = make_geometry(image.shape[:2], settings.image.fixed_size, fit=settings.image.fit, box=box)
-    return _jitter(image, settings.bank.augmentation.jitter, generator), geometry
+    if augmentation.kind == "hummingbird":
+        return peers_jitter(image, generator), geometry
+    return _jitter(image, augmentation.jitter, generator), geometry
+
+
+def _crop(settings: AugmentationSettings) -> Callable[[tuple[int, int], np.random.Generator], Box]:
+    if settings.kind == "hummingbird":
+        return peers_box
+    return lambda shape, generator: _random_box(shape, settings.scale, generator)
 
 
 def _random_box(shape: tuple[int, int], scale: tuple[float, float], generator: np.random.Generator) -> Box:
@@ -40,6 +65,50 @@ def _jitter(
     image: npt.NDArray[np.uint8], strength: float, generator: np.random.Generator
 ) -> npt.NDArray[np.uint8]:
     picture = Image.fromarray(image)
-    for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+    for enhancer in _ENHANCERS:
         picture = enhancer(picture).enhance(float(generator.uniform(1 - strength, 1 + strength)))
     return np.asarray(picture)
+
+
+def peers_box(shape: tuple[int, int], generator: np.random.Generator) -> Box:
+    """The crop of torchvision's ``RandomResizedCrop(scale=(0.5, 2), ratio=(3/4, 4/3))``, whole pixels.
+
+    ``shape`` is (H0, W0). Area uniform, width over height log-uniform; a crop that leaves the image is
+    drawn again, and after ten the middle of the image is taken, as large as the ratios allow.
+    """
+    rows, cols = shape
+    narrow, wide = PEERS_RATIO
+    for _ in range(PEERS_TRIES):
+        area = rows * cols * float(generator.uniform(*PEERS_SCALE))
+        ratio = math.exp(float(generator.uniform(math.log(narrow), math.log(wide))))
+        width, height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < width <= cols and 0 < height <= rows:
+            top = int(generator.integers(0, rows - height + 1))
+            left = int(generator.integers(0, cols - width + 1))
+            return float(top), float(left), float(top + height), float(left + width)
+    height = min(rows, max(round(cols / narrow), 1)) if cols / rows < narrow else rows
+    width = min(cols, max(round(rows * wide), 1)) if cols / rows > wide else cols
+    top, left = (rows - height) // 2, (cols - width) // 2
+    return float(top), float(left), float(top + height), float(left + width)
+
+
+def peers_jitter(image: npt.NDArray[np.uint8], generator: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Brightness, contrast, saturation, hue in this order: (H0, W0, 3) uint8 -> the same shape.
+
+    Each is applied with probability 0.5, by a factor uniform in 0.9..1.1, the hue by -0.1..0.1 of the circle.
+    """
+    picture = Image.fromarray(image)
+    for enhancer in _ENHANCERS:
+        if generator.random() <= PEERS_CHANCE:
+            picture = enhancer(picture).enhance(float(generator.uniform(1 - PEERS_JITTER, 1 + PEERS_JITTER)))
+    if generator.random() <= PEERS_CHANCE:
+        picture = turn_hue(picture, float(generator.uniform(-PEERS_JITTER, PEERS_JITTER)))
+    return np.asarray(picture)
+
+
+def turn_hue(picture: Image.Image, turn: float) -> Image.Image:
+    """An RGB picture with its hue turned by a share of the circle, in the 256 steps of PIL's HSV."""
+    hue, saturation, value = picture.convert("HSV").split()
+    turned = (np.asarray(hue, dtype=np.int32) + int(turn * 255)) % 256
+    bands = (Image.fromarray(turned.astype(np.uint8)), saturation, value)
+    return Image.merge("HSV", bands).convert("RGB")

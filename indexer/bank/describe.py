@@ -108,14 +108,17 @@ def join_parts(parts: Sequence[Part], skipped: dict[str, str], sources: list[Sam
     )
 
 
-def prepare_job(extractor: FungiExtractor, dataset: Dataset, job: BankJob) -> PreparedImage:
-    """Read a job's image and mask, augment them in later epochs, and count the labels of its patches.
+def prepare_job(
+    extractor: FungiExtractor, dataset: Dataset, job: BankJob, *, plain: bool = False
+) -> PreparedImage:
+    """Read a job's image and mask, augment them where its epoch is, and count the labels of its patches.
 
-    Raises ImageError or MaskError.
+    ``plain`` shows the whole image as it is, as one to segment is seen, whatever the epoch. Raises
+    ImageError or MaskError.
     """
     recipe = extractor.recipe
     image, columns = dataset.read(job.sample)
-    if job.epoch:
+    if recipe.bank.augments(job.epoch) and not plain:
         seen, geometry = augment(
             image, recipe, generator_for(recipe.seed, "augment", job.sample.id, job.epoch)
         )

@@ -88,12 +88,16 @@ def evaluate(
     )
 
     from segmentation.scoring.evaluator import evaluate as run
+    from segmentation.scoring.evaluator import protocol_note
     from segmentation.scoring.report import check_report_folder, write_report
 
     if report is not None:
         check_report_folder(report)
     if json_file is not None:
         check_place(json_file, "--json")
+    note = protocol_note(recipe, protocol.value)
+    if note is not None:
+        say(f"warning: {note}")
     with open_segmenter(folder, recipe) as segmenter:
         result = run(
             segmenter,

@@ -83,17 +83,21 @@ def collect(
     limit = patches_per_image(recipe.bank, images=len(dataset), tokens=tokens)
     jobs = jobs_of(dataset.samples, recipe.bank.epochs)
     store, wanted, found = _Store(limit * len(jobs)), set(queries), []
-    with track(progress, f"block {extractor.backbone.block}: features", len(jobs)) as task:
-        for start in range(0, len(jobs), recipe.runtime.batch_size):
-            batch = jobs[start : start + recipe.runtime.batch_size]
-            items = [prepare_job(extractor, dataset, job) for job in batch]
+    views = [(job, False) for job in jobs]
+    if recipe.bank.augments(0):  # no epoch sees an image as it is segmented
+        views += [(jobs[image], True) for image in sorted(wanted)]
+    with track(progress, f"block {extractor.backbone.block}: features", len(views)) as task:
+        for start in range(0, len(views), recipe.runtime.batch_size):
+            batch = views[start : start + recipe.runtime.batch_size]
+            items = [prepare_job(extractor, dataset, job, plain=plain) for job, plain in batch]
             described = extractor.feature_parts(torch.stack([item.tensor for item in items]))
-            for number, item in enumerate(items):
+            for number, (item, (job, plain)) in enumerate(zip(items, batch, strict=True)):
                 parts = tuple(part[number].half().cpu() for part in described)
-                image = item.job.number % len(dataset)
-                store.add(parts, item, kept_patches(recipe, item, limit), image)
-                if item.job.epoch == 0 and image in wanted:
-                    found.append(Query(image, item.job.sample, parts, item.geometry))
+                image = job.number % len(dataset)
+                if not plain:
+                    store.add(parts, item, kept_patches(recipe, item, limit), image)
+                if image in wanted and (plain or not recipe.bank.augments(job.epoch)):
+                    found.append(Query(image, job.sample, parts, item.geometry))
                 task.advance()
     return store.bank(dataset), found
 

@@ -108,6 +108,9 @@ def test_override_cannot_go_below_a_value(tmp_path: Path) -> None:
         "seed=many",
         "bank.augmentation.scale=[0, 1]",
         "bank.augmentation.scale=[2, 1]",
+        "bank.augmentation=hummingbrid",
+        "bank.augmentation={kind: hummingbird, jitter: 0.5}",
+        "bank.augmentation=3",
         "index.engine=lucene",
     ],
 )
@@ -174,10 +177,30 @@ def test_fingerprint_ignores_where_and_how_the_job_runs() -> None:
         "objective.infonce.tempered=true",
         "bank.max_patches=7",
         "bank.augmentation.jitter=0.3",
+        "bank.augmentation=hummingbird",
     ],
 )
 def test_fingerprint_sees_what_decides_the_rows(override: str) -> None:
     assert load_recipe(None, [override]).fingerprint() != Recipe().fingerprint()
+
+
+def test_augmentation_is_a_section_or_a_word(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.yaml"
+    path.write_text("bank: {augmentation: hummingbird}\n")
+    theirs = load_recipe(path)
+    assert theirs.bank.augmentation.kind == "hummingbird"
+    assert theirs.bank.augments(0) and theirs.bank.augments(1)
+    assert theirs.model_dump(mode="json")["bank"]["augmentation"] == "hummingbird"
+    assert recipe_from_dict(theirs.model_dump(mode="json")) == theirs
+    assert load_recipe(None, ["bank.augmentation.kind=hummingbird"]) == theirs
+    ours = load_recipe(path, ["bank.augmentation=mycelia"])
+    assert ours == Recipe()
+    assert not ours.bank.augments(0) and ours.bank.augments(1)
+    # what a recipe was before there were two kinds: old manifests are read, new ones say the same
+    assert ours.model_dump(mode="json")["bank"]["augmentation"] == {"scale": [0.5, 2.0], "jitter": 0.2}
+    assert recipe_from_dict({"bank": {"augmentation": {"scale": [0.5, 2.0], "jitter": 0.2}}}) == ours
+    with pytest.raises(ConfigError, match="leave out scale and jitter"):
+        load_recipe(None, ["bank.augmentation={kind: hummingbird, jitter: 0.5}"])
 
 
 def test_fingerprint_says_whether_rows_can_be_reranked_but_not_how_many_are() -> None:

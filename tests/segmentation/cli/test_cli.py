@@ -237,6 +237,7 @@ def test_evaluate_writes_what_it_prints(index: Path, data: Path, tmp_path: Path)
     assert report["recipe"]["transfer"]["k"] == 2
     assert f"{100 * report['miou']:.1f}" in result.stdout
     assert "hummingbird" in result.stdout
+    assert result.stderr.count("warning: the index was built with bank.protocol=standard") == 1
     for name in report["per_class"]:
         assert name in result.stdout
 

@@ -96,3 +96,18 @@ def test_later_epochs_have_the_thumbnail_of_their_image(memory: Path) -> None:
     named = {(vote.image_id, vote.thumbnail) for vote in votes}
     assert named == {(f"photo{number}", str(thumbs / f"{number:06d}.jpg")) for number in range(2)}
     assert {vote.image_size for vote in votes} == {SIZE}
+
+
+def test_patches_of_an_augmented_first_epoch_lie_in_its_crop(memory: Path) -> None:
+    recipe = load_recipe(None, [*SETTINGS, "bank.epochs=1", "bank.augmentation=hummingbird"])
+    build_index(load_dataset(memory / "data"), memory / "theirs.index", recipe=recipe)
+    records = {record.id: record for record in IndexFolder.open(memory / "theirs.index").records}
+    with Segmenter.open(memory / "theirs.index", k=1000) as segmenter:
+        votes = segmenter.segment(smooth(1)).explain(0, 0)
+    assert len(votes) == sum(record.patches for record in records.values())
+    for name, record in records.items():
+        boxes = np.array([vote.box for vote in votes if vote.image_id == name])
+        seen = (*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0))
+        assert seen == pytest.approx(record.box), "the patches tile the crop, in the image's own pixels"
+    assert any(record.box != (0, 0, *SIZE) for record in records.values())
+    assert all(vote.thumbnail is not None and vote.image_size == SIZE for vote in votes)

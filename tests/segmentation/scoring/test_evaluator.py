@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from indexer.images import make_geometry
+from indexer.recipe import Recipe, override_recipe
 from retrieval.classes import ClassInfo, ClassMap
 from retrieval.errors import ConfigError, DatasetError, IndexMismatchError, MaskError
 from segmentation import evaluate
-from segmentation.scoring.evaluator import truth_at_input
+from segmentation.scoring.evaluator import protocol_note, truth_at_input
 
 
 @pytest.fixture
@@ -151,12 +153,39 @@ def test_rows_are_the_table_per_class(world, dataset, scenes, classes) -> None:
 
 
 @pytest.mark.parametrize("fit", ["stretch", "pad"])
-def test_masks_shrink_by_the_nearest_pixel(fit) -> None:
-    columns = np.random.default_rng(0).integers(0, 9, (37, 53)).astype(np.int32)
-    geometry = make_geometry((37, 53), (24, 24), fit=fit)
+@pytest.mark.parametrize(
+    ("source", "size"),
+    [
+        ((37, 53), (24, 24)),
+        ((53, 37), (24, 32)),
+        ((19, 23), (112, 126)),
+        ((375, 500), (224, 224)),
+        ((333, 500), (504, 504)),
+        ((281, 335), (512, 448)),
+        ((62, 496), (224, 224)),  # where rounding in float32 decides
+        ((1, 7), (14, 14)),
+    ],
+)
+def test_masks_take_the_pixels_of_torchs_nearest(source, size, fit) -> None:
+    columns = np.arange(source[0] * source[1], dtype=np.int32).reshape(source)  # every pixel is told apart
+    geometry = make_geometry(source, size, fit=fit)
     seen = truth_at_input(columns, geometry)
     height, width = geometry.content
-    expected = Image.fromarray(columns.astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
-    np.testing.assert_array_equal(seen[:height, :width], np.array(expected))
-    assert seen.shape == (24, 24)
+    asked = torch.from_numpy(columns)[None, None].float()
+    expected = torch.nn.functional.interpolate(asked, size=(height, width), mode="nearest")[0, 0]
+    np.testing.assert_array_equal(seen[:height, :width], expected.numpy().astype(np.int32))
+    assert (seen.dtype, seen.shape) == (np.int32, size)
     assert (seen[height:] == -1).all() and (seen[:, width:] == -1).all()
+
+
+def test_the_peers_score_of_a_standard_memory_has_a_note() -> None:
+    standard, theirs = Recipe(), override_recipe(Recipe(), ["bank.protocol=hummingbird"])
+    assert protocol_note(standard, "standard") is None
+    assert protocol_note(theirs, "hummingbird") is None
+    note = protocol_note(standard, "hummingbird")
+    assert note is not None and "ignored pixels" in note and "bank.protocol=hummingbird" in note
+
+
+def test_a_mask_of_the_inputs_size_stays_as_it_is() -> None:
+    columns = np.random.default_rng(0).integers(-1, 9, (28, 42)).astype(np.int32)
+    np.testing.assert_array_equal(truth_at_input(columns, make_geometry((28, 42), (28, 42))), columns)

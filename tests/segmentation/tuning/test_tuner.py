@@ -100,7 +100,15 @@ def test_blocks_and_weights_are_all_tried_with_the_recipes_own(
     assert (report.base.setting.weight, report.base.setting.k) == (0.7, 4)
 
 
-@pytest.mark.parametrize("change", ["features.projection=none", "features.projection=dense", "bank.epochs=2"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "features.projection=none",
+        "features.projection=dense",
+        "bank.epochs=2",
+        "bank.augmentation=hummingbird",
+    ],
+)
 def test_other_recipes_are_tuned_too(change: str, rooms: Dataset, tiny_recipe: Callable[..., Recipe]) -> None:
     recipe = tiny_recipe(change, "index.engine=exact")
     report = tune(rooms, recipe, group="5", candidates=replace(ONE, weights=(0.5,)))
