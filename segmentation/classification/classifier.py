@@ -304,9 +304,7 @@ class Classifier:
                 continue
             yield key, self.extractor.prepare(image)
 
-    def _extracted(
-        self, batches: Generator[_Batch[Key], None, None]
-    ) -> Generator[_Batch[Key], None, None]:
+    def _extracted(self, batches: Generator[_Batch[Key], None, None]) -> Generator[_Batch[Key], None, None]:
         """Batches with their vectors (B, D) in the place of images."""
         try:
             for batch in batches:

@@ -110,6 +110,6 @@ def check_level(folder: IndexFolder) -> None:
     level = (folder.recipe.get("features") or {}).get("level")
     if level != "image":
         raise ConfigError(
-            f"{folder.path} is an index of patches, where one of whole images is needed; use `mycelia segment` "
-            "with it, or build an index with features.level=image"
+            f"{folder.path} is an index of patches, where one of whole images is needed; use "
+            "`mycelia segment` with it, or build an index with features.level=image"
         )

@@ -174,5 +174,6 @@ def _others(
 def _check_whole(index: PatchIndex) -> None:
     if index.manifest.counts.get("patches") is not None:
         raise ConfigError(
-            "the rows of a compacted index stand for several images each; look at the index that it was made from"
+            "the rows of a compacted index stand for several images each; "
+            "look at the index that it was made from"
         )

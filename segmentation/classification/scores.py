@@ -26,7 +26,7 @@ MOST_NAMED = 5
 
 
 def best_columns(shares: Shares) -> npt.NDArray[np.int64]:
-    """The class with the largest share of each image, the first of equals, -1 without votes: (N, C) -> (N,)."""
+    """The class with the largest share of each image, the first of equals: (N, C) -> (N,), -1 without."""
     if not shares.size:
         return np.full(len(shares), -1, dtype=np.int64)
     best = shares.argmax(axis=1).astype(np.int64)
@@ -49,9 +49,7 @@ def found_in_top(truth: Truth, shares: Shares, count: int) -> npt.NDArray[np.boo
     )
 
 
-def confusion_matrix(
-    truth: Truth, best: npt.NDArray[np.int64], classes: int
-) -> npt.NDArray[np.int64]:
+def confusion_matrix(truth: Truth, best: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.int64]:
     """Images by true class (row) and best class (column): (C, C) int64.
 
     Images of several true classes, and those without votes (best -1), are not in it.
@@ -97,7 +95,7 @@ def balanced_accuracy(table: Sequence[ClassScore]) -> float:
 
 
 def standard_error(share: float, n: int) -> float:
-    """Standard error of a share of ``n`` images that are right or wrong, sqrt(p (1 - p) / n); NaN for none."""
+    """Standard error of the share of ``n`` images that are right, sqrt(p (1 - p) / n); NaN for none."""
     return math.sqrt(share * (1 - share) / n) if n else math.nan
 
 
