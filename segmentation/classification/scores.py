@@ -29,7 +29,7 @@ def best_columns(shares: Shares) -> npt.NDArray[np.int64]:
     """The class with the largest share of each image, the first of equals: (N, C) -> (N,), -1 without."""
     if not shares.size:
         return np.full(len(shares), -1, dtype=np.int64)
-    best = shares.argmax(axis=1).astype(np.int64)
+    best: npt.NDArray[np.int64] = shares.argmax(axis=1).astype(np.int64)
     best[shares.max(axis=1) <= 0] = -1
     return best
 
