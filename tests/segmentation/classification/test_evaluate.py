@@ -51,9 +51,7 @@ def test_classes_are_matched_by_name(memory: Path, tmp_path: Path) -> None:
     images = write_photos(tmp_path / "val")
     events: list[ProgressEvent] = []
     with Classifier.open(memory) as classifier:
-        report = evaluate_classes(
-            classifier, make_dataset(tmp_path, images, THEIRS), progress=events.append
-        )
+        report = evaluate_classes(classifier, make_dataset(tmp_path, images, THEIRS), progress=events.append)
     assert (report.top1, report.top5, report.images, report.top1_error) == (1.0, 1.0, 4, 0.0)
     assert report.names == ("rose", "leaf", "sea", "moon") and report.missing == ()
     assert np.diag(report.confusion).tolist() == [1, 2, 1, 0] and report.confusion.sum() == 4

@@ -25,7 +25,11 @@ from retrieval.store.manifest import Manifest
 from retrieval.store.records import ImageRecord
 
 CLASSES = ClassMap(
-    (ClassInfo(4, "rose", (220, 40, 40)), ClassInfo(1, "leaf", (40, 200, 40)), ClassInfo(7, "sea", (0, 0, 255)))
+    (
+        ClassInfo(4, "rose", (220, 40, 40)),
+        ClassInfo(1, "leaf", (40, 200, 40)),
+        ClassInfo(7, "sea", (0, 0, 255)),
+    )
 )
 PAINT = {"rose": (220, 40, 40), "leaf": (40, 200, 40), "sea": (40, 60, 220)}
 RECIPE: dict[str, Any] = {
