@@ -32,17 +32,20 @@ Vector = npt.NDArray[np.float32]
 
 
 class DescribesImages(Protocol):
-    """What a classifier needs of what turns images into vectors."""
+    """What a classifier needs of :class:`indexer.features.pooled.ImageExtractor`."""
 
     @property
     def recipe(self) -> Recipe:
         """The recipe in force."""
 
-    def prepare(self, image: npt.NDArray[np.uint8]) -> Any:
-        """An image (H, W, 3) uint8 as :meth:`extract` takes it."""
+    def prepare_one(self, image: npt.NDArray[np.uint8]) -> Any:
+        """An image (H, W, 3) uint8, prepared by itself."""
 
-    def extract(self, images: Sequence[Any]) -> torch.Tensor:
-        """Vectors (B, D) float32 of B prepared images."""
+    def collate(self, prepared: Sequence[Any]) -> Any:
+        """A batch of prepared images."""
+
+    def extract(self, images: Any) -> torch.Tensor:
+        """Vectors (B, D) float32 on the CPU of a batch of :meth:`collate`."""
 
 
 @dataclass(frozen=True)
@@ -288,7 +291,8 @@ class Classifier:
         pending = self._readable(photos, on_error)
         start = time.perf_counter()
         while taken := list(islice(pending, size)):
-            yield _Batch([key for key, _ in taken], [item for _, item in taken], time.perf_counter() - start)
+            items = self.extractor.collate([item for _, item in taken])
+            yield _Batch([key for key, _ in taken], items, time.perf_counter() - start)
             start = time.perf_counter()
 
     def _readable(
@@ -302,7 +306,7 @@ class Classifier:
                     raise
                 on_error(key, error)
                 continue
-            yield key, self.extractor.prepare(image)
+            yield key, self.extractor.prepare_one(image)
 
     def _extracted(self, batches: Generator[_Batch[Key], None, None]) -> Generator[_Batch[Key], None, None]:
         """Batches with their vectors (B, D) in the place of images."""

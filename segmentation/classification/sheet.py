@@ -39,23 +39,23 @@ def similarity_sheet(photo: Picture, title: str, matches: Sequence[Match]) -> Pi
     canvas = Image.new("RGB", (start + columns * (TILE + _GAP), height + _GAP), GROUND)
     draw = ImageDraw.Draw(canvas)
     canvas.paste(Image.fromarray(large), (_GAP + (LARGE - large.shape[1]) // 2, _GAP))
-    below = _GAP + large.shape[0] + line / 2
-    draw.text((_GAP + LARGE / 2, below), _shortened(title, font, LARGE), INK, font, "mm")
+    caption = (_GAP + LARGE / 2, _GAP + large.shape[0] + line / 2)
+    draw.text(caption, _shortened(title, font, LARGE), INK, font, "mm")
     for place, match in enumerate(matches):
         left = start + place % columns * (TILE + _GAP)
         top = _GAP + place // columns * cell
-        picture = _memory_picture(match)
+        picture, below = _memory_picture(match), top + TILE
         if picture is None:
             draw.rectangle((left, top, left + TILE - 1, top + TILE - 1), outline=_FAINT)
             draw.text((left + TILE / 2, top + TILE / 2), "not there any more", _FAINT, font, "mm")
         else:
             small = _fitted(picture, TILE)
-            inset = ((TILE - small.shape[1]) // 2, (TILE - small.shape[0]) // 2)
-            canvas.paste(Image.fromarray(small), (left + inset[0], top + inset[1]))
+            canvas.paste(Image.fromarray(small), (left + (TILE - small.shape[1]) // 2, top))
+            below = top + small.shape[0]
         score = f"{match.similarity:.3f}"
         room = TILE - round(font.getlength(score)) - _GAP
         name = ", ".join(match.classes) or "unlabelled"
-        middle = top + TILE + line / 2
+        middle = below + line / 2
         draw.text((left, middle), _shortened(name, font, room), INK, font, "lm")
         draw.text((left + TILE, middle), score, INK, font, "rm")
         draw.text((left, middle + line), _shortened(match.image_id, font, TILE), _FAINT, font, "lm")

@@ -45,11 +45,14 @@ class MeanColor:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
 
-    def prepare(self, image: np.ndarray) -> torch.Tensor:
+    def prepare_one(self, image: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(image).float().mean(dim=(0, 1))
 
-    def extract(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
-        return torch.nn.functional.normalize(torch.stack(list(images)), dim=1)
+    def collate(self, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
+        return torch.stack(list(prepared))
+
+    def extract(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(images, dim=1)
 
 
 def toy_recipe() -> Recipe:
@@ -92,7 +95,7 @@ def build_memory(
         label = np.zeros((1, len(CLASSES)), dtype=np.uint8)
         for name in names:
             label[0, CLASSES.names.index(name)] = 255 // len(names)
-        vector = extractor.extract([extractor.prepare(pixels)]).numpy()
+        vector = extractor.extract(extractor.collate([extractor.prepare_one(pixels)])).numpy()
         index.add(vector, label, np.array([[number, 0, 0]], dtype=np.int32))
         height, width = pixels.shape[:2]
         sha, _ = sha256_of(path)
