@@ -15,7 +15,20 @@ from typer.core import TyperGroup
 
 from retrieval.errors import MyceliaError, StorageError
 from retrieval.store.files import storage_errors
-from segmentation.cli import classes, compact, demo, evaluate, index, inspect, maintain, search, segment, tune
+from segmentation.cli import (
+    classes,
+    classify,
+    compact,
+    demo,
+    evaluate,
+    index,
+    inspect,
+    maintain,
+    search,
+    segment,
+    similar,
+    tune,
+)
 from segmentation.cli.console import escape_unknown_characters, one_line, say, show
 
 EXIT_ERROR = 1
@@ -141,6 +154,8 @@ app.command("inspect")(inspect.inspect)
 app.command("classes")(classes.classes)
 app.command("segment")(segment.segment)
 app.command("search")(search.search)
+app.command("classify")(classify.classify)
+app.command("similar")(similar.similar)
 app.command("evaluate")(evaluate.evaluate)
 app.command("tune")(tune.tune)
 app.command("demo")(demo.demo)
