@@ -196,7 +196,7 @@ class ImageExtractor:
         count, residuals, activations, embeddings = len(views[0]), [], [], []
         kept = slice(0, 1) if self._cls else slice(self.backbone.prefix_tokens, None)
         with self._lock:
-            for chunk in torch.cat(list(views)).split(CHUNK):
+            for chunk in torch.split(torch.cat(list(views)), CHUNK):
                 cut = self.backbone.cut(chunk)
                 # all behind the cut is token-wise: tokens that are not pooled have no gradient
                 cut = type(cut)(cut.residual[:, kept].clone(), cut.activation[:, kept].clone())
