@@ -88,7 +88,7 @@ def evaluate(
     )
 
     from segmentation.scoring.evaluator import evaluate as run
-    from segmentation.scoring.evaluator import protocol_note
+    from segmentation.scoring.peers import protocol_note
     from segmentation.scoring.report import check_report_folder, write_report
 
     if report is not None:

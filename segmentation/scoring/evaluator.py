@@ -15,13 +15,12 @@ from indexer.bank.build import SkippedImage
 from indexer.bank.versions import package_versions
 from indexer.datasets import Dataset, Sample
 from indexer.datasets.unmasked import adopt_classes
-from indexer.images import Geometry
-from indexer.recipe import Recipe
 from retrieval.classes import UNLABELLED, ClassMap
 from retrieval.errors import ConfigError, DataError, DatasetError, IndexMismatchError
 from retrieval.progress import Progress, Task, track
 from segmentation.scoring import metrics
 from segmentation.scoring.memory import MemoryImages, check_leave_out, without
+from segmentation.scoring.peers import truth_at_input
 from segmentation.segmenter import Segmentation, Segmenter
 
 ScoringProtocol = Literal["standard", "hummingbird"]
@@ -253,17 +252,6 @@ def evaluate(
     )
 
 
-def protocol_note(recipe: Recipe, protocol: str) -> str | None:
-    """A sentence where the peers' number is asked of an index that is not built as theirs; else None."""
-    if protocol != "hummingbird" or recipe.bank.protocol == "hummingbird":
-        return None
-    return (
-        f"the index was built with bank.protocol={recipe.bank.protocol}, which leaves ignored pixels out of "
-        "the memory, where the peers' counts them as the first class: to compare the hummingbird score with "
-        "published ones, build an index with bank.protocol=hummingbird"
-    )
-
-
 class _Case:
     """An image of a data set, and its truth once it was read."""
 
@@ -345,23 +333,6 @@ def column_table(dataset: Dataset, classes: ClassMap) -> npt.NDArray[np.int32]:
     column_of_id = {int(id): column for column, id in enumerate(classes.ids)}
     table = [column_of_id[info.id] for info in dataset.classes.classes]
     return np.array([*table, UNLABELLED], dtype=np.int32)
-
-
-def truth_at_input(columns: npt.NDArray[np.int32], geometry: Geometry) -> npt.NDArray[np.int32]:
-    """A mask as the model's input shows it, nearest neighbour: (H0, W0) -> (H, W) int32, padding -1.
-
-    Input row i takes source row ``floor(i * H0 / H)`` of the seen box, columns likewise: the peers' resize,
-    torch's ``interpolate(mode="nearest")``, and as there the scale is float32.
-    """
-    picks = []
-    for axis in (0, 1):
-        start, stop, content = geometry.box[axis], geometry.box[axis + 2], geometry.content[axis]
-        scale = np.float32(stop - start) / np.float32(content)
-        places = start + np.arange(content, dtype=np.float32) * scale
-        picks.append(np.clip(np.floor(places).astype(np.int64), 0, geometry.source[axis] - 1))
-    seen = np.full(geometry.size, UNLABELLED, dtype=np.int32)
-    seen[: geometry.content[0], : geometry.content[1]] = columns[np.ix_(*picks)]
-    return seen
 
 
 def _difference(ours: dict[int, str], theirs: dict[int, str]) -> str:

@@ -13,7 +13,7 @@ from indexer.recipe import Recipe, override_recipe
 from retrieval.classes import ClassInfo, ClassMap
 from retrieval.errors import ConfigError, DatasetError, IndexMismatchError, MaskError
 from segmentation import evaluate
-from segmentation.scoring.evaluator import protocol_note, truth_at_input
+from segmentation.scoring.peers import protocol_note, truth_at_input
 
 
 @pytest.fixture
