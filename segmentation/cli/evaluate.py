@@ -65,13 +65,14 @@ def evaluate(
         typer.Option("--leave-out", help="Score an image that is in the memory without itself."),
     ] = False,
 ) -> None:
-    """Segment a labelled data set and score the masks.
+    """Segment (or, with an index of whole images, classify) a labelled data set, and score what comes.
 
     \b
     Examples:
       mycelia evaluate voc.index VOCdevkit/VOC2012 --split val
       mycelia evaluate cam.index camvid --split val --json cam.json --report cam-report
       mycelia evaluate my.index the-same-photos --leave-out
+      mycelia evaluate flowers.index flowers --split val --report mistakes
       mycelia evaluate cam.index camvid --split val transfer.k=50 transfer.temperature=0.05
 
     \b
@@ -86,6 +87,20 @@ def evaluate(
     dataset = read_dataset(
         data, split=split, format=format, subset=subset, images=images, masks=masks, unmasked=unmasked
     )
+
+    if recipe.whole:
+        from segmentation.cli.evaluate_images import evaluate_images
+
+        evaluate_images(
+            folder,
+            recipe,
+            dataset,
+            json_file=json_file,
+            report=report,
+            skip_bad=skip_bad,
+            leave_out=leave_out,
+        )
+        return
 
     from segmentation.scoring.evaluator import evaluate as run
     from segmentation.scoring.peers import protocol_note

@@ -66,7 +66,7 @@ def build(
     skip_bad: SkipBad = False,
     max_pixels: MaxPixels = None,
 ) -> None:
-    """Describe labelled images patch by patch and store them in a new index.
+    """Describe labelled images, patch by patch or whole, and store them in a new index.
 
     A build that was stopped goes on where it stopped when the same command runs again.
 
@@ -74,6 +74,7 @@ def build(
     Examples:
       mycelia index build VOCdevkit/VOC2012 --split train --out voc.index
       mycelia index build camvid --split train --out cam.index --config camvid.yaml
+      mycelia index build flowers --split train --out flowers.index objective.kind=kl
       mycelia index build photos --out my.index features.kind=embeddings bank.max_patches=50000
       mycelia index build voc --out voc.index --url http://host:6333 --collection voc --shard 3/16
 
@@ -104,7 +105,10 @@ def build(
         f"{report.path}: {count_of(report.rows, 'row')} of {count_of(report.images, 'image')}, "
         f"{size} on disk, {report.seconds:.0f} s"
     )
-    say(f"next: mycelia segment {report.path} PHOTO --out masks --overlay")
+    level = recipe.features.level
+    whole = level == "image" or (level == "auto" and dataset.whole)
+    asked = "classify {} PHOTO" if whole else "segment {} PHOTO --out masks --overlay"
+    say(f"next: mycelia {asked.format(report.path)}")
 
 
 @app.command()
