@@ -6,16 +6,18 @@ import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from indexer.datasets import camvid, folder, two_folders, voc
+from indexer.datasets import camvid, class_folders, folder, table, two_folders, voc
 from indexer.datasets.base import Dataset, Layout, Sample, parse_ids
 from indexer.datasets.keys import SourceKey
 from indexer.datasets.labels import LabelSource, MaskFile, NoLabels
 from indexer.datasets.unmasked import Unmasked, check_unmasked, settle_unmasked
+from indexer.datasets.whole import ClassLabels, whole_columns
 from retrieval.errors import ConfigError, DatasetError
 from retrieval.plugins import load_plugins
 
 __all__ = [
     "FORMATS",
+    "ClassLabels",
     "Dataset",
     "LabelSource",
     "Layout",
@@ -27,6 +29,7 @@ __all__ = [
     "load_dataset",
     "parse_ids",
     "recognise",
+    "whole_columns",
 ]
 
 _LOG = logging.getLogger("mycelia")
@@ -34,8 +37,11 @@ _LOG = logging.getLogger("mycelia")
 #: Tried in this order where the format is ``auto``; those of other packages come after them.
 _LAYOUTS: tuple[Layout, ...] = (voc.LAYOUT, folder.LAYOUT, camvid.LAYOUT, two_folders.LAYOUT)
 
+#: Tried after all others: images with a class as a whole, whose folders look much like those of masks.
+_WHOLE: tuple[Layout, ...] = (table.LAYOUT, class_folders.LAYOUT)
+
 #: What ``--format`` takes without other packages; ``auto`` recognises the layout.
-FORMATS: tuple[str, ...] = ("auto", *dict.fromkeys(layout.name for layout in _LAYOUTS))
+FORMATS: tuple[str, ...] = ("auto", *dict.fromkeys(layout.name for layout in (*_LAYOUTS, *_WHOLE)))
 
 #: The entry point group in which an installed package names its layouts, each a :class:`Layout`.
 LAYOUT_GROUP = "mycelia.datasets"
@@ -94,9 +100,12 @@ def recognise(
             )
         return path, two_folders.given_layout(path, images=images, masks=masks)
     layouts = _layouts(format)
-    if not path.is_dir():
+    if not path.is_dir() and not (format in ("auto", table.LAYOUT.name) and table.is_table(path)):
         came = "a file" if path.exists() else "nothing"
-        raise DatasetError(f"expected the folder of a data set at {path}, found {came}; check the path")
+        raise DatasetError(
+            f"expected the folder of a data set (or a .csv or .tsv table) at {path}, "
+            f"found {came}; check the path"
+        )
     return _recognise(path, layouts, format)
 
 
@@ -104,7 +113,8 @@ def _layouts(format: str) -> tuple[Layout, ...]:
     """The layouts that ``format`` stands for."""
     if format == "auto":
         return _LAYOUTS
-    ours = tuple(layout for layout in _LAYOUTS if layout.name == format)
+    known_here = (*_LAYOUTS, table.LAYOUT, class_folders.NAMED)
+    ours = tuple(layout for layout in known_here if layout.name == format)
     others = () if ours else load_plugins(LAYOUT_GROUP, Layout)
     named = ours or tuple(layout for layout in others if layout.name == format)
     if not named:
@@ -114,16 +124,18 @@ def _layouts(format: str) -> tuple[Layout, ...]:
 
 
 def _recognise(path: Path, layouts: tuple[Layout, ...], format: str) -> tuple[Path, Layout]:
-    """The first layout that fits; those of other packages are asked where ours do not."""
+    """The first layout that fits; those of other packages are asked where ours of masks do not."""
+    if path.is_file():
+        layouts = (table.LAYOUT,)
     found = _fitting(path, layouts)
     others: Sequence[Layout] = ()
-    if found is None and format == "auto":
-        others = load_plugins(LAYOUT_GROUP, Layout)
+    if found is None and format == "auto" and not path.is_file():
+        others = (*load_plugins(LAYOUT_GROUP, Layout), *_WHOLE)
         found = _fitting(path, others)
     if found is not None:
         return found
     expected = "\n".join(f"  {layout.name}: {layout.description}" for layout in (*layouts, *others))
-    hint = two_folders.describe(path) if format in ("auto", folder.LAYOUT.name) else ""
+    hint = two_folders.describe(path) if path.is_dir() and format in ("auto", folder.LAYOUT.name) else ""
     if hint:
         raise DatasetError(f"{path} has no layout that is known here, but {hint}")
     raise DatasetError(f"{path} has no layout that is known here; expected\n{expected}")

@@ -58,6 +58,7 @@ class Dataset:
     notes: tuple[str, ...] = ()  #: what a reader of the data should know: choices made, files left out
     left_out: tuple[tuple[str, int], ...] = ()  #: endings of files that are not read, and how many of each
     found: bool = False  #: whether nobody named the classes: they are the ids that occur in the masks
+    whole: bool = False  #: whether labels are of images as a whole, and there are no masks
 
     def __len__(self) -> int:
         return len(self.samples)

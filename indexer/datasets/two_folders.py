@@ -247,6 +247,15 @@ def _read_name(path: Path) -> _Candidate:
     return _Candidate(path, split, _kind(rest, path.name))
 
 
+def is_part_name(name: str) -> bool:
+    """Whether a folder of just this name is one of images or of masks: images, train_masks, JPEGImages."""
+    words = re.findall(r"[a-z]+|[0-9]+", re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).lower())
+    joined = {"".join(words), "".join(word for word in words if word not in _SPLITS)}
+    split = re.match(r"(?:train|val|test)(.+)", words[0]) if len(words) == 1 else None
+    joined |= {split[1]} if split is not None else set()
+    return any(_IMAGES.fullmatch(word) or _MASKS.fullmatch(word) for word in joined)
+
+
 def _kind(words: list[str], name: str) -> str:
     """images, masks, others, or empty; masks before images, as in label_images."""
     known = {*words, "".join(words), re.sub(r"[^a-z0-9]", "", name.lower())}
