@@ -125,9 +125,18 @@ def _looks_like_parts(root: Path) -> bool:
     known = [*folders, *(folder for folder in subfolders(root) if folder not in folders)]
     parts = {folder.name for folder in known if is_part_name(folder.name)}
     names = {folder.name for folder in folders}
-    if len(parts) * _CLASSES_PER_PART > len(names):
+    if len(parts) * _CLASSES_PER_PART > len(names) or _could_be_pair(folders):
         return True
     return any(is_part_name(inner.name) for folder in folders for inner in subfolders(folder))
+
+
+def _could_be_pair(folders: list[Path]) -> bool:
+    """Whether there are two folders with equal names of images, none of one a JPEG: it may hold masks."""
+    if len(folders) != 2:
+        return False
+    one, two = (list_folder(folder).images for folder in folders)
+    lossless = (all(path.suffix.lower() not in (".jpg", ".jpeg") for path in paths) for paths in (one, two))
+    return {path.stem for path in one} == {path.stem for path in two} and any(lossless)
 
 
 def _ids(folder: Path, listing: Listing) -> list[tuple[str, Path]]:
