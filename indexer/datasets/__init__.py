@@ -103,7 +103,8 @@ def recognise(
     if not path.is_dir() and not (format in ("auto", table.LAYOUT.name) and table.is_table(path)):
         came = "a file" if path.exists() else "nothing"
         raise DatasetError(
-            f"expected the folder of a data set (or a .csv or .tsv table) at {path}, found {came}; check the path"
+            f"expected the folder of a data set (or a .csv or .tsv table) at {path}, "
+            f"found {came}; check the path"
         )
     return _recognise(path, layouts, format)
 

@@ -1,4 +1,4 @@
-"""A folder per class: ``train/cat/1.jpg`` as torchvision's ImageFolder reads it, or ``cat/1.jpg`` without splits.
+"""A folder per class: ``train/cat/1.jpg``, as torchvision's ImageFolder has it, or ``cat/1.jpg``.
 
 The classes are those of all splits, so that train and val agree about their ids. Folders of images and masks
 look alike, so this layout is tried last, and not where folders are called so.
@@ -38,7 +38,7 @@ class _Split:
 
 
 def find(path: Path) -> Path | None:
-    """``path``, or its only subfolder, where folders of classes are and none is called as masks are; or None."""
+    """``path``, or its only subfolder, where folders of classes are, none called as masks are; or None."""
     root = find_named(path)
     return None if root is None or _looks_like_parts(root) else root
 
@@ -125,9 +125,18 @@ def _looks_like_parts(root: Path) -> bool:
     known = [*folders, *(folder for folder in subfolders(root) if folder not in folders)]
     parts = {folder.name for folder in known if is_part_name(folder.name)}
     names = {folder.name for folder in folders}
-    if len(parts) * _CLASSES_PER_PART > len(names):
+    if len(parts) * _CLASSES_PER_PART > len(names) or _could_be_pair(folders):
         return True
     return any(is_part_name(inner.name) for folder in folders for inner in subfolders(folder))
+
+
+def _could_be_pair(folders: list[Path]) -> bool:
+    """Whether there are two folders with equal names of images, none of one a JPEG: it may hold masks."""
+    if len(folders) != 2:
+        return False
+    one, two = (list_folder(folder).images for folder in folders)
+    lossless = (all(path.suffix.lower() not in (".jpg", ".jpeg") for path in paths) for paths in (one, two))
+    return {path.stem for path in one} == {path.stem for path in two} and any(lossless)
 
 
 def _ids(folder: Path, listing: Listing) -> list[tuple[str, Path]]:
@@ -180,8 +189,8 @@ def _images_directly_in(folder: Path) -> int:
 
 LAYOUT = Layout(
     "classes",
-    "a folder per class, for images that have a class as a whole: train/cat/, train/dog/, val/cat/ and so on, "
-    "or cat/ and dog/ without splits",
+    "a folder per class, for images that have a class as a whole: train/cat/, train/dog/, val/cat/ and so "
+    "on, or cat/ and dog/ without splits",
     find,
     load,
     splits,

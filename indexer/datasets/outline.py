@@ -65,7 +65,9 @@ class Outline:
             return parts[0]
         classes = max((part.classes for part in parts), key=len, default=ClassMap(()))
         name = parts[0].name if parts else self.root.resolve().name
-        return Dataset(name, self.layout.name, self.root, None, self.samples, classes)
+        whole = any(part.whole for part in parts)
+        notes = tuple(dict.fromkeys(note for part in parts for note in part.notes)) if whole else ()
+        return Dataset(name, self.layout.name, self.root, None, self.samples, classes, notes, whole=whole)
 
     def with_classes(self, draft: Dataset, masks: Sequence[Path]) -> Dataset:
         """The draft with its classes: those that are named, or else found in ``masks``.

@@ -30,6 +30,7 @@ from indexer.datasets.oddities import (
 )
 from indexer.datasets.outline import Outline
 from indexer.datasets.values import MaskValues, find_values
+from indexer.datasets.whole import whole_columns
 from indexer.images.headers import read_header
 from retrieval.classes import ClassMap
 from retrieval.errors import DataError, MaskError
@@ -51,7 +52,7 @@ class ClassFound:
     name: str
     id: int | None  #: None for a colour of RGB masks that no class has yet
     color: tuple[int, int, int]
-    share: float  #: of all pixels of these masks, 0..1
+    share: float  #: of all pixels of these masks, 0..1; of the images where they have no masks
     images: int  #: in how many of them it occurs
 
 
@@ -89,6 +90,7 @@ class Survey:
     notes: tuple[str, ...]  #: choices that were made in reading the folder
     left_out: tuple[tuple[str, int], ...]  #: endings of files that are no images here, and their number
     oddities: tuple[Oddity, ...]
+    whole: bool = False  #: whether images have classes as a whole: shares are then of the images
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: tuples of pairs are objects where the first of a pair is a name."""
@@ -104,6 +106,8 @@ def survey(dataset: Dataset, *, sample: int = MASKS, progress: Progress | None =
     Photos are not decoded, only their headers read. A mask that a build would refuse is an oddity, whose
     message is the build's.
     """
+    if dataset.whole:
+        return _survey_whole(dataset)
     masked, problems = _checked(dataset.samples)
     shapes, sizes = _shapes(dataset.samples)
     chosen = choose_evenly(masked, _affordable(sample, shapes))
@@ -144,6 +148,36 @@ def survey(dataset: Dataset, *, sample: int = MASKS, progress: Progress | None =
         notes=dataset.notes,
         left_out=(),
         oddities=group(problems),
+    )
+
+
+def _survey_whole(dataset: Dataset) -> Survey:
+    """As :func:`survey`, of images that have classes as a whole: no mask is read, and all labels count."""
+    counts = np.zeros(len(dataset.classes), dtype=np.int64)
+    problems = []
+    for item in dataset.samples:
+        if not item.image.is_file():
+            problems.append(("image", str(item.image), f"image {item.image} does not exist"))
+        counts[list(whole_columns(item.labels))] += 1
+    return Survey(
+        name=dataset.name,
+        root=str(dataset.root),
+        format=dataset.format,
+        why="",
+        split=dataset.split,
+        splits=(),
+        images=len(dataset),
+        masked=0,
+        masks_read=0,
+        shapes=_shapes(dataset.samples)[0],
+        named=True,
+        classes=_found(dataset.classes, counts / max(len(dataset), 1), counts),
+        unlabelled=0.0,
+        palettes=None,
+        notes=dataset.notes,
+        left_out=(),
+        oddities=group(problems),
+        whole=True,
     )
 
 
@@ -194,14 +228,15 @@ def survey_folder(
             found = replace(found, masks_read=values.masks, **_of_values(values))
     problems += [("palettes", "", f"palettes differ: {text}") for text in values.disagreeing]
     problems += opaque_masks(chosen)
-    problems += odd_photos(choose_evenly([item.image for item in dataset.samples], count))
+    photos = [item.image for item in dataset.samples if not dataset.whole or item.image.is_file()]
+    problems += odd_photos(choose_evenly(photos, count))
     problems += duplicates({name: [item.image for item in part.samples] for name, part in outline.splits})
     problems += stray_files(outline)
     return replace(
         found,
         why=outline.layout.description,
         splits=tuple((name, len(part)) for name, part in outline.splits if name),
-        palettes=values.palettes,
+        palettes=None if dataset.whole else values.palettes,
         left_out=unread_endings((*outline.image_folders(), *outline.mask_folders())),
         oddities=group(problems) + found.oddities,
     ), dataset

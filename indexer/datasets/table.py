@@ -218,7 +218,7 @@ def _header_problem(path: Path, line: int, header: tuple[str, ...]) -> str:
 
 
 def _is_header(rows: list[tuple[int, tuple[str, ...]]]) -> bool:
-    """Whether the first row names columns: with known words, or an entry that is no image before one that is."""
+    """Whether the first row names columns: by known words, or by an image that only the second names."""
     first = [cell.strip().lower() for cell in rows[0][1]]
     if _is_image_name(first[0]):
         return False
@@ -276,8 +276,8 @@ def _find_image(entry: str, places: list[Path], files: list[Files]) -> Path:
 
 LAYOUT = Layout(
     "table",
-    "train.csv, val.csv and so on, or one .csv or .tsv, of image paths and labels, for images that have a class "
-    "as a whole",
+    "train.csv, val.csv and so on, or one .csv or .tsv, of image paths and labels, for images that have a "
+    "class as a whole",
     find,
     load,
     splits,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retrieval.errors import ConfigError
 from segmentation.cli.arguments import (
     Config,
     DataPath,
@@ -90,6 +91,8 @@ def inspect(
     else:
         show_survey(found, recipe)
     if picture is not None:
+        if found.whole:
+            raise ConfigError("--picture shows masks, but these images have none; leave --picture out")
         from segmentation.drawing.contact import contact_sheet
         from segmentation.drawing.pictures import write_image
 
@@ -113,7 +116,9 @@ def show_survey(found: Survey, recipe: Recipe) -> None:
     for name, value in facts:
         if value:
             show(f"{name:<11} {value}")
-    if found.classes:
+    if found.whole:
+        _show_class_counts(found)
+    elif found.classes:
         rows = [
             [item.name, "" if item.id is None else str(item.id), _share(item.share), f"{item.images:,}"]
             for item in found.classes[:MOST_CLASSES]
@@ -128,6 +133,14 @@ def show_survey(found: Survey, recipe: Recipe) -> None:
         show(f"and {len(found.oddities) - MOST_ODDITIES:,} more oddities (--json lists all)")
     if not found.oddities:
         show("nothing odd")
+
+
+def _show_class_counts(found: Survey) -> None:
+    """The classes of images that have them as a whole, and how many images each has, on stdout."""
+    rows = [[item.name, str(item.id), f"{item.images:,}"] for item in found.classes[:MOST_CLASSES]]
+    show_table(None, ["class", "id", "images"], rows)
+    if len(found.classes) > MOST_CLASSES:
+        show(f"and {len(found.classes) - MOST_CLASSES:,} more (--json lists all)")
 
 
 def describe_shapes(shapes: Shapes, images: int) -> str:
@@ -185,6 +198,8 @@ def judge_size(shapes: Shapes, recipe: Recipe) -> SizeAdvice:
 
 def _describe_images(found: Survey) -> str:
     of = f" in split {found.split}" if found.split else ""
+    if found.whole:
+        return f"{found.images:,}{of}, each labelled as a whole"
     if found.masked == found.images:
         return f"{found.images:,}{of}, each with a mask"
     return f"{found.images:,}{of}, {found.masked:,} with a mask, {found.images - found.masked:,} without"
@@ -199,6 +214,9 @@ def _describe_palettes(found: Survey) -> str:
 
 
 def _describe_classes(found: Survey) -> str:
+    if found.whole:
+        several = sum(item.images for item in found.classes) > found.images
+        return f"{len(found.classes)} of whole images{', several of some' if several else ''}"
     sample = f"from {found.masks_read:,} of {count_of(found.masked, 'mask')}"
     if not found.named:
         return f"unknown; {count_of(len(found.classes), 'id or colour', 'ids or colours')} found, {sample}"
