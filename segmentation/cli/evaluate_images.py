@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from retrieval.errors import ConfigError, DataError
 from segmentation.cli.console import count_of, format_percent, say, say_skipped, show, show_table
-from segmentation.cli.files import check_place, write_image, write_json
+from segmentation.cli.files import check_place, write_json
 from segmentation.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def _draw(report: ClassificationReport, folder: Path) -> int:
     """A sheet for each of the worst mistakes: the photo, and the memory images that spoke for it."""
     from indexer.images import read_image
     from segmentation.classification.sheet import similarity_sheet
+    from segmentation.drawing.pictures import write_image
 
     folder.mkdir(parents=True, exist_ok=True)
     drawn = 0
