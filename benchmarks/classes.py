@@ -1,0 +1,167 @@
+"""What gradients add to embeddings where whole images are classified: k-NN accuracy, paired, over seeds.
+
+    python -m benchmarks.classes DATA [--objectives kl dino infonce] [--seeds 3] [--each N] [key=value ...]
+
+DATA has splits train and val with a class for each image. k, T and the gradients' weight are chosen on train
+alone, each image left out in turn, once for each line; the seed decides heads, projection and crops. Five
+examples a class are drawn five times. The error is that of the paired difference to embeddings, over the
+images of val, averaged over seeds.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from benchmarks.command import plain_parser
+from benchmarks.report import write_table
+from indexer.datasets import Dataset, Sample, load_dataset, whole_columns
+from indexer.features.pooled import ImageExtractor
+from indexer.images import read_image
+from indexer.recipe import load_recipe
+
+KS, TEMPERATURES, WEIGHTS = (1, 5, 10, 20, 30), (0.02, 0.05, 0.1), (0.5, 1.0, 2.0, 4.0)
+SHOTS, DRAWS = 5, 5
+
+Array = npt.NDArray[np.float32]
+Parts = dict[str, Array]
+
+
+def few_each(dataset: Dataset, count: int | None) -> list[Sample]:
+    """The first ``count`` samples of each class, or all."""
+    seen: dict[tuple[int, ...], int] = {}
+    kept = []
+    for sample in dataset.samples:
+        columns = whole_columns(sample.labels)
+        seen[columns] = seen.get(columns, 0) + 1
+        if count is None or seen[columns] <= count:
+            kept.append(sample)
+    return kept
+
+
+def describe(extractor: ImageExtractor, samples: Sequence[Sample]) -> Parts:
+    """Unit vectors (n, width) of every part."""
+    found: dict[str, list[Array]] = {}
+    for sample in samples:
+        for name, part in extractor.feature_parts([read_image(sample.image)]).items():
+            found.setdefault(name, []).append(part.cpu().numpy())
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def similarities(queries: Parts, rows: Parts, names: Sequence[str], weight: float) -> Array:
+    """(cos e + weight mean_i cos G_i) / (1 + weight), (Q, n); without embedding the mean alone."""
+    gradients = [queries[name] @ rows[name].T for name in names if name != "embedding"]
+    if not gradients:
+        return queries["embedding"] @ rows["embedding"].T
+    mean = sum(gradients[1:], gradients[0]) / len(gradients)
+    if "embedding" not in names:
+        return mean
+    joined: Array = (queries["embedding"] @ rows["embedding"].T + weight * mean) / (1 + weight)
+    return joined
+
+
+def classify(
+    found: Array, labels: npt.NDArray[np.int64], k: int, temperature: float
+) -> npt.NDArray[np.int64]:
+    """The class with most votes, softmax(similarity / T) over the k nearest: (Q,)."""
+    nearest = np.argsort(-found, axis=1)[:, :k]
+    best = np.take_along_axis(found, nearest, axis=1)
+    votes = np.exp((best - best[:, :1]) / temperature)
+    shares = np.zeros((len(found), int(labels.max()) + 1))
+    for place in range(nearest.shape[1]):
+        np.add.at(shares, (np.arange(len(found)), labels[nearest[:, place]]), votes[:, place])
+    winners: npt.NDArray[np.int64] = shares.argmax(axis=1)
+    return winners
+
+
+def choose(train: Parts, labels: npt.NDArray[np.int64], names: Sequence[str]) -> tuple[float, int, float]:
+    """(weight, k, T) that classify most of train, each image left out in turn."""
+    joined = "embedding" in names and len(names) > 1
+    best, chosen = -1.0, (1.0, 1, 0.1)
+    for weight in WEIGHTS if joined else (1.0,):
+        found = similarities(train, train, names, weight)
+        np.fill_diagonal(found, -np.inf)
+        for k, temperature in itertools.product(KS, TEMPERATURES):
+            right = float((classify(found, labels, k, temperature) == labels).mean())
+            if right > best:
+                best, chosen = right, (weight, k, temperature)
+    return chosen
+
+
+def few_shot(
+    found: Array, rows: npt.NDArray[np.int64], truth: npt.NDArray[np.int64], temperature: float
+) -> npt.NDArray[np.float64]:
+    """Share of draws in which each query is right with :data:`SHOTS` examples a class, (Q,)."""
+    right = np.zeros(len(truth))
+    for draw in range(DRAWS):
+        random = np.random.default_rng(draw)
+        picked = np.concatenate(
+            [random.permutation(np.flatnonzero(rows == c))[:SHOTS] for c in range(rows.max() + 1)]
+        )
+        right += classify(found[:, picked], rows[picked], SHOTS, temperature) == truth
+    return right / DRAWS
+
+
+def main() -> None:
+    """Measure, print, and write the table."""
+    parser = plain_parser(__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("overrides", nargs="*", help="settings, key=value")
+    parser.add_argument("--objectives", nargs="+", default=["kl", "dino", "infonce"])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--each", type=int, help="so many images of each class and split")
+    parser.add_argument("--name", default="classes", help="of the table's files")
+    arguments = parser.parse_intermixed_args()
+    torch.set_num_threads(2)
+    samples = {
+        split: few_each(load_dataset(arguments.data, split=split), arguments.each)
+        for split in ("train", "val")
+    }
+    labels = {
+        split: np.array([whole_columns(sample.labels)[0] for sample in kept])
+        for split, kept in samples.items()
+    }
+    objectives = arguments.objectives
+    lines = [["embedding"], *([name] for name in objectives), *(["embedding", name] for name in objectives)]
+    if len(objectives) > 1:
+        lines.append(["embedding", *objectives])
+    full: dict[str, list[npt.NDArray[np.float64]]] = {}
+    few: dict[str, list[npt.NDArray[np.float64]]] = {}
+    chosen: dict[str, tuple[float, int, float]] = {}
+    for seed in range(arguments.seeds):
+        kind = f"objective.kind=[{','.join(objectives)}]"
+        settings = ["features.level=image", "image.size=[224,224]", "backbone.block=-1", kind]
+        recipe = load_recipe("offline.yaml", [*settings, f"seed={seed}", *arguments.overrides])
+        extractor = ImageExtractor.create(recipe)
+        train = samples["train"]
+        extractor.fit(lambda train=train: ([read_image(s.image)] for s in train), images=len(train))
+        parts = {split: describe(extractor, kept) for split, kept in samples.items()}
+        for names in lines:
+            name = " + ".join(names)
+            weight, k, temperature = chosen.setdefault(name, choose(parts["train"], labels["train"], names))
+            found = similarities(parts["val"], parts["train"], names, weight)
+            winners = classify(found, labels["train"], k, temperature)
+            full.setdefault(name, []).append((winners == labels["val"]).astype(float))
+            few.setdefault(name, []).append(few_shot(found, labels["train"], labels["val"], temperature))
+    rows = []
+    for name, (weight, k, temperature) in chosen.items():
+        row: dict[str, object] = {"features": name, "weight": weight, "k": k, "T": temperature}
+        for title, right in (("all", full), (f"{SHOTS} a class", few)):
+            accuracies = [100 * float(r.mean()) for r in right[name]]
+            gain = np.mean(right[name], axis=0) - np.mean(right["embedding"], axis=0)  # (Q,)
+            row[f"top-1, {title}"] = round(float(np.mean(accuracies)), 1)
+            row[f"over seeds, {title}"] = round(float(np.std(accuracies)), 1)
+            row[f"gain, {title}"] = round(100 * float(gain.mean()), 1)
+            row[f"its error, {title}"] = round(100 * float(gain.std(ddof=1)) / len(gain) ** 0.5, 1)
+        rows.append(row)
+    counts = f"{len(labels['train'])} images in memory, {len(labels['val'])} asked; {arguments.seeds} seeds."
+    write_table(arguments.name, rows, folder=arguments.out, json_file=arguments.json, notes=[counts])
+
+
+if __name__ == "__main__":
+    main()
