@@ -11,7 +11,8 @@ images of val, averaged over seeds.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,12 +54,18 @@ def describe(extractor: ImageExtractor, samples: Sequence[Sample]) -> Parts:
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
+def read_one_by_one(samples: Sequence[Sample]) -> Iterator[list[npt.NDArray[np.uint8]]]:
+    """The images of samples, each a batch."""
+    return ([read_image(sample.image)] for sample in samples)
+
+
 def similarities(queries: Parts, rows: Parts, names: Sequence[str], weight: float) -> Array:
     """(cos e + weight mean_i cos G_i) / (1 + weight), (Q, n); without embedding the mean alone."""
     gradients = [queries[name] @ rows[name].T for name in names if name != "embedding"]
     if not gradients:
-        return queries["embedding"] @ rows["embedding"].T
-    mean = sum(gradients[1:], gradients[0]) / len(gradients)
+        plain: Array = queries["embedding"] @ rows["embedding"].T
+        return plain
+    mean: Array = sum(gradients[1:], gradients[0]) / len(gradients)
     if "embedding" not in names:
         return mean
     joined: Array = (queries["embedding"] @ rows["embedding"].T + weight * mean) / (1 + weight)
@@ -139,7 +146,7 @@ def main() -> None:
         recipe = load_recipe("offline.yaml", [*settings, f"seed={seed}", *arguments.overrides])
         extractor = ImageExtractor.create(recipe)
         train = samples["train"]
-        extractor.fit(lambda train=train: ([read_image(s.image)] for s in train), images=len(train))
+        extractor.fit(partial(read_one_by_one, train), images=len(train))
         parts = {split: describe(extractor, kept) for split, kept in samples.items()}
         for names in lines:
             name = " + ".join(names)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
+from indexer.sections import Section
 from retrieval.errors import ConfigError
 
 #: Keys that older recipes and manifests have directly below ``objective``; they are InfoNCE's now.
@@ -14,11 +15,7 @@ FLAT_KEYS = ("temperature", "tempered", "head_width", "neighbours", "keep", "sup
 NAMES = ("infonce", "kl", "dino")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class InfoNCESettings(_Section):
+class InfoNCESettings(Section):
     """InfoNCE: of patches between the tokens of an image, of whole images between overlapping windows."""
 
     temperature: float = Field(0.07, gt=0, description="T of the positives")
@@ -52,14 +49,14 @@ class InfoNCESettings(_Section):
         return patches
 
 
-class KLSettings(_Section):
+class KLSettings(Section):
     """KL to the uniform distribution."""
 
     temperature: float = Field(1.0, gt=0, description="T of the softmax (the papers took 15 for text)")
     head_width: int = Field(768, ge=1, description="width of the fixed random head")
 
 
-class DINOSettings(_Section):
+class DINOSettings(Section):
     """Self-distillation between crops; of whole images only."""
 
     teacher_temperature: float = Field(0.07, gt=0, description="T of the global crops' softmax")
@@ -78,7 +75,7 @@ class DINOSettings(_Section):
         return scale
 
 
-class ObjectiveSettings(_Section):
+class ObjectiveSettings(Section):
     """The self-supervised losses whose gradients describe a patch or an image."""
 
     kind: tuple[str, ...] = Field(

