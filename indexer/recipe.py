@@ -34,7 +34,7 @@ from indexer.sections import (
     TransferSettings,
 )
 from retrieval.engines.registry import engines_named
-from retrieval.errors import ConfigError
+from retrieval.errors import ConfigError, IndexMismatchError
 from retrieval.settings import FLAT_KEYS, IndexSettings
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "RerankSettings",
     "RuntimeSettings",
     "TransferSettings",
+    "built_recipe",
     "config_folder",
     "load_recipe",
     "override_recipe",
@@ -155,6 +156,22 @@ def recipe_from_dict(data: dict[str, Any], *, where: str = "recipe") -> Recipe:
     recipe = _validated(data, where=where)
     recipe.check_rules()
     return recipe
+
+
+def built_recipe(data: dict[str, Any], folder: Path) -> Recipe:
+    """The recipe that decided the vectors of an index, from its manifest; ``runtime`` is forgotten.
+
+    Raises IndexMismatchError for an index of the KL objective that older versions had.
+    """
+    objective = data.get("objective", {})
+    if objective.get("kind") == "kl":  # since then a list
+        raise IndexMismatchError(
+            f"{folder}: the index was built with a KL objective that was not the published one (temperature "
+            f"{objective.get('temperature')}, unit latents of {objective.get('head_width')} numbers), which "
+            "this version does not compute; build the index again"
+        )
+    deciding = {name: section for name, section in data.items() if name != "runtime"}
+    return recipe_from_dict(deciding, where=str(folder / "manifest.json"))
 
 
 def _validated(data: dict[str, Any], *, where: str) -> Recipe:

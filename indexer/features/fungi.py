@@ -30,7 +30,7 @@ from indexer.features.fixed import patch_objectives, random_tensors
 from indexer.features.objectives import Objective
 from indexer.features.projection import apply_pca, fit_pca, project_dense, project_factored
 from indexer.images import Geometry, make_geometry
-from indexer.recipe import Recipe, RuntimeSettings, recipe_from_dict
+from indexer.recipe import Recipe, RuntimeSettings, built_recipe
 from retrieval.errors import ConfigError, DatasetError, IndexDamagedError, IndexMismatchError
 from retrieval.similarity import Cosine, GradientProduct, Reranked, Similarity
 from retrieval.store.layout import FEATURES
@@ -367,9 +367,7 @@ def open_extractor(
     what an older index says of it is ignored. Raises IndexMismatchError where the weights that
     are there now are not those of the index.
     """
-    _check_objective(folder, manifest)
-    decisive = {name: value for name, value in manifest.recipe.items() if name != "runtime"}
-    recipe = recipe_from_dict(decisive, where=str(folder / "manifest.json"))
+    recipe = built_recipe(manifest.recipe, folder)
     recipe = recipe.model_copy(update={"runtime": runtime or RuntimeSettings()})
     backbone = Backbone(
         recipe.backbone, size=recipe.image.fixed_size, runtime=recipe.runtime, seed=recipe.seed
@@ -383,14 +381,3 @@ def open_extractor(
                 f"{recipe.backbone.weights} gives now; restore the old ones or build the index again"
             )
     return extractor
-
-
-def _check_objective(folder: Path, manifest: Manifest) -> None:
-    """Raise IndexMismatchError for an index of the KL objective that older versions had."""
-    objective = manifest.recipe.get("objective", {})
-    if objective.get("kind") == "kl":
-        raise IndexMismatchError(
-            f"{folder}: the index was built with a KL objective that was not the published one (temperature "
-            f"{objective.get('temperature')}, unit latents of {objective.get('head_width')} numbers), which "
-            "this version does not compute; build the index again"
-        )

@@ -12,7 +12,6 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +27,7 @@ from indexer.features.fixed import random_projection
 from indexer.features.objectives import Objective, create_objectives
 from indexer.features.projection import apply_pca, fit_pca
 from indexer.features.views import views_of
-from indexer.recipe import Recipe, RuntimeSettings, recipe_from_dict
+from indexer.recipe import Recipe, RuntimeSettings, built_recipe
 from retrieval.errors import ConfigError, DatasetError, IndexDamagedError, IndexMismatchError
 from retrieval.similarity import Cosine
 from retrieval.store.layout import FEATURES
@@ -292,8 +291,7 @@ def open_image_extractor(
 
     Raises IndexMismatchError where the weights that are there now are not those of the index.
     """
-    decisive: dict[str, Any] = {k: v for k, v in manifest.recipe.items() if k != "runtime"}
-    recipe = recipe_from_dict(decisive, where=str(folder / "manifest.json"))
+    recipe = built_recipe(manifest.recipe, folder)
     recipe = recipe.model_copy(update={"runtime": runtime or RuntimeSettings()})
     size = recipe.image.fixed_size
     backbone = Backbone(recipe.backbone, size=size, runtime=recipe.runtime, seed=recipe.seed)

@@ -58,11 +58,10 @@ def check_overrides(overrides: Sequence[str], *, sections: Sequence[str]) -> Non
 
 def built_recipe(folder: IndexFolder) -> Recipe:
     """The recipe that decided an index's vectors; where it was built is forgotten."""
-    from indexer.recipe import recipe_from_dict
+    from indexer import recipe
 
     _ = folder.spec  # an engine that is missing here is named as such, and not as an unknown key
-    deciding = {name: section for name, section in folder.manifest.recipe.items() if name != "runtime"}
-    return recipe_from_dict(deciding, where=str(folder.path / "manifest.json"))
+    return recipe.built_recipe(folder.manifest.recipe, folder.path)
 
 
 def changed_recipe(folder: IndexFolder, overrides: Sequence[str] | None) -> Recipe:
