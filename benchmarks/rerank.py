@@ -30,7 +30,7 @@ from benchmarks.engines import vector_bytes
 from benchmarks.report import write_table
 from indexer.bank.sampling import generator_for
 from indexer.datasets import Dataset, load_dataset
-from indexer.features.fungi import join_features
+from indexer.features.projection import join_features
 from indexer.recipe import load_recipe
 from retrieval import Cosine, GradientProduct, IndexSettings, Manifest, create_index, open_index
 from retrieval.engines.faiss_types import choose_factory, training_rows

@@ -31,7 +31,7 @@ from indexer.bank.shares import Share, check_share, shared_features
 from indexer.bank.versions import package_versions
 from indexer.bank.workspace import CLASSES, Workspace, check_partial
 from indexer.datasets import Dataset, Sample
-from indexer.features.open_any import AnyExtractor, create_extractor
+from indexer.features.extractors import AnyExtractor, create_extractor
 from indexer.features.pooled import ImageExtractor
 from indexer.recipe import Recipe
 from retrieval import ImageRecord, Manifest, create_index

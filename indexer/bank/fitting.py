@@ -13,7 +13,7 @@ import numpy as np
 
 from indexer.datasets import Sample
 from indexer.datasets.keys import SourceKey
-from indexer.features.open_any import AnyExtractor
+from indexer.features.extractors import AnyExtractor
 from indexer.images import read_image
 from retrieval.errors import DataError
 from retrieval.progress import Progress, track

@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from indexer.features.backbone import Backbone
-from indexer.features.objectives import Objective, create_objectives
+from indexer.features.objectives import Objective
 from indexer.features.projection import signs
 from indexer.recipe import Recipe
-from retrieval.errors import ConfigError
 
 
-def patch_objectives(recipe: Recipe) -> tuple[Objective, ...]:
-    """The recipe's objectives; none where no gradient is taken. Raises ConfigError for one of images only."""
-    if not recipe.uses_gradients:
-        return ()
-    objectives = create_objectives(recipe.objective)
-    for objective in objectives:
-        if not objective.of_patches:
-            raise ConfigError(
-                f"the objective {objective.name} compares crops of a whole image and has none of patches; "
-                "take objective.kind=infonce, kl or [infonce,kl], or features.level=image"
-            )
-    return objectives
-
-
-def random_tensors(recipe: Recipe, backbone: Backbone) -> dict[str, Tensor]:
-    """Head and projection, from the seed; nothing for plain embeddings."""
-    if not recipe.uses_gradients:
+def random_tensors(objectives: Sequence[Objective], recipe: Recipe, backbone: Backbone) -> dict[str, Tensor]:
+    """Heads and projection, from the seed; nothing without objectives."""
+    if not objectives:
         return {}
     tensors: dict[str, Tensor] = {}
-    for objective in patch_objectives(recipe):
+    for objective in objectives:
         tensors |= objective.random_tensors(backbone.width, recipe.seed)
     if recipe.features.kind == "fungi":
-        tensors |= random_projection(recipe, backbone)
+        tensors |= _projection(recipe, backbone)
     return tensors
 
 
-def random_projection(recipe: Recipe, backbone: Backbone) -> dict[str, Tensor]:
+def _projection(recipe: Recipe, backbone: Backbone) -> dict[str, Tensor]:
     """The matrices of ``features.projection``, one for all objectives as published: u and v, or p."""
     features, width = recipe.features, backbone.width
     generator = torch.Generator().manual_seed(recipe.seed)

@@ -10,30 +10,31 @@ projection.
 from __future__ import annotations
 
 import hashlib
-import json
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from indexer.features.backbone import Backbone
-from indexer.features.fixed import patch_objectives, random_tensors
 from indexer.features.objectives import Objective
-from indexer.features.projection import apply_pca, fit_pca, project_dense, project_factored
+from indexer.features.projection import (
+    fit_pca,
+    join_features,
+    join_gradients,
+    project_dense,
+    project_factored,
+)
+from indexer.features.stored import StoredExtractor
 from indexer.images import Geometry, make_geometry
-from indexer.recipe import Recipe, RuntimeSettings, built_recipe
-from retrieval.errors import ConfigError, DatasetError, IndexDamagedError, IndexMismatchError
+from indexer.recipe import Recipe, RuntimeSettings
+from retrieval.errors import ConfigError, DatasetError
 from retrieval.similarity import Cosine, GradientProduct, Reranked, Similarity
-from retrieval.store.layout import FEATURES
 from retrieval.store.manifest import Manifest
 
 #: Patches of one image that a PCA sample takes at most.
@@ -54,7 +55,7 @@ class PatchGradients:
     """a with 1 appended where the projection has a bias, (B, T, A + 1)."""
 
 
-class FungiExtractor:
+class FungiExtractor(StoredExtractor):
     """Maps images to the vectors of their patches, as a recipe says.
 
     Make one with :meth:`create`, then :meth:`fit` it on memory images (support bank, PCA); or get
@@ -63,26 +64,13 @@ class FungiExtractor:
 
     def __init__(self, recipe: Recipe, backbone: Backbone, tensors: dict[str, Tensor]) -> None:
         """Use :meth:`create` or :func:`open_extractor`; ``tensors`` is what :meth:`to_bytes` stores."""
-        self.recipe = recipe
-        self.backbone = backbone
-        self._objectives = patch_objectives(recipe)
-        self._support_latents: Tensor | None = None  # made when first needed
-        self._lock = threading.Lock()  # the cut keeps what passes it in the model, which all threads share
-        self._set(tensors)
-        self._mean = torch.tensor(backbone.mean).view(3, 1, 1)
-        self._std = torch.tensor(backbone.std).view(3, 1, 1)
-
-    @classmethod
-    def create(cls, recipe: Recipe) -> FungiExtractor:
-        """An extractor with the recipe's backbone and random matrices from its seed, not fitted yet."""
-        backbone = Backbone(
-            recipe.backbone, size=recipe.image.fixed_size, runtime=recipe.runtime, seed=recipe.seed
-        )
-        extractor = cls(recipe, backbone, random_tensors(recipe, backbone))
-        pca, width = recipe.features.pca, extractor._raw_width
-        if pca is not None and pca > width:
-            raise ConfigError(f"features.pca={pca} is more than the {width} numbers of a vector; choose less")
-        return extractor
+        super().__init__(recipe, backbone, tensors)
+        for objective in self._objectives:
+            if not objective.of_patches:
+                raise ConfigError(
+                    f"the objective {objective.name} compares crops of a whole image and has none of "
+                    "patches; take objective.kind=infonce, kl or [infonce,kl], or features.level=image"
+                )
 
     @property
     def patch_size(self) -> tuple[int, int]:
@@ -115,23 +103,9 @@ class FungiExtractor:
         return self.recipe.features.kind == "embeddings" and self.recipe.features.pca is None
 
     @property
-    def _raw_width(self) -> int:
-        """Numbers of a projected vector before PCA."""
-        features, width = self.recipe.features, self.backbone.width
-        if features.kind == "embeddings":
-            return width
-        return width + len(self._objectives) * (features.projection_width or width)
-
-    @property
-    def fingerprints(self) -> dict[str, str]:
-        """SHA-256 of the weights, of the preprocessing and of the recipe's part that decides vectors."""
+    def _preprocessing(self) -> list[Any]:
         b = self.backbone
-        seen = json.dumps([b.size, b.patch_size, b.mean, b.std, b.interpolation, self.recipe.image.fit])
-        return {
-            "weights": b.fingerprint,
-            "preprocessing": hashlib.sha256(seen.encode()).hexdigest(),
-            "recipe": self.recipe.fingerprint(),
-        }
+        return [b.size, b.patch_size, b.mean, b.std, b.interpolation, self.recipe.image.fit]
 
     def prepare(
         self, image: npt.NDArray[np.uint8], geometry: Geometry | None = None
@@ -203,8 +177,8 @@ class FungiExtractor:
         if self._has_support:
             each = -(-objective.support_size // images)
             sample = self._sample(batches(), self._embed, each, stream="support")
-            self._tensors["support"] = F.normalize(sample[: objective.support_size], dim=-1)
-            self._support_latents = None
+            support = F.normalize(sample[: objective.support_size], dim=-1)
+            self._set({**self._tensors, "support": support})
         if features.pca is not None:
             sample = self._sample(batches(), self._vectors, PCA_PATCHES_PER_IMAGE, stream="pca")
             if len(sample) <= features.pca:
@@ -213,7 +187,7 @@ class FungiExtractor:
                     f"have {len(sample)}; choose a smaller width or add images"
                 )
             mean, components = fit_pca(sample, features.pca, whiten=features.whiten)
-            self._tensors |= {"pca_mean": mean, "pca_components": components}
+            self._set({**self._tensors, "pca_mean": mean, "pca_components": components})
 
     @property
     def passes_to_fit(self) -> int:
@@ -223,29 +197,7 @@ class FungiExtractor:
     @property
     def _has_support(self) -> bool:
         """Whether negatives are drawn from a support bank."""
-        contrasts = any(objective.contrasts for objective in self._objectives)
-        return self.recipe.uses_gradients and contrasts and self.recipe.objective.infonce.neighbours > 0
-
-    def load(self, path: Path) -> None:
-        """Take head, projection, support bank and PCA from a file; raises IndexDamagedError."""
-        try:
-            tensors = load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise IndexDamagedError(f"{path}: cannot be read ({error}); build the index again") from error
-        self._set(tensors)
-
-    def to_bytes(self) -> bytes:
-        """Head, projection, support bank and PCA in the safetensors format."""
-        stored = {}
-        for name, tensor in self._tensors.items():
-            kept = tensor.to(torch.int8) if name in ("u", "v", "p") else tensor
-            stored[name] = kept.cpu().contiguous()
-        return save_tensors(stored, metadata={"format": "mycelia-features-1"})
-
-    def _set(self, tensors: dict[str, Tensor]) -> None:
-        # random signs are int8 on disk and numbers in use
-        self._tensors = {name: tensor.to(self.backbone.device).float() for name, tensor in tensors.items()}
-        self._support_latents = None
+        return self._contrasts and self.recipe.objective.infonce.neighbours > 0
 
     def _embed(self, images: Tensor) -> Tensor:
         with self._lock:
@@ -261,27 +213,16 @@ class FungiExtractor:
         if features.projection == "none":
             return directions
         projected = [F.normalize(self._project(g, parts.activations), dim=-1) for g in parts.gradients]
-        return directions[0], self._join_gradients(projected)
+        return directions[0], join_gradients(projected, self.recipe.objective.shares)
 
     def _directions(self, parts: PatchGradients) -> tuple[Tensor, Tensor, Tensor]:
         """e, g and a, each of length one: (B, T, width) each."""
+        gradients = [F.normalize(g, dim=-1, eps=1e-30) for g in parts.gradients]  # g is tiny
         return (
             F.normalize(parts.embeddings, dim=-1),
-            self._join_gradients([F.normalize(g, dim=-1, eps=1e-30) for g in parts.gradients]),  # g is tiny
+            join_gradients(gradients, self.recipe.objective.shares),
             F.normalize(parts.activations, dim=-1),
         )
-
-    def _join_gradients(self, gradients: Sequence[Tensor]) -> Tensor:
-        """One unit vector of all objectives'; its cosine is the mean of theirs, by ``objective.weights``."""
-        if len(gradients) == 1:
-            return gradients[0]
-        shares = self.recipe.objective.shares
-        return torch.cat([g * share**0.5 for g, share in zip(gradients, shares, strict=True)], dim=-1)
-
-    def _reduce(self, vectors: Tensor) -> Tensor:
-        if "pca_mean" not in self._tensors:
-            return vectors
-        return apply_pca(vectors, self._tensors["pca_mean"], self._tensors["pca_components"])
 
     def _project(self, gradients: Tensor, activations: Tensor) -> Tensor:
         # the loss is a mean over tokens, so g is tiny; its scale cancels in the cosine but not in float32
@@ -310,9 +251,7 @@ class FungiExtractor:
         nearest = torch.stack(
             [largest_columns(F.normalize(e, dim=-1) @ support.T, count) for e in embeddings]
         )
-        if self._support_latents is None:
-            self._support_latents = objective.latents(support, self._tensors)
-        return self._support_latents[nearest.flatten(1)[:, kept.to(nearest.device)]]
+        return self._latents_of("support", objective)[nearest.flatten(1)[:, kept.to(nearest.device)]]
 
     def _sample(
         self, batches: Iterable[Tensor], rows: Callable[[Tensor], Tensor], each: int, *, stream: str
@@ -328,19 +267,6 @@ class FungiExtractor:
             raise DatasetError("none of the images that should fit the features can be read; check the files")
         sample = torch.cat(picked)
         return sample[torch.randperm(len(sample), generator=generator)].to(self.backbone.device)
-
-
-def join_features(parts: Sequence[Tensor], weight: float) -> Tensor:
-    """One vector of what :meth:`FungiExtractor.feature_parts` gives: (..., width) each -> (..., D).
-
-    Embedding and projected gradient are scaled so that the inner product of two such vectors is
-    ``(cos e + weight cos G) / (1 + weight)``; others are joined as they are.
-    """
-    if len(parts) != 2:
-        return torch.cat(list(parts), dim=-1)
-    embeddings, gradients = parts
-    share = weight / (1 + weight)
-    return torch.cat([embeddings * (1 - share) ** 0.5, gradients * share**0.5], dim=-1)
 
 
 def largest_columns(values: Tensor, count: int) -> Tensor:
@@ -361,23 +287,5 @@ def largest_columns(values: Tensor, count: int) -> Tensor:
 def open_extractor(
     folder: Path, manifest: Manifest, *, runtime: RuntimeSettings | None = None
 ) -> FungiExtractor:
-    """The extractor that made the vectors of the index in ``folder``.
-
-    ``runtime`` (device, precision, batch size) is of the place where this runs, the defaults where None;
-    what an older index says of it is ignored. Raises IndexMismatchError where the weights that
-    are there now are not those of the index.
-    """
-    recipe = built_recipe(manifest.recipe, folder)
-    recipe = recipe.model_copy(update={"runtime": runtime or RuntimeSettings()})
-    backbone = Backbone(
-        recipe.backbone, size=recipe.image.fixed_size, runtime=recipe.runtime, seed=recipe.seed
-    )
-    extractor = FungiExtractor(recipe, backbone, {})
-    extractor.load(manifest.place(folder, FEATURES))
-    for part in ("weights", "preprocessing"):
-        if extractor.fingerprints[part] != manifest.fingerprints.get(part):
-            raise IndexMismatchError(
-                f"{folder}: the index was built with other {part} than {recipe.backbone.model} from "
-                f"{recipe.backbone.weights} gives now; restore the old ones or build the index again"
-            )
-    return extractor
+    """The extractor that made the vectors of the index in ``folder``; see :meth:`FungiExtractor.open`."""
+    return FungiExtractor.open(folder, manifest, runtime=runtime)

@@ -8,6 +8,7 @@ All functions are pure; ``signs`` makes the random matrices from a seed.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,26 @@ def project_dense(gradients: Tensor, activations: Tensor, p: Tensor, *, rows_at_
         outer = (g.unsqueeze(2) * a.unsqueeze(1)).flatten(1)  # (n, E_out * E_in)
         blocks.append(outer @ p.T)
     return torch.cat(blocks) / math.sqrt(len(p))
+
+
+def join_gradients(gradients: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    """Unit vectors (..., k) of several objectives as one: its cosine is the mean of theirs, by the shares."""
+    if len(gradients) == 1:
+        return gradients[0]
+    return torch.cat([g * share**0.5 for g, share in zip(gradients, shares, strict=True)], dim=-1)
+
+
+def join_features(parts: Sequence[Tensor], weight: float) -> Tensor:
+    """One vector of the unit vectors that describe a patch or an image: (..., width) each -> (..., D).
+
+    Embedding and (joined) projected gradient are scaled so that the inner product of two such vectors is
+    ``(cos e + weight cos G) / (1 + weight)``; others are joined as they are.
+    """
+    if len(parts) != 2:
+        return torch.cat(list(parts), dim=-1)
+    embeddings, gradients = parts
+    share = weight / (1 + weight)
+    return torch.cat([embeddings * (1 - share) ** 0.5, gradients * share**0.5], dim=-1)
 
 
 def fit_pca(vectors: Tensor, width: int, *, whiten: str) -> tuple[Tensor, Tensor]:

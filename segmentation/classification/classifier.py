@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from indexer.features.backbone import choose_device
+from indexer.features.pooled import ImageExtractor
 from indexer.images import read_image
 from indexer.recipe import Recipe, RuntimeSettings
 from retrieval.classes import ClassMap
@@ -157,12 +158,9 @@ class Classifier:
         folder = IndexFolder.open(path)
         check_level(folder)
         runtime = runtime or RuntimeSettings()
-
-        from indexer.features.open_any import open_any_extractor
-
         index = folder.index(device=str(choose_device(runtime.device)))
         try:
-            extractor: DescribesImages = open_any_extractor(folder.path, index.manifest, runtime=runtime)
+            extractor: DescribesImages = ImageExtractor.open(folder.path, index.manifest, runtime=runtime)
             return cls(
                 index, extractor, folder.records, k=k, temperature=temperature, thumbnail=folder.thumbnail
             )

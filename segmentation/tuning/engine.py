@@ -12,7 +12,7 @@ import torch
 
 from indexer.bank.sampling import generator_for
 from indexer.datasets import Dataset
-from indexer.features.fungi import join_features
+from indexer.features.projection import join_features
 from indexer.recipe import Recipe
 from retrieval.engines.faiss_types import default_k_factor
 from retrieval.engines.spec import TrialEngine

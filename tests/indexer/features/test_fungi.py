@@ -16,7 +16,8 @@ from safetensors.torch import load
 from torch import Tensor
 
 from indexer.features.backbone import choose_device
-from indexer.features.fungi import FungiExtractor, join_features, open_extractor
+from indexer.features.fungi import FungiExtractor, open_extractor
+from indexer.features.projection import join_features
 from indexer.recipe import Recipe, RuntimeSettings
 from retrieval import ClassInfo, ClassMap, Cosine, GradientProduct, Manifest, Reranked
 from retrieval.errors import ConfigError, DatasetError, IndexDamagedError, IndexMismatchError

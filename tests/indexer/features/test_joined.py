@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from safetensors.torch import load
 from torch import Tensor
 
-from indexer.features.fungi import FungiExtractor, join_features, open_extractor
+from indexer.features.fungi import FungiExtractor, open_extractor
 from indexer.features.objectives import Objective, check_independent, create_objectives
+from indexer.features.projection import join_features
 from indexer.objective_settings import ObjectiveSettings
 from indexer.recipe import load_recipe
 from retrieval.errors import ConfigError, IndexMismatchError

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from indexer.features.pooled import ImageExtractor, join_parts
+from indexer.features.pooled import ImageExtractor
+from indexer.features.projection import join_features, join_gradients
 from indexer.features.weights import create_model, fingerprint
 from indexer.recipe import Recipe
 from retrieval.errors import ConfigError
@@ -137,7 +138,7 @@ def test_same_seed_same_vectors_and_from_the_file_too(tiny_recipe: Recipes, tmp_
 
 def test_weights_of_the_parts() -> None:
     units = [torch.nn.functional.normalize(torch.randn(2, 5), dim=-1) for _ in range(3)]
-    joined = join_parts(units, 2.0, (0.25, 0.75))
+    joined = join_features([units[0], join_gradients(units[1:], (0.25, 0.75))], 2.0)
     cosines = [float(part[0] @ part[1]) for part in units]
     expected = (cosines[0] + 0.5 * cosines[1] + 1.5 * cosines[2]) / 3
     assert float(joined[0] @ joined[1]) == pytest.approx(expected, abs=1e-6)

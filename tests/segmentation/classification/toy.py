@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ import torch
 from PIL import Image
 
 from indexer.datasets import Dataset, Sample
+from indexer.features.pooled import ImageExtractor
 from indexer.recipe import Recipe, recipe_from_dict
 from retrieval import create_index
 from retrieval.classes import ClassInfo, ClassMap
@@ -127,13 +126,11 @@ def install_toy(patch: pytest.MonkeyPatch) -> None:
     """Let indexes be opened with the toy in the place of a backbone."""
     from segmentation.cli import overrides
 
-    def open_any_extractor(folder: Path, manifest: Manifest, *, runtime: Any = None) -> MeanColor:
+    def open_toy(folder: Path, manifest: Manifest, *, runtime: Any = None) -> MeanColor:
         return MeanColor(toy_recipe())
 
     def built_recipe(folder: IndexFolder) -> Recipe:
         return toy_recipe()
 
-    module = ModuleType("indexer.features.open_any")
-    module.open_any_extractor = open_any_extractor  # type: ignore[attr-defined]
-    patch.setitem(sys.modules, "indexer.features.open_any", module)
+    patch.setattr(ImageExtractor, "open", open_toy)
     patch.setattr(overrides, "built_recipe", built_recipe)

@@ -1,0 +1,145 @@
+"""What extractors of patches and of whole images share: the model, and the tensors that an index stores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from indexer.features.backbone import Backbone
+from indexer.features.fixed import random_tensors
+from indexer.features.objectives import Objective, create_objectives
+from indexer.features.projection import apply_pca
+from indexer.recipe import Recipe, RuntimeSettings, built_recipe
+from retrieval.errors import ConfigError, IndexDamagedError, IndexMismatchError
+from retrieval.store.layout import FEATURES
+from retrieval.store.manifest import Manifest
+
+E = TypeVar("E", bound="StoredExtractor")
+
+#: Tensors that are stored in fewer bits than they are computed with; the random signs lose nothing.
+STORED = {"u": torch.int8, "v": torch.int8, "p": torch.int8, "negatives": torch.float16}
+
+
+class StoredExtractor(ABC):
+    """A recipe's backbone and objectives, and the tensors that decide vectors: heads, projection, PCA.
+
+    Make one with :meth:`create`, or with :meth:`open` that of an index.
+    """
+
+    def __init__(self, recipe: Recipe, backbone: Backbone, tensors: dict[str, Tensor]) -> None:
+        """Use :meth:`create` or :meth:`open`; ``tensors`` is what :meth:`to_bytes` stores."""
+        self.recipe = recipe
+        self.backbone = backbone
+        self._objectives = create_objectives(recipe.objective) if recipe.uses_gradients else ()
+        self._lock = threading.Lock()  # the cut keeps what passes it in the model, which all threads share
+        self._mean = torch.tensor(backbone.mean).view(3, 1, 1)
+        self._std = torch.tensor(backbone.std).view(3, 1, 1)
+        self._set(tensors)
+
+    @classmethod
+    def create(cls: type[E], recipe: Recipe) -> E:
+        """An extractor with the recipe's backbone and random matrices from its seed, not fitted yet."""
+        extractor = cls(recipe, _backbone(recipe), {})
+        extractor._set(random_tensors(extractor._objectives, recipe, extractor.backbone))
+        pca, width = recipe.features.pca, extractor._raw_width
+        if pca is not None and pca > width:
+            raise ConfigError(f"features.pca={pca} is more than the {width} numbers of a vector; choose less")
+        return extractor
+
+    @classmethod
+    def open(cls: type[E], folder: Path, manifest: Manifest, *, runtime: RuntimeSettings | None = None) -> E:
+        """The extractor that made the vectors of the index in ``folder``.
+
+        ``runtime`` (device, precision, batch size) is of the place where this runs, the defaults where None;
+        what an older index says of it is ignored. Raises IndexMismatchError where the weights that
+        are there now are not those of the index.
+        """
+        recipe = built_recipe(manifest.recipe, folder)
+        recipe = recipe.model_copy(update={"runtime": runtime or RuntimeSettings()})
+        extractor = cls(recipe, _backbone(recipe), {})
+        extractor.load(manifest.place(folder, FEATURES))
+        for part in ("weights", "preprocessing"):
+            if extractor.fingerprints[part] != manifest.fingerprints.get(part):
+                raise IndexMismatchError(
+                    f"{folder}: the index was built with other {part} than {recipe.backbone.model} from "
+                    f"{recipe.backbone.weights} gives now; restore the old ones or build the index again"
+                )
+        return extractor
+
+    @property
+    @abstractmethod
+    def _preprocessing(self) -> list[Any]:
+        """All that decides what the model sees of an image, as plain data."""
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of the weights, of the preprocessing and of the recipe's part that decides vectors."""
+        seen = json.dumps(self._preprocessing)
+        return {
+            "weights": self.backbone.fingerprint,
+            "preprocessing": hashlib.sha256(seen.encode()).hexdigest(),
+            "recipe": self.recipe.fingerprint(),
+        }
+
+    def load(self, path: Path) -> None:
+        """Take what :meth:`to_bytes` stored from a file; raises IndexDamagedError."""
+        try:
+            tensors = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise IndexDamagedError(f"{path}: cannot be read ({error}); build the index again") from error
+        self._set(tensors)
+
+    def to_bytes(self) -> bytes:
+        """Heads, projection, PCA and what negatives come from, in the safetensors format."""
+        stored = {
+            name: tensor.to(STORED.get(name, tensor.dtype)).cpu().contiguous()
+            for name, tensor in self._tensors.items()
+        }
+        return save_tensors(stored, metadata={"format": "mycelia-features-1"})
+
+    def _set(self, tensors: dict[str, Tensor]) -> None:
+        # as they will be read again: what is stored in fewer bits is rounded now
+        self._tensors = {
+            name: tensor.to(STORED.get(name, tensor.dtype)).to(self.backbone.device).float()
+            for name, tensor in tensors.items()
+        }
+        self._latents: dict[str, Tensor] = {}  # made when first needed
+
+    def _latents_of(self, stored: str, objective: Objective) -> Tensor:
+        """An objective's latents of the stored embeddings of that name."""
+        if objective.name not in self._latents:
+            self._latents[objective.name] = objective.latents(self._tensors[stored], self._tensors)
+        return self._latents[objective.name]
+
+    @property
+    def _contrasts(self) -> bool:
+        """Whether an objective takes negatives."""
+        return any(objective.contrasts for objective in self._objectives)
+
+    @property
+    def _raw_width(self) -> int:
+        """Numbers of a projected vector before PCA."""
+        features, width = self.recipe.features, self.backbone.width
+        if features.kind == "embeddings":
+            return width
+        return width + len(self._objectives) * (features.projection_width or width)
+
+    def _reduce(self, vectors: Tensor) -> Tensor:
+        if "pca_mean" not in self._tensors:
+            return vectors
+        return apply_pca(vectors, self._tensors["pca_mean"], self._tensors["pca_components"])
+
+
+def _backbone(recipe: Recipe) -> Backbone:
+    size = recipe.image.fixed_size
+    return Backbone(recipe.backbone, size=size, runtime=recipe.runtime, seed=recipe.seed)
