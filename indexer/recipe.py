@@ -95,6 +95,10 @@ class Recipe(Section):
             )
         if self.reranks:
             raise ConfigError("rerank.candidates orders patches; leave it empty with features.level=image")
+        if self.bank.epochs > 1:
+            raise ConfigError(
+                f"bank.epochs={self.bank.epochs} augments patches; of whole images it has to be 1"
+            )
 
     @property
     def whole(self) -> bool:

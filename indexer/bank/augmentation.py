@@ -7,21 +7,19 @@ of ``open-hummingbird-eval`` (``src/utils/transforms.py``, ``src/utils/image_tra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageEnhance
 
 from indexer.images import Box, Geometry, make_geometry
-from indexer.recipe import AugmentationSettings, Recipe
+from indexer.images.crops import ASPECTS, TRIES, centre_crop, crop_size
+from indexer.recipe import Recipe
 
-#: Hummingbird: range of the crop's area over the image's, and of its width over its height.
-PEERS_SCALE, PEERS_RATIO = (0.5, 2.0), (3 / 4, 4 / 3)
+#: Hummingbird: range of the crop's area over the image's.
+PEERS_SCALE = (0.5, 2.0)
 #: Hummingbird: half the range of each jitter, and how often each of the four is applied.
 PEERS_JITTER, PEERS_CHANCE = 0.1, 0.5
-#: Hummingbird: crops drawn before it takes the middle of the image.
-PEERS_TRIES = 10
 
 _ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
@@ -38,17 +36,15 @@ def augment(
     model's own); and the labels, counted at the mask's resolution where they resize the mask.
     """
     augmentation = settings.bank.augmentation
-    box = _crop(augmentation)(image.shape[:2], generator)
-    geometry = make_geometry(image.shape[:2], settings.image.fixed_size, fit=settings.image.fit, box=box)
     if augmentation.kind == "hummingbird":
-        return peers_jitter(image, generator), geometry
-    return _jitter(image, augmentation.jitter, generator), geometry
-
-
-def _crop(settings: AugmentationSettings) -> Callable[[tuple[int, int], np.random.Generator], Box]:
-    if settings.kind == "hummingbird":
-        return peers_box
-    return lambda shape, generator: _random_box(shape, settings.scale, generator)
+        box = peers_box(image.shape[:2], generator)
+        jittered = peers_jitter(image, generator)
+    else:
+        box = _random_box(image.shape[:2], augmentation.scale, generator)
+        jittered = _jitter(image, augmentation.jitter, generator)
+    return jittered, make_geometry(
+        image.shape[:2], settings.image.fixed_size, fit=settings.image.fit, box=box
+    )
 
 
 def _random_box(shape: tuple[int, int], scale: tuple[float, float], generator: np.random.Generator) -> Box:
@@ -76,19 +72,16 @@ def peers_box(shape: tuple[int, int], generator: np.random.Generator) -> Box:
     ``shape`` is (H0, W0). Area uniform, width over height log-uniform; a crop that leaves the image is
     drawn again, and after ten the middle of the image is taken, as large as the ratios allow.
     """
-    rows, cols = shape
-    narrow, wide = PEERS_RATIO
-    for _ in range(PEERS_TRIES):
-        area = rows * cols * float(generator.uniform(*PEERS_SCALE))
-        ratio = math.exp(float(generator.uniform(math.log(narrow), math.log(wide))))
-        width, height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < width <= cols and 0 < height <= rows:
-            top = int(generator.integers(0, rows - height + 1))
-            left = int(generator.integers(0, cols - width + 1))
-            return float(top), float(left), float(top + height), float(left + width)
-    height = min(rows, max(round(cols / narrow), 1)) if cols / rows < narrow else rows
-    width = min(cols, max(round(rows * wide), 1)) if cols / rows > wide else cols
-    top, left = (rows - height) // 2, (cols - width) // 2
+    low, high = (math.log(aspect) for aspect in ASPECTS)
+    top, left, height, width = centre_crop(shape)
+    for _ in range(TRIES):
+        area, aspect = float(generator.uniform(*PEERS_SCALE)), math.exp(float(generator.uniform(low, high)))
+        size = crop_size(shape, area, aspect)
+        if size is not None:
+            height, width = size
+            top = int(generator.integers(0, shape[0] - height + 1))
+            left = int(generator.integers(0, shape[1] - width + 1))
+            break
     return float(top), float(left), float(top + height), float(left + width)
 
 

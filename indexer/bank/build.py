@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from indexer.bank.fitting import fit_features
 from indexer.bank.image_size import resolve_size
 from indexer.bank.jobs import BankJob, jobs_of
 from indexer.bank.level import resolve_level
-from indexer.bank.parts import PART_IMAGES, Part, PartStore
+from indexer.bank.parts import PART_IMAGES, PartStore
 from indexer.bank.sampling import choose_images
 from indexer.bank.shares import Share, check_share, shared_features
 from indexer.bank.versions import package_versions
@@ -36,7 +37,7 @@ from indexer.features.pooled import ImageExtractor
 from indexer.recipe import Recipe
 from retrieval import ImageRecord, Manifest, create_index
 from retrieval.errors import DatasetError
-from retrieval.progress import Progress, Task, track
+from retrieval.progress import Progress, track
 from retrieval.store.files import sha256_file, storage_errors, sync_tree
 from retrieval.store.layout import FEATURES
 from retrieval.store.staging import check_free
@@ -59,6 +60,8 @@ class BuildReport:
     images: int
     skipped: tuple[SkippedImage, ...]
     seconds: float
+    whole: bool = False
+    """Whether its rows are whole images."""
 
 
 def build_index(
@@ -119,7 +122,8 @@ def build_index(
         rows = _assemble(extractor, store, workspace, manifest, share, progress)
         workspace.publish()
     skipped = tuple(SkippedImage(id, reason) for id, reason in bad.items())
-    return BuildReport(out, rows, images - len(skipped), skipped, time.monotonic() - start)
+    seconds = time.monotonic() - start
+    return BuildReport(out, rows, images - len(skipped), skipped, seconds, whole=recipe.whole)
 
 
 def compute_parts(
@@ -133,39 +137,19 @@ def compute_parts(
     progress: Progress | None = None,
 ) -> None:
     """Compute every part that is not done; ``total`` is the number of images of the whole bank."""
+    if isinstance(extractor, ImageExtractor):
+        describe = partial(describe_images, extractor)
+    else:
+        describe = partial(describe_jobs, extractor, total=total)
     jobs, done = store.jobs, store.done(skip_bad=skip_bad)
     finished = sum(len(part_jobs) for number, part_jobs in store.parts() if number in done)
     with track(progress, "memory bank", len(jobs), done=finished) as task:
         for number, part_jobs in store.parts():
             if number not in done:
-                part = _describe(
-                    extractor,
-                    dataset,
-                    part_jobs,
-                    workspace.thumbs,
-                    total=total,
-                    skip_bad=skip_bad,
-                    task=task,
-                )
+                part = describe(dataset, part_jobs, workspace.thumbs, skip_bad=skip_bad, task=task)
                 with storage_errors(workspace.thumbs):
                     sync_tree(workspace.thumbs)  # with the part, which says that they are there
                 store.write(number, part)
-
-
-def _describe(
-    extractor: AnyExtractor,
-    dataset: Dataset,
-    jobs: Sequence[BankJob],
-    thumbs: Path,
-    *,
-    total: int,
-    skip_bad: bool,
-    task: Task,
-) -> Part:
-    """Rows of the given jobs, of whole images or of their patches."""
-    if isinstance(extractor, ImageExtractor):
-        return describe_images(extractor, dataset, jobs, thumbs, skip_bad=skip_bad, task=task)
-    return describe_jobs(extractor, dataset, jobs, thumbs, total=total, skip_bad=skip_bad, task=task)
 
 
 def _check_classes(dataset: Dataset) -> None:

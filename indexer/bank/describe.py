@@ -26,7 +26,7 @@ from indexer.bank.sampling import (
 from indexer.datasets import Dataset
 from indexer.datasets.keys import SampleKeys
 from indexer.features.fungi import FungiExtractor
-from indexer.images import Geometry
+from indexer.images import Box, Geometry
 from indexer.recipe import Recipe
 from retrieval import ImageRecord
 from retrieval.errors import DataError
@@ -148,21 +148,25 @@ def _select(
     rows, cols = np.divmod(kept, extractor.grid[1])
     patches = np.stack([np.full_like(kept, item.job.number), rows, cols], axis=1).astype(np.int32)
     stored, labels = vectors[kept].astype(np.float16), soft_labels(item.counts[kept])
-    return Part(stored, labels, patches, [_record(item, keys, len(kept))], {}, [])
+    geometry = item.geometry
+    record = record_of(item.job, keys, geometry.source, patches=len(kept), box=geometry.box)
+    return Part(stored, labels, patches, [record], {}, [])
 
 
-def _record(item: PreparedImage, keys: SampleKeys, patches: int) -> ImageRecord:
-    height, width = item.geometry.source
+def record_of(
+    job: BankJob, keys: SampleKeys, size: tuple[int, ...], *, patches: int, box: Box | None = None
+) -> ImageRecord:
+    """The record of a job's image of a size (H0, W0), which gave so many rows."""
     return ImageRecord(
-        number=item.job.number,
-        id=item.job.sample.id,
-        path=str(item.job.sample.image),
+        number=job.number,
+        id=job.sample.id,
+        path=str(job.sample.image),
         sha256=keys.image.sha256,
-        height=height,
-        width=width,
+        height=size[0],
+        width=size[1],
         patches=patches,
-        epoch=item.job.epoch,
-        box=item.geometry.box,
+        epoch=job.epoch,
+        box=box,
     )
 
 

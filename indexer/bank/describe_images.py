@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from indexer.bank.describe import empty_part, join_parts, thumb_of, write_thumb
+from indexer.bank.describe import empty_part, join_parts, record_of, thumb_of, write_thumb
 from indexer.bank.jobs import BankJob
 from indexer.bank.parts import Part
 from indexer.datasets import Dataset
@@ -16,7 +16,6 @@ from indexer.datasets.keys import SampleKeys
 from indexer.datasets.whole import whole_columns
 from indexer.features.pooled import ImageExtractor
 from indexer.images import read_image
-from retrieval import ImageRecord
 from retrieval.errors import DataError
 from retrieval.progress import Task
 
@@ -54,7 +53,7 @@ def describe_images(
             else:
                 images.append(extractor.prepare_one(image))
                 labels.append(label)
-                records.append(_record(job, sources[-1], image.shape))
+                records.append(record_of(job, sources[-1], image.shape, patches=1))
                 write_thumb(image, thumb_of(job, thumbs))
             task.advance()
         if images:
@@ -65,19 +64,7 @@ def describe_images(
 
 
 def label_of(columns: Sequence[int], classes: int) -> npt.NDArray[np.uint8]:
-    """The label of an image with the given class columns, evenly: (C,) uint8 that sums to about 255."""
+    """The label of an image with the given class columns, evenly: (C,) uint8."""
     label = np.zeros(classes, dtype=np.uint8)
     label[list(columns)] = max(1, round(255 / len(columns)))
     return label
-
-
-def _record(job: BankJob, keys: SampleKeys, shape: tuple[int, ...]) -> ImageRecord:
-    return ImageRecord(
-        number=job.number,
-        id=job.sample.id,
-        path=str(job.sample.image),
-        sha256=keys.image.sha256,
-        height=shape[0],
-        width=shape[1],
-        patches=1,
-    )

@@ -19,7 +19,7 @@ def resolve_level(recipe: Recipe, dataset: Dataset) -> Recipe:
     """The recipe with a fixed ``features.level``: of whole images where the data set's labels are.
 
     Whole images take an ``image.size`` of about :data:`WHOLE_SIZE` where that is auto. Raises ConfigError
-    for patches of images without masks, and for augmentation epochs of whole images.
+    for patches of images without masks.
     """
     level = recipe.features.level
     if level == "auto":
@@ -33,12 +33,7 @@ def resolve_level(recipe: Recipe, dataset: Dataset) -> Recipe:
         )
     data = recipe.model_dump(mode="json")
     data["features"]["level"] = level
-    if level == "image":
-        if recipe.bank.epochs > 1:
-            raise ConfigError(
-                f"bank.epochs={recipe.bank.epochs} augments patches; of whole images it has to be 1"
-            )
-        if recipe.image.size == "auto":
-            patch = patch_size_of(recipe.backbone.model)
-            data["image"]["size"] = [max(1, round(WHOLE_SIZE / side)) * side for side in patch]
+    if level == "image" and recipe.image.size == "auto":
+        patch = patch_size_of(recipe.backbone.model)
+        data["image"]["size"] = [max(1, round(WHOLE_SIZE / side)) * side for side in patch]
     return Recipe.model_validate(data)

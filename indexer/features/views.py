@@ -13,14 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from indexer.images.crops import ASPECTS, TRIES, centre_crop, crop_size
 from indexer.objective_settings import DINOSettings, ObjectiveSettings
 
 #: The single view is resized to this many times the model's side, and its centre is seen (256 for 224).
 MARGIN = 256 / 224
-#: A random crop's aspect is log-uniform between these, as torchvision's RandomResizedCrop has it.
-ASPECTS = (3 / 4, 4 / 3)
-#: Draws after which a crop that fits nowhere becomes the centre of the image.
-ATTEMPTS = 10
 
 
 def views_of(
@@ -71,26 +68,15 @@ def random_box(
     Area uniform in ``scale`` of the image's, aspect log-uniform. As many numbers are drawn whatever fits,
     so that the draws of later crops do not depend on the image.
     """
-    draws = torch.rand(ATTEMPTS, 4, generator=generator).tolist()
+    draws = torch.rand(TRIES, 4, generator=generator).tolist()
     low, high = (math.log(aspect) for aspect in ASPECTS)
     for area_draw, aspect_draw, row_draw, col_draw in draws:
-        area = shape[0] * shape[1] * (scale[0] + area_draw * (scale[1] - scale[0]))
-        aspect = math.exp(low + aspect_draw * (high - low))
-        width, height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < width <= shape[1] and 0 < height <= shape[0]:
-            top = int(row_draw * (shape[0] - height + 1))
-            left = int(col_draw * (shape[1] - width + 1))
-            return top, left, height, width
-    return _centre_box(shape)
-
-
-def _centre_box(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    height, width = shape[0], shape[1]
-    if width / height < ASPECTS[0]:
-        height = min(height, max(1, round(width / ASPECTS[0])))
-    elif width / height > ASPECTS[1]:
-        width = min(width, max(1, round(height * ASPECTS[1])))
-    return (shape[0] - height) // 2, (shape[1] - width) // 2, height, width
+        area = scale[0] + area_draw * (scale[1] - scale[0])
+        size = crop_size(shape, area, math.exp(low + aspect_draw * (high - low)))
+        if size is not None:
+            height, width = size
+            return int(row_draw * (shape[0] - height + 1)), int(col_draw * (shape[1] - width + 1)), *size
+    return centre_crop(shape)
 
 
 def overlapping(pixels: Tensor, size: tuple[int, int], *, patches: int, stride_scale: int) -> Tensor:

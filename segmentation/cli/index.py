@@ -105,9 +105,7 @@ def build(
         f"{report.path}: {count_of(report.rows, 'row')} of {count_of(report.images, 'image')}, "
         f"{size} on disk, {report.seconds:.0f} s"
     )
-    level = recipe.features.level
-    whole = level == "image" or (level == "auto" and dataset.whole)
-    asked = "classify {} PHOTO" if whole else "segment {} PHOTO --out masks --overlay"
+    asked = "classify {} PHOTO" if report.whole else "segment {} PHOTO --out masks --overlay"
     say(f"next: mycelia {asked.format(report.path)}")
 
 

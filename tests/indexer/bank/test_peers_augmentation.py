@@ -12,11 +12,12 @@ from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as vision
 
-from indexer.bank.augmentation import PEERS_RATIO, PEERS_SCALE, augment, peers_box, peers_jitter, turn_hue
+from indexer.bank.augmentation import PEERS_SCALE, augment, peers_box, peers_jitter, turn_hue
 from indexer.bank.build import build_index
 from indexer.bank.describe import THUMB_SIZE
 from indexer.bank.sampling import generator_for, plain_geometry
 from indexer.datasets import Dataset
+from indexer.images.crops import ASPECTS
 from indexer.recipe import Recipe
 from retrieval import IndexFolder
 
@@ -63,7 +64,7 @@ def test_crops_are_those_of_torchvision(shape: tuple[int, int]) -> None:
     image = torch.zeros(3, *shape)
     for seed in range(60):
         torch.manual_seed(seed)
-        top, left, height, width = RandomResizedCrop.get_params(image, list(PEERS_SCALE), list(PEERS_RATIO))
+        top, left, height, width = RandomResizedCrop.get_params(image, list(PEERS_SCALE), list(ASPECTS))
         torch.manual_seed(seed)
         box = peers_box(shape, TorchDraws())  # type: ignore[arg-type]
         assert box == (top, left, top + height, left + width), f"seed {seed}"
