@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ __all__ = [
     "TransferSettings",
     "built_recipe",
     "config_folder",
+    "describes_images",
     "load_recipe",
     "override_recipe",
     "recipe_from_dict",
@@ -176,6 +177,11 @@ def built_recipe(data: dict[str, Any], folder: Path) -> Recipe:
         )
     deciding = {name: section for name, section in data.items() if name != "runtime"}
     return recipe_from_dict(deciding, where=str(folder / "manifest.json"))
+
+
+def describes_images(data: Mapping[str, Any]) -> bool:
+    """Whether an index with this recipe in its manifest holds whole images, and not patches."""
+    return (data.get("features") or {}).get("level") == "image"
 
 
 def _validated(data: dict[str, Any], *, where: str) -> Recipe:

@@ -67,6 +67,10 @@ class MaskError(DataError):
     """A mask is unreadable, of another size than its image, or holds an unknown class."""
 
 
+class UnlabelledError(MaskError):
+    """An image has no label at all."""
+
+
 class IndexFileError(MyceliaError):
     """An index on disk cannot be used."""
 

@@ -111,7 +111,7 @@ def _prepared(
     extractor: Extractor, photos: Iterable[tuple[Key, Source]], on_error: OnError[Key] | None
 ) -> Generator[_Batch[Key], None, None]:
     """Photos read and fitted to the model, a batch at a time."""
-    pending = _readable(photos, on_error)
+    pending = readable(photos, on_error)
     size = extractor.recipe.runtime.batch_size
     start = time.perf_counter()
     while taken := [(key, *extractor.prepare(image)) for key, image in islice(pending, size)]:
@@ -120,10 +120,10 @@ def _prepared(
         start = time.perf_counter()
 
 
-def _readable(
+def readable(
     photos: Iterable[tuple[Key, Source]], on_error: OnError[Key] | None
 ) -> Iterator[tuple[Key, npt.NDArray[np.uint8]]]:
-    """The photos that can be read, as (H, W, 3) uint8."""
+    """The photos that can be read, as (H, W, 3) uint8; others raise, or go to ``on_error``."""
     for key, source in photos:
         try:
             image = read_image(source() if callable(source) else source)

@@ -16,7 +16,7 @@ from indexer.features.backbone import choose_device
 from indexer.features.fungi import open_extractor
 from indexer.images import Geometry
 from indexer.images.size import is_long, own_size
-from indexer.recipe import Recipe, RuntimeSettings
+from indexer.recipe import Recipe, RuntimeSettings, describes_images
 from retrieval.classes import ClassMap
 from retrieval.errors import ConfigError
 from retrieval.folder import IndexFolder
@@ -316,7 +316,7 @@ class Segmenter:
 
 
 def _check_patches(folder: IndexFolder) -> None:
-    if folder.recipe.get("features", {}).get("level") == "image":
+    if describes_images(folder.recipe):
         raise ConfigError(
             f"{folder.path} describes whole images, which have no masks to give; use `mycelia classify` "
             "or `mycelia similar`, or build an index of images with masks"

@@ -14,7 +14,7 @@ from indexer.datasets.keys import SourceKey
 from indexer.datasets.labels import LabelSource
 from indexer.datasets.masks import color_of_id
 from retrieval.classes import ClassInfo, ClassMap
-from retrieval.errors import DatasetError, MaskError
+from retrieval.errors import DatasetError, MaskError, UnlabelledError
 
 #: Class ids are 0..65535.
 _MOST_CLASSES = 65536
@@ -58,14 +58,14 @@ class ClassLabels:
 def whole_columns(labels: LabelSource) -> tuple[int, ...]:
     """The class columns of an image as a whole, ascending: its own, or all that occur in its mask.
 
-    Raises MaskError where the image has no label at all, or its mask cannot be read.
+    Raises UnlabelledError where the image has no label at all, MaskError where its mask cannot be read.
     """
     if isinstance(labels, ClassLabels):
         columns = sorted(set(labels.columns))
     else:
         columns = [column for column in np.unique(labels.read()).tolist() if column >= 0]
     if not columns:
-        raise MaskError(
+        raise UnlabelledError(
             f"expected at least one class of the image, but all of {labels.name} is unlabelled; "
             "label it or remove the image"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -16,16 +16,15 @@ import torch
 
 from indexer.features.backbone import choose_device
 from indexer.features.pooled import ImageExtractor
-from indexer.images import read_image
 from indexer.recipe import Recipe, RuntimeSettings
 from retrieval.classes import ClassMap
-from retrieval.errors import ConfigError, DataError
+from retrieval.errors import ConfigError
 from retrieval.folder import IndexFolder
 from retrieval.index import PatchIndex
 from retrieval.neighbors import Filter, Neighbors
 from retrieval.store.records import ImageRecord
 from segmentation.classification.matches import Match, MatchBook, check_level
-from segmentation.description import Key, OnError, Source
+from segmentation.description import Key, OnError, Source, readable
 from segmentation.pipeline import ahead
 from segmentation.transfer import blend_labels, vote_shares
 
@@ -286,25 +285,12 @@ class Classifier:
         self, photos: Iterable[tuple[Key, Source]], size: int, on_error: OnError[Key] | None
     ) -> Generator[_Batch[Key], None, None]:
         """Photos read and fitted to the model, a batch at a time."""
-        pending = self._readable(photos, on_error)
+        pending = readable(photos, on_error)
         start = time.perf_counter()
-        while taken := list(islice(pending, size)):
+        while taken := [(key, self.extractor.prepare_one(image)) for key, image in islice(pending, size)]:
             items = self.extractor.collate([item for _, item in taken])
             yield _Batch([key for key, _ in taken], items, time.perf_counter() - start)
             start = time.perf_counter()
-
-    def _readable(
-        self, photos: Iterable[tuple[Key, Source]], on_error: OnError[Key] | None
-    ) -> Iterator[tuple[Key, Any]]:
-        for key, source in photos:
-            try:
-                image = read_image(source() if callable(source) else source)
-            except DataError as error:
-                if on_error is None:
-                    raise
-                on_error(key, error)
-                continue
-            yield key, self.extractor.prepare_one(image)
 
     def _extracted(self, batches: Generator[_Batch[Key], None, None]) -> Generator[_Batch[Key], None, None]:
         """Batches with their vectors (B, D) in the place of images."""

@@ -14,11 +14,12 @@ from indexer.bank.versions import package_versions
 from indexer.datasets import Dataset, Sample
 from indexer.datasets.whole import whole_columns
 from indexer.images import read_image
-from retrieval.errors import ConfigError, DataError, DatasetError
+from retrieval.errors import DataError, DatasetError, UnlabelledError
 from retrieval.progress import Progress, Task, track
 from segmentation.classification import scores
 from segmentation.classification.classifier import Classification, Classifier
-from segmentation.scoring.memory import MemoryImages, without
+from segmentation.scoring.memory import MemoryImages, check_leave_out, without
+from segmentation.scoring.provenance import describe_dataset, describe_index
 
 #: Mistakes that a report keeps, and the memory images it lists for each.
 WORST, NEIGHBOURS = 20, 5
@@ -42,7 +43,7 @@ def evaluate_classes(
     memory cannot leave one image out.
     """
     if leave_out:
-        _check_leave_out(classifier)
+        check_leave_out(classifier.index, classifier.images)
     start = time.perf_counter()
     run = _Run(classifier, dataset, skip_bad=skip_bad, leave_out=leave_out)
     with track(progress, "classifying", len(dataset)) as task:
@@ -108,14 +109,14 @@ class _Run:
             try:
                 columns = whole_columns(sample.labels)
                 numbers = self._memory.numbers_of(sample.image) if sample.image.is_file() else []
+            except UnlabelledError:
+                self.unlabelled += 1
+                task.advance()
+                continue
             except DataError as error:
                 if not self._skip_bad:
                     raise
                 self.skipped.append((sample.id, str(error)))
-                task.advance()
-                continue
-            if not columns:
-                self.unlabelled += 1
                 task.advance()
                 continue
             yield _Case(sample, tuple(self._table[column] for column in columns), numbers)
@@ -164,7 +165,6 @@ class _Run:
         known = len(self.names) - len(self.missing)
         seen = {column for true in truth for column in true}
         classifier, dataset = self._classifier, self._dataset
-        manifest = classifier.index.manifest
         return scores.ClassificationReport(
             names=self.names,
             missing=tuple(self.names[column] for column in sorted(seen) if column >= known),
@@ -191,31 +191,8 @@ class _Run:
             skipped=tuple(self.skipped),
             seconds=seconds,
             recipe=classifier.recipe.model_dump(mode="json"),
-            dataset={
-                "name": dataset.name,
-                "format": dataset.format,
-                "root": str(dataset.root),
-                "split": dataset.split,
-                "samples": len(dataset),
-            },
-            index={
-                "rows": len(classifier.index),
-                "created": manifest.created,
-                "engine": manifest.engine,
-                "fingerprints": manifest.fingerprints,
-                "dataset": manifest.dataset,
-            },
+            dataset=describe_dataset(dataset),
+            index=describe_index(classifier.index),
             versions=package_versions(),
             leave_out=self._leave_out,
         )
-
-
-def _check_leave_out(classifier: Classifier) -> None:
-    """Raise ConfigError where an index cannot leave one image out: merged rows, or no other image."""
-    if classifier.index.manifest.counts.get("patches") is not None:
-        raise ConfigError(
-            "--leave-out needs rows of one image each, but those of a compacted index stand for several; "
-            "evaluate the index that it was made from"
-        )
-    if len(MemoryImages(classifier.images)) < 2:
-        raise ConfigError("--leave-out needs at least two images in the memory; add images to the index")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from indexer.recipe import describes_images
 from retrieval.classes import ClassMap
 from retrieval.errors import ConfigError, IndexDamagedError
 from retrieval.folder import IndexFolder
@@ -72,9 +73,10 @@ class MatchBook:
     def matches(self, found: Neighbors, query: int = 0, *, count: int | None = None) -> list[Match]:
         """The memory images of one query's neighbours, nearest first, each once; ``count`` at most."""
         ids = found.ids[query]
+        numbers = self.numbers(ids).tolist()
         given: dict[tuple[str, str], Match] = {}
         for place in np.flatnonzero(ids != NO_NEIGHBOR):
-            number = int(self.numbers(ids[place : place + 1])[0])
+            number = numbers[place]
             match = self.match(
                 number, found.labels[query, place], similarity=float(found.similarities[query, place])
             )
@@ -107,8 +109,7 @@ def class_names(label: npt.NDArray[np.uint8], classes: ClassMap) -> tuple[str, .
 
 def check_level(folder: IndexFolder) -> None:
     """Raise ConfigError for an index whose rows are patches and not images."""
-    level = (folder.recipe.get("features") or {}).get("level")
-    if level != "image":
+    if not describes_images(folder.recipe):
         raise ConfigError(
             f"{folder.path} is an index of patches, where one of whole images is needed; use "
             "`mycelia segment` with it, or build an index with features.level=image"

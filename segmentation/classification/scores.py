@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from retrieval.errors import ConfigError
 from segmentation.classification.matches import Match
+from segmentation.scoring.provenance import strict
 
 #: The true class columns of each image.
 Truth = Sequence[tuple[int, ...]]
@@ -270,12 +271,12 @@ class ClassificationReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for strict JSON: shares in 0..1, null where a number does not exist."""
-        return {
-            "top1": _strict(self.top1),
-            "top1_error": _strict(self.top1_error),
-            "top5": _strict(self.top5),
-            "balanced_accuracy": _strict(self.balanced),
-            "mean_average_precision": _strict(self.mean_average_precision),
+        data = {
+            "top1": self.top1,
+            "top1_error": self.top1_error,
+            "top5": self.top5,
+            "balanced_accuracy": self.balanced,
+            "mean_average_precision": self.mean_average_precision,
             "images": self.images,
             "notes": list(self.notes),
             "missing": list(self.missing),
@@ -289,20 +290,15 @@ class ClassificationReport:
             "recipe": self.recipe,
             "versions": self.versions,
             "skipped": [{"id": id, "reason": reason} for id, reason in self.skipped],
-            "per_class": [
-                {**asdict(row), "recall": _strict(row.recall), "precision": _strict(row.precision)}
-                for row in self.per_class
-            ],
+            "per_class": [asdict(row) for row in self.per_class],
             "names": list(self.names),
             "confusion": self.confusion.tolist(),
             "worst": [asdict(mistake) for mistake in self.worst],
             "per_image": [asdict(image) for image in self.per_image],
         }
+        plain: dict[str, Any] = strict(data)
+        return plain
 
 
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else math.nan
-
-
-def _strict(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -21,6 +21,7 @@ from retrieval.progress import Progress, Task, track
 from segmentation.scoring import metrics
 from segmentation.scoring.memory import MemoryImages, check_leave_out, without
 from segmentation.scoring.peers import truth_at_input
+from segmentation.scoring.provenance import describe_dataset, describe_index, strict
 from segmentation.segmenter import Segmentation, Segmenter
 
 ScoringProtocol = Literal["standard", "hummingbird"]
@@ -190,7 +191,7 @@ class EvaluationReport:
             "classes": self.classes.to_json(),
             "confusion": self.confusion.tolist(),
         }
-        plain: dict[str, Any] = _strict(data)
+        plain: dict[str, Any] = strict(data)
         return plain
 
     def _rare_json(self) -> dict[str, Any] | None:
@@ -226,7 +227,7 @@ def evaluate(
         known = ", ".join(get_args(ScoringProtocol))
         raise ConfigError(f"unknown protocol {protocol!r}; choose one of {known}")
     if leave_out:
-        check_leave_out(segmenter)
+        check_leave_out(segmenter.index, segmenter.images)
     start = time.perf_counter()
     dataset = adopt_classes(dataset, segmenter.classes)
     if not skip_bad:
@@ -245,8 +246,8 @@ def evaluate(
         hummingbird_miou=metrics.hummingbird_miou(run.peers) if run.peers is not None else None,
         seconds=time.perf_counter() - start,
         recipe=segmenter.recipe.model_dump(mode="json"),
-        dataset=_describe_dataset(dataset),
-        index=_describe_index(segmenter),
+        dataset=describe_dataset(dataset),
+        index=describe_index(segmenter.index),
         versions=package_versions(),
         leave_out=leave_out,
     )
@@ -343,37 +344,5 @@ def _difference(ours: dict[int, str], theirs: dict[int, str]) -> str:
     return "none"
 
 
-def _describe_dataset(dataset: Dataset) -> dict[str, Any]:
-    return {
-        "name": dataset.name,
-        "format": dataset.format,
-        "root": str(dataset.root),
-        "split": dataset.split,
-        "samples": len(dataset),
-    }
-
-
-def _describe_index(segmenter: Segmenter) -> dict[str, Any]:
-    manifest = segmenter.index.manifest
-    return {
-        "rows": len(segmenter.index),
-        "created": manifest.created,
-        "engine": manifest.engine,
-        "fingerprints": manifest.fingerprints,
-        "dataset": manifest.dataset,
-    }
-
-
 def _percent(share: float) -> str:
     return "nothing" if math.isnan(share) else f"{100 * share:.1f} %"
-
-
-def _strict(value: Any) -> Any:
-    """The value with every NaN and infinity replaced by None, at any depth."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _strict(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_strict(item) for item in value]
-    return value

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from indexer.datasets.keys import SourceKey
 from retrieval.errors import ConfigError
+from retrieval.index import PatchIndex
 from retrieval.neighbors import Filter
 from retrieval.store.records import ImageRecord
-from segmentation.segmenter import Segmenter
 
 
 class MemoryImages:
@@ -38,12 +38,12 @@ def without(numbers: Iterable[int], given: Filter | None) -> Filter:
     return replace(base, not_images=sorted({*base.not_images, *numbers}))
 
 
-def check_leave_out(segmenter: Segmenter) -> None:
+def check_leave_out(index: PatchIndex, images: Iterable[ImageRecord]) -> None:
     """Raise ConfigError where an index cannot leave one image out: merged rows, or no other image."""
-    if segmenter.index.manifest.counts.get("patches") is not None:
+    if index.manifest.counts.get("patches") is not None:
         raise ConfigError(
-            "--leave-out needs rows of one image each, but those of a compacted index stand for patches of "
-            "several; evaluate the index that it was made from"
+            "--leave-out needs rows of one image each, but those of a compacted index stand for several; "
+            "evaluate the index that it was made from"
         )
-    if len(MemoryImages(segmenter.images)) < 2:
+    if len(MemoryImages(images)) < 2:
         raise ConfigError("--leave-out needs at least two images in the memory; add images to the index")

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from indexer.datasets import MaskFile
 from retrieval import ClassInfo, ClassMap
 from retrieval.errors import ConfigError, DatasetError, ImageError
 from retrieval.progress import ProgressEvent
 from segmentation.classification import Classifier
+from segmentation.classification.evaluate import evaluate_classes
 
 from .toy import CLASSES, build_memory, make_dataset, photo, save, write_memory
-from .whole_stand_in import stand_in, whole_columns
-
-stand_in()
-
-from segmentation.classification import evaluate  # noqa: E402
-from segmentation.classification.evaluate import evaluate_classes  # noqa: E402
 
 #: Other ids and another order than the memory's, and a class that it lacks.
 THEIRS = ClassMap(
@@ -31,12 +28,6 @@ THEIRS = ClassMap(
         ClassInfo(3, "sea", (0, 0, 0)),
     )
 )
-
-
-@pytest.fixture(autouse=True)
-def plain_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The toy's labels know their columns, whatever reads real ones."""
-    monkeypatch.setattr(evaluate, "whole_columns", whole_columns)
 
 
 def write_photos(root: Path) -> list[tuple[Path, tuple[int, ...]]]:
@@ -115,3 +106,15 @@ def test_bad_images_are_skipped_only_when_told(memory: Path, tmp_path: Path) -> 
         assert report.images == 3 and [id for id, _ in report.skipped] == ["leaf-1"]
         with pytest.raises(DatasetError, match="no image to score"):
             evaluate_classes(classifier, make_dataset(tmp_path, images[1:2], THEIRS), skip_bad=True)
+
+
+def test_an_image_whose_mask_is_all_void_has_no_class(memory: Path, tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "val")
+    dataset = make_dataset(tmp_path, photos, THEIRS)
+    mask = save(tmp_path / "void.png", np.full((30, 40), 255, dtype=np.uint8))
+    classes = ClassMap(THEIRS.classes, ignore=(255,))
+    void = replace(dataset.samples[0], labels=MaskFile(mask, classes))
+    dataset = replace(dataset, samples=(void, *dataset.samples[1:]))
+    with Classifier.open(memory) as classifier:
+        report = evaluate_classes(classifier, dataset)
+    assert (report.unlabelled, report.images, report.skipped) == (1, len(photos) - 1, ())

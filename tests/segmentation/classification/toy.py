@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from indexer.datasets import Dataset, Sample
+from indexer.datasets import ClassLabels, Dataset, Sample
 from indexer.features.pooled import ImageExtractor
 from indexer.recipe import Recipe, recipe_from_dict
 from retrieval import create_index
@@ -109,16 +109,8 @@ def sha256_of(path: Path) -> tuple[str, int]:
     return sha256_file(path), path.stat().st_size
 
 
-class WholeLabels:
-    """Labels of a whole image: class columns."""
-
-    def __init__(self, *columns: int) -> None:
-        self.columns = columns
-        self.name = str(columns)
-
-
 def make_dataset(root: Path, images: list[tuple[Path, tuple[int, ...]]], classes: ClassMap) -> Dataset:
-    samples = tuple(Sample(path.stem, path, WholeLabels(*columns)) for path, columns in images)  # type: ignore[arg-type]
+    samples = tuple(Sample(path.stem, path, ClassLabels(columns, str(path))) for path, columns in images)
     return Dataset("flowers", "folder", root, "val", samples, classes)
 
 
