@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import codecs
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from indexer.datasets.names import bare, composed
 from indexer.images import read_image
 from retrieval.classes import ClassMap
 from retrieval.errors import DatasetError, ImageError, MaskError
+
+T = TypeVar("T")
 
 #: Byte order marks and the encodings they stand for; UTF-32's begins with UTF-16's.
 _MARKS = {
@@ -169,6 +172,21 @@ def choose_split(wanted: str | None, available: Sequence[str], *, where: Path) -
     if wanted not in available:
         raise DatasetError(f"{where} has no split {wanted!r}; its splits are: {listed}")
     return wanted
+
+
+def pick_split(parts: Mapping[str, T], wanted: str | None, *, where: Path) -> tuple[str | None, T]:
+    """(name, what is under it) of the split to read; without splits all is under the empty name.
+
+    Raises DatasetError as :func:`choose_split`.
+    """
+    whole = "" in parts and wanted is None
+    chosen = "" if whole else choose_split(wanted, split_names(parts), where=where)
+    return chosen or None, parts[chosen]
+
+
+def split_names(parts: Iterable[str]) -> list[str]:
+    """The names of splits, sorted; empty where all is under the empty name."""
+    return sorted(name for name in parts if name)
 
 
 def check_samples(samples: Sequence[Sample], *, where: Path) -> tuple[Sample, ...]:

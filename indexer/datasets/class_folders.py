@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from indexer.datasets.base import Dataset, Layout, Sample, check_samples, choose_split
+from indexer.datasets.base import Dataset, Layout, Sample, check_samples, pick_split, split_names
 from indexer.datasets.names import bare, composed
 from indexer.datasets.two_folders import is_part_name
 from indexer.datasets.whole import ClassLabels, classes_of_names, is_split_name, natural_key
@@ -56,8 +56,7 @@ def load(root: Path, split: str | None) -> Dataset:
     Raises DatasetError for a split that is unknown or must be chosen, and for a class folder without images.
     """
     parts = {part.name: part for part in _read_root(root)}
-    chosen = "" if "" in parts and split is None else choose_split(split, _names(parts), where=root)
-    part = parts[chosen]
+    chosen, part = pick_split(parts, split, where=root)
     names = {name for other in parts.values() for name in other.classes}
     classes = classes_of_names(names, where=str(root))
     columns = {name: column for column, name in enumerate(classes.names)}
@@ -78,7 +77,7 @@ def load(root: Path, split: str | None) -> Dataset:
         name=root.resolve().name,
         format="classes",
         root=root,
-        split=chosen or None,
+        split=chosen,
         samples=check_samples(samples, where=part.path),
         classes=classes,
         notes=(
@@ -94,11 +93,7 @@ def load(root: Path, split: str | None) -> Dataset:
 
 def splits(root: Path) -> list[str]:
     """The names of the splits, sorted; empty where there are none."""
-    return _names({part.name: part for part in _read_root(root)})
-
-
-def _names(parts: dict[str, _Split]) -> list[str]:
-    return sorted(name for name in parts if name)
+    return split_names(part.name for part in _read_root(root))
 
 
 def _read_root(root: Path) -> list[_Split]:

@@ -130,24 +130,13 @@ def survey(dataset: Dataset, *, sample: int = MASKS, progress: Progress | None =
                 read += 1
             task.advance()
     shares = counts / max(int(counts.sum()), 1)
-    return Survey(
-        name=dataset.name,
-        root=str(dataset.root),
-        format=dataset.format,
-        why="",
-        split=dataset.split,
-        splits=(),
-        images=len(dataset),
+    return replace(
+        _outset(dataset, shapes, problems),
         masked=len(masked),
         masks_read=read,
-        shapes=shapes,
         named=len(dataset.classes) > 0,
         classes=_found(dataset.classes, shares[1:], images[1:]),
         unlabelled=float(shares[0]),
-        palettes=None,
-        notes=dataset.notes,
-        left_out=(),
-        oddities=group(problems),
     )
 
 
@@ -159,6 +148,12 @@ def _survey_whole(dataset: Dataset) -> Survey:
         if not item.image.is_file():
             problems.append(("image", str(item.image), f"image {item.image} does not exist"))
         counts[list(whole_columns(item.labels))] += 1
+    classes = _found(dataset.classes, counts / max(len(dataset), 1), counts)
+    return replace(_outset(dataset, _shapes(dataset.samples)[0], problems), classes=classes, whole=True)
+
+
+def _outset(dataset: Dataset, shapes: Shapes, problems: list[tuple[str, str, str]]) -> Survey:
+    """A survey of a loaded data set of which no mask was read and no class counted."""
     return Survey(
         name=dataset.name,
         root=str(dataset.root),
@@ -169,15 +164,14 @@ def _survey_whole(dataset: Dataset) -> Survey:
         images=len(dataset),
         masked=0,
         masks_read=0,
-        shapes=_shapes(dataset.samples)[0],
+        shapes=shapes,
         named=True,
-        classes=_found(dataset.classes, counts / max(len(dataset), 1), counts),
+        classes=(),
         unlabelled=0.0,
         palettes=None,
         notes=dataset.notes,
         left_out=(),
         oddities=group(problems),
-        whole=True,
     )
 
 

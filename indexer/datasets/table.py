@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.datasets.base import Dataset, Layout, Sample, check_samples, choose_split, read_text
+from indexer.datasets.base import Dataset, Layout, Sample, check_samples, pick_split, read_text, split_names
 from indexer.datasets.names import Files, bare, composed
 from indexer.datasets.whole import ClassLabels, classes_of_names, is_split_name
 from indexer.images.formats import IMAGE_SUFFIXES
@@ -106,9 +106,8 @@ def load(root: Path, split: str | None) -> Dataset:
     Raises DatasetError, naming the line, for a missing column, an empty path or label, an image that is named
     twice, or a file that is no table.
     """
-    tables = {_split_of(table, root): table for table in _tables(root)}
-    chosen = "" if "" in tables and split is None else choose_split(split, _names(tables), where=root)
-    table = tables[chosen]
+    tables = _by_split(root)
+    chosen, table = pick_split(tables, split, where=root)
     rows = table.read()
     names = {label for row in rows for label in row.labels}
     notes = []
@@ -142,7 +141,7 @@ def load(root: Path, split: str | None) -> Dataset:
         name=folder.resolve().name,
         format="table",
         root=folder,
-        split=chosen or None,
+        split=chosen,
         samples=check_samples(samples, where=table.path),
         classes=classes,
         notes=tuple(notes),
@@ -152,11 +151,18 @@ def load(root: Path, split: str | None) -> Dataset:
 
 def splits(root: Path) -> list[str]:
     """The names of the splits, sorted; empty where there are none."""
-    return _names({_split_of(table, root): table for table in _tables(root)})
+    return split_names(_by_split(root))
 
 
-def _names(tables: dict[str, _Table]) -> list[str]:
-    return sorted(name for name in tables if name)
+def _by_split(root: Path) -> dict[str, _Table]:
+    """The tables of a root by the names of their splits; the name is empty where one table is all."""
+    tables = _tables(root)
+    several = root.is_dir() and len(tables) > 1
+    stems = [table.path.stem for table in tables]
+    return {
+        stem if several or is_split_name(stem) else "": table
+        for stem, table in zip(stems, tables, strict=True)
+    }
 
 
 def _tables(root: Path) -> list[_Table]:
@@ -172,11 +178,6 @@ def _tables(root: Path) -> list[_Table]:
     if twins:
         raise DatasetError(f"{root} has {twins[0]}.csv and {twins[0]}.tsv; rename or remove one of them")
     return tables
-
-
-def _split_of(table: _Table, root: Path) -> str:
-    stem = table.path.stem
-    return stem if is_split_name(stem) or (root.is_dir() and len(_tables(root)) > 1) else ""
 
 
 def _beside(root: Path, tables: dict[str, _Table]) -> list[_Table]:
