@@ -25,6 +25,9 @@ from indexer.datasets import Dataset, Sample, load_dataset, whole_columns
 from indexer.features.pooled import ImageExtractor
 from indexer.images import read_image
 from indexer.recipe import load_recipe
+from retrieval.neighbors import Neighbors
+from segmentation.classification.scores import paired_difference
+from segmentation.transfer import blend_labels, vote_shares
 
 KS, TEMPERATURES, WEIGHTS = (1, 5, 10, 20, 30), (0.02, 0.05, 0.1), (0.5, 1.0, 2.0, 4.0)
 SHOTS, DRAWS = 5, 5
@@ -78,11 +81,10 @@ def classify(
     """The class with most votes, softmax(similarity / T) over the k nearest: (Q,)."""
     nearest = np.argsort(-found, axis=1)[:, :k]
     best = np.take_along_axis(found, nearest, axis=1)
-    votes = np.exp((best - best[:, :1]) / temperature)
-    shares = np.zeros((len(found), int(labels.max()) + 1))
-    for place in range(nearest.shape[1]):
-        np.add.at(shares, (np.arange(len(found)), labels[nearest[:, place]]), votes[:, place])
-    winners: npt.NDArray[np.int64] = shares.argmax(axis=1)
+    one_hot = 255 * np.eye(int(labels.max()) + 1, dtype=np.uint8)
+    neighbors = Neighbors(nearest, best, one_hot[labels[nearest]])
+    votes = vote_shares(neighbors, temperature=temperature)
+    winners: npt.NDArray[np.int64] = blend_labels(neighbors.labels, votes).argmax(axis=1)
     return winners
 
 
@@ -150,7 +152,9 @@ def main() -> None:
         parts = {split: describe(extractor, kept) for split, kept in samples.items()}
         for names in lines:
             name = " + ".join(names)
-            weight, k, temperature = chosen.setdefault(name, choose(parts["train"], labels["train"], names))
+            if name not in chosen:
+                chosen[name] = choose(parts["train"], labels["train"], names)
+            weight, k, temperature = chosen[name]
             found = similarities(parts["val"], parts["train"], names, weight)
             winners = classify(found, labels["train"], k, temperature)
             full.setdefault(name, []).append((winners == labels["val"]).astype(float))
@@ -160,11 +164,11 @@ def main() -> None:
         row: dict[str, object] = {"features": name, "weight": weight, "k": k, "T": temperature}
         for title, right in (("all", full), (f"{SHOTS} a class", few)):
             accuracies = [100 * float(r.mean()) for r in right[name]]
-            gain = np.mean(right[name], axis=0) - np.mean(right["embedding"], axis=0)  # (Q,)
+            mean, error = paired_difference(*(np.mean(right[line], axis=0) for line in (name, "embedding")))
             row[f"top-1, {title}"] = round(float(np.mean(accuracies)), 1)
             row[f"over seeds, {title}"] = round(float(np.std(accuracies)), 1)
-            row[f"gain, {title}"] = round(100 * float(gain.mean()), 1)
-            row[f"its error, {title}"] = round(100 * float(gain.std(ddof=1)) / len(gain) ** 0.5, 1)
+            row[f"gain, {title}"] = round(100 * mean, 1)
+            row[f"its error, {title}"] = round(100 * error, 1)
         rows.append(row)
     counts = f"{len(labels['train'])} images in memory, {len(labels['val'])} asked; {arguments.seeds} seeds."
     write_table(arguments.name, rows, folder=arguments.out, json_file=arguments.json, notes=[counts])

@@ -10,13 +10,12 @@ medians count. Peak memory is that of a fresh process for each kind that extract
 from __future__ import annotations
 
 import json
-import multiprocessing
 import statistics
 import time
-from pathlib import Path
 
 import torch
 
+from benchmarks.bank import in_fresh_process, peak_mib
 from benchmarks.command import plain_parser
 from benchmarks.report import write_table
 from indexer.features.fungi import FungiExtractor
@@ -57,9 +56,7 @@ def peak_memory(kind: str) -> float:
     """Peak resident memory, in MiB, of a process that extracts four images."""
     extractor = make_extractor(kind)
     extractor.extract(torch.randn(4, 3, 448, 448))
-    # not getrusage: a child begins with its parent's peak there
-    status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+    return peak_mib()
 
 
 def main() -> None:
@@ -69,8 +66,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     speed = measure_speed(arguments.images)
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        memory = {kind: pool.apply(peak_memory, (kind,)) for kind in KINDS}
+    memory = {kind: in_fresh_process(peak_memory, kind) for kind in KINDS}
     rows = [
         {
             "kind": kind,

@@ -10,16 +10,15 @@ windows against those of 64 images), two threads, a process for each line; the f
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from benchmarks.bank import in_fresh_process, peak_mib
 from benchmarks.command import plain_parser
 from benchmarks.report import write_table
 
@@ -90,9 +89,7 @@ def _measure(run: Any, images: list[npt.NDArray[np.uint8]]) -> tuple[float, floa
         run(image)
         if turn:
             seconds.append(time.perf_counter() - start)
-    status = Path("/proc/self/status").read_text().splitlines()
-    peak = next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
-    return statistics.median(seconds), peak
+    return statistics.median(seconds), peak_mib()
 
 
 def main() -> None:
@@ -110,8 +107,7 @@ def main() -> None:
         if peers and what != "embeddings":
             runs.append(("fungivision 0.0.2, float32", theirs, (what, arguments.images)))
         for name, function, values in runs:
-            with multiprocessing.get_context("spawn").Pool(1) as pool:  # a fresh process: its own peak
-                seconds, peak = pool.apply(function, values)
+            seconds, peak = in_fresh_process(function, *values)
             rows.append(
                 {
                     "features": what,

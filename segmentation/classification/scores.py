@@ -126,14 +126,12 @@ def mean_average_precision(truth: Truth, shares: Shares) -> float:
     return float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
 
 
-def paired_difference(
-    correct_a: npt.NDArray[np.bool_], correct_b: npt.NDArray[np.bool_]
-) -> tuple[float, float]:
+def paired_difference(correct_a: npt.NDArray[Any], correct_b: npt.NDArray[Any]) -> tuple[float, float]:
     """How much better A is than B on the same images: mean of A - B and its standard error.
 
-    Both are (N,) bool, image by image. The error is that of the mean of the N differences, far smaller
-    than that of two separate shares where A and B fail on the same images; NaN below 2 images. Raises
-    ConfigError for arrays that are not of one length.
+    Both are (N,) bool, or shares in 0..1 of several runs, image by image. The error is that of the mean of
+    the N differences, far smaller than that of two separate shares where A and B fail on the same images;
+    NaN below 2 images. Raises ConfigError for arrays that are not of one length.
     """
     if correct_a.shape != correct_b.shape or correct_a.ndim != 1:
         raise ConfigError(
