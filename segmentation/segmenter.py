@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,7 @@ from indexer.features.backbone import choose_device
 from indexer.features.fungi import open_extractor
 from indexer.images import Geometry
 from indexer.images.size import is_long, own_size
-from indexer.recipe import Recipe, RuntimeSettings, describes_images
+from indexer.recipe import RuntimeSettings, describes_images
 from retrieval.classes import ClassMap
 from retrieval.errors import ConfigError
 from retrieval.folder import IndexFolder
@@ -34,6 +33,7 @@ from segmentation.description import (
 )
 from segmentation.explain import Vote, VoteBook
 from segmentation.labelling import classes_within, label_pixels
+from segmentation.voter import Voter, check_transfer
 
 _LOG = logging.getLogger("mycelia")
 
@@ -106,11 +106,13 @@ class Segmentation:
         return classes_within(self.shares, self.geometry, self.patch_size, rows, cols)[0]
 
 
-class Segmenter:
+class Segmenter(Voter):
     """Segments photos with the labelled patches of an index; nothing is trained.
 
     Usually made by :meth:`open`. Use it as a context manager, or :meth:`close` it.
     """
+
+    noun, row = "segmenter", "patch"
 
     def __init__(
         self,
@@ -132,20 +134,13 @@ class Segmenter:
 
         Raises ConfigError for a ``k`` below 1, a temperature that is not positive, or an empty index.
         """
-        self.index = index
+        super().__init__(index, extractor, k=k, temperature=temperature)
         self.extractor = extractor
-        transfer = extractor.recipe.transfer
-        self.k = transfer.k if k is None else k
-        self.temperature = transfer.temperature if temperature is None else temperature
-        _check_transfer(self.k, self.temperature)
-        if len(index) == 0:
-            raise ConfigError("the index holds no patch to compare with; add labelled images to it")
         self.filter = filter
         self.images = tuple(images)
         self._book = VoteBook(
             index, self.images, recipe=extractor.recipe, patch_size=extractor.patch_size, thumbnail=thumbnail
         )
-        self._closed = False
         self._warned = False  # of photos that do not fit the index's image.size
 
     @classmethod
@@ -190,18 +185,6 @@ class Segmenter:
             index.close()
             raise
 
-    @property
-    def classes(self) -> ClassMap:
-        """The classes of the index."""
-        return self.index.classes
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe in force, with this segmenter's k and temperature."""
-        recipe = self.extractor.recipe
-        transfer = recipe.transfer.model_copy(update={"k": self.k, "temperature": self.temperature})
-        return recipe.model_copy(update={"transfer": transfer})
-
     def describe(self, source: Source) -> Description:
         """What the model sees in one photo: a path, a PIL image, or an array (H, W, 3) uint8 RGB.
 
@@ -227,7 +210,7 @@ class Segmenter:
         self._check_open()
         k = self.k if k is None else k
         temperature = self.temperature if temperature is None else temperature
-        _check_transfer(k, temperature)
+        check_transfer(k, temperature)
         start = time.perf_counter()
         (view,) = description.views
         self._warn_of_long(view.geometry)
@@ -297,37 +280,12 @@ class Segmenter:
             *(*geometry.source, *geometry.size, *better),
         )
 
-    def close(self) -> None:
-        """Close the index; nothing can be segmented any more."""
-        self._closed = True
-        self.index.close()
-
-    def __enter__(self) -> Segmenter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ConfigError("this segmenter is closed; open it again")
-
 
 def _check_patches(folder: IndexFolder) -> None:
     if describes_images(folder.recipe):
         raise ConfigError(
             f"{folder.path} describes whole images, which have no masks to give; use `mycelia classify` "
             "or `mycelia similar`, or build an index of images with masks"
-        )
-
-
-def _check_transfer(k: int, temperature: float) -> None:
-    if k < 1 or not temperature > 0:
-        raise ConfigError(
-            f"label transfer needs k of at least 1 and a temperature above 0, not k = {k} "
-            f"and temperature = {temperature}"
         )
 
 

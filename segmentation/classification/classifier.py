@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Generic, Protocol
 
 import numpy as np
@@ -27,6 +26,7 @@ from segmentation.classification.matches import Match, MatchBook, check_level
 from segmentation.description import Key, OnError, Source, readable
 from segmentation.pipeline import ahead
 from segmentation.transfer import blend_labels, vote_shares
+from segmentation.voter import Voter
 
 Vector = npt.NDArray[np.float32]
 
@@ -101,11 +101,13 @@ class _Batch(Generic[Key]):
         return self.seconds / len(self.keys)
 
 
-class Classifier:
+class Classifier(Voter):
     """Names the classes of photos with the labelled images of an index; nothing is trained.
 
     Usually made by :meth:`open`. Use it as a context manager, or :meth:`close` it.
     """
+
+    noun, row = "classifier", "image"
 
     def __init__(
         self,
@@ -122,21 +124,10 @@ class Classifier:
         ``k`` and ``temperature`` default to the recipe's. Raises ConfigError for a ``k`` below 1, a
         temperature that is not positive, or an empty index.
         """
-        self.index = index
+        super().__init__(index, extractor, k=k, temperature=temperature)
         self.extractor = extractor
-        transfer = extractor.recipe.transfer
-        self.k = transfer.k if k is None else k
-        self.temperature = transfer.temperature if temperature is None else temperature
-        if self.k < 1 or not self.temperature > 0:
-            raise ConfigError(
-                f"a vote needs k of at least 1 and a temperature above 0, not k = {self.k} "
-                f"and temperature = {self.temperature}"
-            )
-        if len(index) == 0:
-            raise ConfigError("the index holds no image to compare with; add labelled images to it")
         self.images = tuple(images)
         self.book = MatchBook(index, self.images, thumbnail=thumbnail)
-        self._closed = False
 
     @classmethod
     def open(
@@ -166,18 +157,6 @@ class Classifier:
         except BaseException:
             index.close()
             raise
-
-    @property
-    def classes(self) -> ClassMap:
-        """The classes of the index."""
-        return self.index.classes
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe in force, with this classifier's k and temperature."""
-        recipe = self.extractor.recipe
-        transfer = recipe.transfer.model_copy(update={"k": self.k, "temperature": self.temperature})
-        return recipe.model_copy(update={"transfer": transfer})
 
     def describe(self, source: Source) -> Vector:
         """The vector (D,) of one photo: a path, a PIL image, or an array (H, W, 3) uint8 RGB.
@@ -259,19 +238,6 @@ class Classifier:
         rows = min(count * self.book.epochs, len(self.index))
         return self.book.matches(self.index.search(vector[None], rows), count=count)
 
-    def close(self) -> None:
-        """Close the index; nothing can be classified any more."""
-        self._closed = True
-        self.index.close()
-
-    def __enter__(self) -> Classifier:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _batches(
         self, photos: Iterable[tuple[Key, Source]], batch: int | None, on_error: OnError[Key] | None
     ) -> Generator[_Batch[Key], None, None]:
@@ -311,10 +277,6 @@ class Classifier:
                     yield key, replace(result, seconds=result.seconds + batch.each)
         finally:
             batches.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ConfigError("this classifier is closed; open it again")
 
 
 def _flat(batches: Generator[_Batch[Key], None, None]) -> Generator[tuple[Key, Vector], None, None]:

@@ -1,0 +1,85 @@
+"""What a segmenter and a classifier share: an open index, an extractor, and the settings of the vote."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import ClassVar, Protocol, TypeVar
+
+from indexer.recipe import Recipe
+from retrieval.classes import ClassMap
+from retrieval.errors import ConfigError
+from retrieval.index import PatchIndex
+
+V = TypeVar("V", bound="Voter")
+
+
+class HasRecipe(Protocol):
+    """Anything made by a recipe."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe in force."""
+
+
+class Voter:
+    """Labels by the neighbours that an index finds. Use it as a context manager, or :meth:`close` it."""
+
+    #: What messages call it.
+    noun: ClassVar[str]
+    #: What the rows of its index are.
+    row: ClassVar[str]
+
+    def __init__(
+        self, index: PatchIndex, made_by: HasRecipe, *, k: int | None, temperature: float | None
+    ) -> None:
+        """``k`` and ``temperature`` default to those of the recipe of ``made_by``.
+
+        Raises ConfigError for a ``k`` below 1, a temperature that is not positive, or an empty index.
+        """
+        self.index = index
+        self._made_by = made_by
+        transfer = made_by.recipe.transfer
+        self.k = transfer.k if k is None else k
+        self.temperature = transfer.temperature if temperature is None else temperature
+        check_transfer(self.k, self.temperature)
+        if len(index) == 0:
+            raise ConfigError(f"the index holds no {self.row} to compare with; add labelled images to it")
+        self._closed = False
+
+    @property
+    def classes(self) -> ClassMap:
+        """The classes of the index."""
+        return self.index.classes
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe in force, with this one's k and temperature."""
+        recipe = self._made_by.recipe
+        transfer = recipe.transfer.model_copy(update={"k": self.k, "temperature": self.temperature})
+        return recipe.model_copy(update={"transfer": transfer})
+
+    def close(self) -> None:
+        """Close the index; nothing can be labelled any more."""
+        self._closed = True
+        self.index.close()
+
+    def __enter__(self: V) -> V:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConfigError(f"this {self.noun} is closed; open it again")
+
+
+def check_transfer(k: int, temperature: float) -> None:
+    """Raise ConfigError for a ``k`` below 1 or a temperature that is not positive."""
+    if k < 1 or not temperature > 0:
+        raise ConfigError(
+            f"label transfer needs k of at least 1 and a temperature above 0, not k = {k} "
+            f"and temperature = {temperature}"
+        )
