@@ -22,7 +22,7 @@ import torch
 from benchmarks.command import plain_parser
 from benchmarks.report import write_table
 from indexer.datasets import Dataset, Sample, load_dataset, whole_columns
-from indexer.features.pooled import ImageExtractor
+from indexer.features.whole.images import ImageExtractor
 from indexer.images import read_image
 from indexer.recipe import load_recipe
 from retrieval.neighbors import Neighbors

@@ -35,7 +35,7 @@ def pictures(count: int) -> list[npt.NDArray[np.uint8]]:
 
 def ours(what: str, precision: str, images: int) -> tuple[float, float]:
     """Median seconds an image, and the peak resident memory of the process in MiB."""
-    from indexer.features.pooled import ImageExtractor
+    from indexer.features.whole.images import ImageExtractor
     from indexer.recipe import load_recipe
 
     torch.set_num_threads(2)

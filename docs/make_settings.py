@@ -38,6 +38,8 @@ decides the stored rows is fixed when an index is built; `transfer.*`, `runtime.
 | recipe | what |
 | --- | --- |
 | `offline.yaml` | weights from the package registry; the default where the hub cannot be reached |
+| `text.yaml`, `text-offline.yaml` | texts: BERT from the hub, or MiniLM from the package registry |
+| `audio.yaml` | recordings: an audio spectrogram transformer from the hub |
 | `default.yaml` | DINOv2 ViT-S/14 with registers from the hub; the default elsewhere |
 | `camvid.yaml` | the weights of `offline.yaml`, for street scenes |
 | `camvid-compact.yaml` | the same for large banks: 192 half-whitened components in 8 bits |

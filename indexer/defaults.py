@@ -11,26 +11,37 @@ from pathlib import Path
 import timm
 from huggingface_hub import try_to_load_from_cache
 
+from indexer.datasets.base import Kind
 from indexer.recipe import config_folder, load_recipe
 
 #: Seconds within which the hub has to answer.
 HUB_TIMEOUT = 3.0
+#: The recipe with the hub's weights, and the one without them where there is one.
+_RECIPES: dict[Kind, tuple[str, str]] = {
+    "image": ("default.yaml", "offline.yaml"),
+    "text": ("text.yaml", "text-offline.yaml"),
+    "audio": ("audio.yaml", "audio.yaml"),
+}
 #: Names under which the hub keeps weights that timm can load.
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def default_recipe_path() -> Path:
+def default_recipe_path(kind: Kind = "image") -> Path:
     """``default.yaml`` where the hub's weights for it can be had, else ``offline.yaml``.
+
+    Of texts ``text.yaml`` or ``text-offline.yaml``, of recordings ``audio.yaml``.
 
     They can be had where the hub's cache on this machine holds them, or where the hub answers
     within :data:`HUB_TIMEOUT` seconds. ``HF_HUB_OFFLINE`` forbids asking, ``HF_ENDPOINT`` names
     another hub.
     """
-    default = config_folder() / "default.yaml"
-    repository = _repository(load_recipe(default).backbone.model)
+    online, offline = _RECIPES[kind]
+    default = config_folder() / online
+    model = load_recipe(default).backbone.model
+    repository = _repository(model) if kind == "image" else model
     if _is_cached(repository) or (not _is_offline() and _hub_answers(repository)):
         return default
-    return config_folder() / "offline.yaml"
+    return config_folder() / offline
 
 
 def _repository(model: str) -> str:

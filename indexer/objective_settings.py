@@ -34,12 +34,27 @@ class InfoNCESettings(Section):
         4096, ge=1, description="of patches: embeddings of memory images that negatives are drawn from"
     )
     negatives: int = Field(
-        64, ge=0, description="of whole images: memory images whose windows are the fixed negatives"
+        64,
+        ge=0,
+        description="of whole images: memory images whose windows are the fixed negatives; so of texts and "
+        "recordings (the papers took 256)",
     )
     patches: int = Field(
         4, ge=1, description="of whole images: a window has 1 / patches of the image's area; a square number"
     )
     stride_scale: int = Field(6, ge=1, description="of whole images: windows are a side / stride_scale apart")
+
+    views: int = Field(12, ge=2, description="of texts and recordings: altered copies that are compared")
+    negative_views: int = Field(
+        2, ge=1, description="of texts and recordings: altered copies of each negative"
+    )
+    deletion: float = Field(0.1, ge=0, lt=1, description="of texts: share of the words that a copy lacks")
+    noise: float = Field(
+        0.1, ge=0, description="of recordings: largest noise on a copy's (normalised) spectrogram"
+    )
+    shift: int = Field(
+        10, ge=0, description="of recordings: frames by which a copy is shifted in time, at most"
+    )
 
     @field_validator("patches")
     @classmethod

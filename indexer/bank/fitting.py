@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from indexer.bank.reading import read_sample
 from indexer.datasets import Sample
 from indexer.datasets.keys import SourceKey
 from indexer.features.extractors import AnyExtractor
-from indexer.images import read_image
 from retrieval.errors import DataError
 from retrieval.progress import Progress, track
 from retrieval.store.files import atomic_write, sha256_file
@@ -45,7 +45,7 @@ def fit_features(
     chosen = samples_to_fit(samples) if extractor.passes_to_fit else []
     earlier, known = _read_fitted(folder)
     # before the images are read: one that is replaced meanwhile is noticed when the build goes on
-    keys = [SourceKey.of_file(sample.image, known=known.get(str(sample.image))) for sample in chosen]
+    keys = [sample.source_key(known.get(str(sample.image))) for sample in chosen]
     if path.is_file():
         changed = _changed(keys, known) if sha256_file(path) == earlier else "it is not known on which images"
         if not changed:
@@ -81,7 +81,7 @@ def fit_on_samples(
             batch: list[Any] = []
             for sample in chosen:
                 try:
-                    batch.append(extractor.prepare_one(read_image(sample.image)))
+                    batch.append(extractor.prepare_one(read_sample(extractor, sample)))
                 except DataError:
                     if not skip_bad:
                         raise

@@ -12,19 +12,29 @@ from retrieval.errors import ConfigError
 #: Side of the square, in pixels, at which whole images are described unless the recipe says.
 WHOLE_SIZE = 224
 
+_NAMES = {"image": "images", "text": "texts", "audio": "recordings"}
+_RECIPES = {"image": "offline.yaml", "text": "text-offline.yaml", "audio": "audio.yaml"}
+
 _LOG = logging.getLogger("mycelia")
 
 
 def resolve_level(recipe: Recipe, dataset: Dataset) -> Recipe:
     """The recipe with a fixed ``features.level``: of whole images where the data set's labels are.
 
-    Whole images take an ``image.size`` of about :data:`WHOLE_SIZE` where that is auto. Raises ConfigError
-    for patches of images without masks.
+    Texts and recordings are always whole. Whole images take an ``image.size`` of about
+    :data:`WHOLE_SIZE` where that is auto. Raises ConfigError for patches of images without masks, and
+    for a backbone that sees something else than the data set holds.
     """
+    if dataset.kind != recipe.backbone.kind:
+        raise ConfigError(
+            f"{dataset.name} holds {_NAMES[dataset.kind]}, but backbone.kind={recipe.backbone.kind} sees "
+            f"{_NAMES[recipe.backbone.kind]}; choose another recipe, for example --config "
+            f"{_RECIPES[dataset.kind]}"
+        )
     level = recipe.features.level
     if level == "auto":
         level = "image" if dataset.whole else "patch"
-        if level == "image":
+        if level == "image" and dataset.kind == "image":
             _LOG.info("features.level: auto takes image: the images of %s have a class each", dataset.name)
     if level == "patch" and dataset.whole:
         raise ConfigError(
@@ -33,7 +43,7 @@ def resolve_level(recipe: Recipe, dataset: Dataset) -> Recipe:
         )
     data = recipe.model_dump(mode="json")
     data["features"]["level"] = level
-    if level == "image" and recipe.image.size == "auto":
+    if level == "image" and dataset.kind == "image" and recipe.image.size == "auto":
         patch = patch_size_of(recipe.backbone.model)
         data["image"]["size"] = [max(1, round(WHOLE_SIZE / side)) * side for side in patch]
     return Recipe.model_validate(data)

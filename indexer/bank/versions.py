@@ -6,7 +6,7 @@ import importlib.metadata
 
 from retrieval.engines.registry import engine_packages
 
-_PACKAGES = ("mycelia", "torch", "timm", "numpy", "pillow")
+_PACKAGES = ("mycelia", "torch", "timm", "transformers", "numpy", "pillow")
 
 
 def package_versions() -> dict[str, str]:

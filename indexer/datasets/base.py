@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import codecs
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +18,12 @@ from indexer.datasets.names import bare, composed
 from indexer.images import read_image
 from retrieval.classes import ClassMap
 from retrieval.errors import DatasetError, ImageError, MaskError
+from retrieval.store.text import decode_text
 
 T = TypeVar("T")
 
-#: Byte order marks and the encodings they stand for; UTF-32's begins with UTF-16's.
-_MARKS = {
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-    b"": "utf-8-sig",
-}
+#: What the samples of a data set are.
+Kind = Literal["image", "text", "audio"]
 
 
 @dataclass(frozen=True)
@@ -39,13 +33,25 @@ class Sample:
     id: str
     image: Path
     labels: LabelSource
+    text: str | None = None  #: a text that is no file of its own; ``image`` is then the table it stands in
+
+    @property
+    def source(self) -> Path | str:
+        """What is read of it: its file, or the text itself."""
+        return self.image if self.text is None else self.text
 
     def keys(self, known: SampleKeys | None = None) -> SampleKeys:
         """What image and labels are made of now; ``known``, an earlier answer, spares reading them."""
         return SampleKeys(
-            SourceKey.of_file(self.image, known=None if known is None else known.image),
+            self.source_key(None if known is None else known.image),
             self.labels.key(None if known is None else known.labels),
         )
+
+    def source_key(self, known: SourceKey | None = None) -> SourceKey:
+        """The key of what is read of it; ``known``, an earlier one, spares reading a file."""
+        if self.text is None:
+            return SourceKey.of_file(self.image, known=known)
+        return SourceKey.of_bytes(f"{self.image}:{self.id}", self.text.encode(errors="backslashreplace"))
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class Dataset:
     left_out: tuple[tuple[str, int], ...] = ()  #: endings of files that are not read, and how many of each
     found: bool = False  #: whether nobody named the classes: they are the ids that occur in the masks
     whole: bool = False  #: whether labels are of images as a whole, and there are no masks
+    kind: Kind = "image"  #: what its samples are; texts and recordings are labelled as a whole
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -209,9 +216,7 @@ def read_text(path: Path) -> str:
 
     Raises OSError and UnicodeDecodeError.
     """
-    content = path.read_bytes()
-    mark = next(mark for mark in _MARKS if content.startswith(mark))
-    return content.decode(_MARKS[mark])
+    return decode_text(path.read_bytes())
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:

@@ -1,5 +1,7 @@
 """A folder per class: ``train/cat/1.jpg``, as torchvision's ImageFolder has it, or ``cat/1.jpg``.
 
+Where there are no images, so for recordings (``cat/1.wav``) and texts (``sports/1.txt``).
+
 The classes are those of all splits, so that train and val agree about their ids. Folders of images and masks
 look alike, so this layout is tried last, and not where folders are called so.
 """
@@ -11,15 +13,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from indexer.datasets.base import Dataset, Layout, Sample, check_samples, pick_split, split_names
+from indexer.audio.formats import AUDIO_SUFFIXES
+from indexer.datasets.base import Dataset, Kind, Layout, Sample, check_samples, pick_split, split_names
 from indexer.datasets.names import bare, composed
 from indexer.datasets.two_folders import is_part_name
 from indexer.datasets.whole import ClassLabels, classes_of_names, is_split_name, natural_key
 from indexer.images import Listing, list_folder
 from indexer.images.formats import IMAGE_SUFFIXES
 from indexer.images.listing import count_endings, describe_endings, holds_images, subfolders
+from indexer.texts.formats import TEXT_SUFFIXES
 from retrieval.errors import DatasetError
 
+#: What may lie in the folders, in the order in which it is looked for: kind, endings, what one is called.
+_KINDS: tuple[tuple[Kind, frozenset[str], str], ...] = (
+    ("image", IMAGE_SUFFIXES, "image"),
+    ("audio", AUDIO_SUFFIXES, "recording"),
+    ("text", TEXT_SUFFIXES, "text"),
+)
 #: Of so many classes one may be called as folders of images or masks are ("mask"), without being one.
 _CLASSES_PER_PART = 10
 
@@ -47,7 +57,7 @@ def find_named(path: Path) -> Path | None:
     """As :func:`find`, whatever the folders are called: for who says the format."""
     inner = subfolders(path)
     candidates = [path, *(inner if len(inner) == 1 and not is_split_name(inner[0].name) else [])]
-    return next((root for root in candidates if _read_root(root)), None)
+    return next((root for _, endings, _ in _KINDS for root in candidates if _read_root(root, endings)), None)
 
 
 def load(root: Path, split: str | None) -> Dataset:
@@ -55,15 +65,16 @@ def load(root: Path, split: str | None) -> Dataset:
 
     Raises DatasetError for a split that is unknown or must be chosen, and for a class folder without images.
     """
-    parts = {part.name: part for part in _read_root(root)}
+    kind, endings, noun = next(known for known in _KINDS if _read_root(root, known[1]))
+    parts = {part.name: part for part in _read_root(root, endings)}
     chosen, part = pick_split(parts, split, where=root)
     names = {name for other in parts.values() for name in other.classes}
     classes = classes_of_names(names, where=str(root))
     columns = {name: column for column, name in enumerate(classes.names)}
-    listings = [(folder, list_folder(folder)) for folder in part.folders]
+    listings = [(folder, list_folder(folder, endings)) for folder in part.folders]
     for folder, listing in listings:
         if not listing.images:
-            raise _empty(folder, listing)
+            raise _empty(folder, listing, noun)
     samples = [
         Sample(id, image, ClassLabels((columns[name],), str(folder), (name,)))
         for folder, listing in listings
@@ -82,30 +93,31 @@ def load(root: Path, split: str | None) -> Dataset:
         classes=classes,
         notes=(
             *_lacking(parts.values(), names),
-            *_aside(root, parts),
+            *_aside(root, parts, endings, noun),
             *((ending_note,) if ending_note else ()),
             *broken,
         ),
         left_out=left_out,
         whole=True,
+        kind=kind,
     )
 
 
 def splits(root: Path) -> list[str]:
     """The names of the splits, sorted; empty where there are none."""
-    return split_names(part.name for part in _read_root(root))
+    return split_names(part.name for _, endings, _ in _KINDS for part in _read_root(root, endings))
 
 
-def _read_root(root: Path) -> list[_Split]:
+def _read_root(root: Path, endings: frozenset[str] = IMAGE_SUFFIXES) -> list[_Split]:
     """The splits of a root that hold folders of classes, or one without a name; empty where none fits."""
     folders = subfolders(root)
     named = [folder for folder in folders if is_split_name(folder.name)]
     parts = [_Split(folder.name, folder, tuple(_classes_in(folder))) for folder in named]
-    parts = [part for part in parts if any(map(holds_images, part.folders))]
+    parts = [part for part in parts if any(holds_images(inner, endings) for inner in part.folders)]
     if parts:
         return parts
     classes = _classes_in(root)
-    if named or len(classes) < 2 or not any(map(holds_images, classes)):
+    if named or len(classes) < 2 or not any(holds_images(inner, endings) for inner in classes):
         return []
     return [_Split("", root, tuple(classes))]
 
@@ -144,11 +156,12 @@ def _ids(folder: Path, listing: Listing) -> list[tuple[str, Path]]:
     ]
 
 
-def _empty(folder: Path, listing: Listing) -> DatasetError:
+def _empty(folder: Path, listing: Listing, noun: str) -> DatasetError:
     other = ", ".join(f"{count} {ending}" for ending, count in listing.endings()[:5])
     found = f"found {other}" if other else "found none"
     return DatasetError(
-        f"expected images of the class {folder.name!r} in {folder}, {found}; add images or remove the folder"
+        f"expected {noun}s of the class {folder.name!r} in {folder}, {found}; "
+        f"add {noun}s or remove the folder"
     )
 
 
@@ -163,29 +176,32 @@ def _lacking(parts: Iterable[_Split], names: set[str]) -> list[str]:
     return notes
 
 
-def _aside(root: Path, parts: dict[str, _Split]) -> list[str]:
-    """A sentence for images that lie in no class's folder."""
+def _aside(root: Path, parts: dict[str, _Split], endings: frozenset[str], noun: str) -> list[str]:
+    """A sentence for inputs that lie in no class's folder."""
     places = {part.path for part in parts.values()}
-    loose = {folder: _images_directly_in(folder) for folder in sorted({root, *places})}
-    notes = [f"{count} images directly in {folder} have no class" for folder, count in loose.items() if count]
-    others = [] if root in places else [f for f in subfolders(root) if f not in places and holds_images(f)]
+    loose = {folder: _directly_in(folder, endings) for folder in sorted({root, *places})}
+    notes = [
+        f"{count} {noun}s directly in {folder} have no class" for folder, count in loose.items() if count
+    ]
+    others = [f for f in subfolders(root) if f not in places and holds_images(f, endings)]
+    others = [] if root in places else others
     if others:
         listed = ", ".join(f"{folder.name}/" for folder in others[:8])
         notes.append(f"left aside, as no split with folders of classes: {listed}")
     return notes
 
 
-def _images_directly_in(folder: Path) -> int:
+def _directly_in(folder: Path, endings: frozenset[str]) -> int:
     return sum(
-        path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not path.name.startswith(".")
+        path.suffix.lower() in endings and path.is_file() and not path.name.startswith(".")
         for path in folder.iterdir()
     )
 
 
 LAYOUT = Layout(
     "classes",
-    "a folder per class, for images that have a class as a whole: train/cat/, train/dog/, val/cat/ and so "
-    "on, or cat/ and dog/ without splits",
+    "a folder per class, for images (texts, recordings) that have a class as a whole: train/cat/, "
+    "train/dog/, val/cat/ and so on, or cat/ and dog/ without splits",
     find,
     load,
     splits,

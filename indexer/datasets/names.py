@@ -7,11 +7,13 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
+from indexer.audio.formats import AUDIO_SUFFIXES
 from indexer.images.formats import HEIF_SUFFIXES, IMAGE_SUFFIXES
 
 #: Endings that lists give ids: of images, of files of labels, and of the photos that others were made from.
 _ENDINGS = (
     IMAGE_SUFFIXES
+    | AUDIO_SUFFIXES
     | {".xml", ".json", ".txt", ".npy", ".npz", ".svg"}
     | {".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".tga"}
 )

@@ -1,109 +1,33 @@
-"""A table of image paths and labels: train.csv and val.csv, one CSV or TSV of any name, or the file itself.
+"""A table of paths or texts with labels: train.csv and val.csv, one CSV, TSV or JSONL, or the file itself.
 
-A header names the columns (path, image, file or filename; label, labels, class or category); without one the
-first two columns are taken. Several labels of an image stand in one cell, between ``;`` or ``|``.
+A header names the columns (path, image, audio, file or filename, or text; label, labels, class or category);
+without one the first two columns are taken. Several labels stand in one cell, between ``;`` or ``|``.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.datasets.base import Dataset, Layout, Sample, check_samples, pick_split, read_text, split_names
+from indexer.datasets.base import Dataset, Layout, Sample, check_samples, pick_split, split_names
 from indexer.datasets.names import Files, bare, composed
+from indexer.datasets.table_file import Row, Table, is_table, read_table
 from indexer.datasets.whole import ClassLabels, classes_of_names, is_split_name
-from indexer.images.formats import IMAGE_SUFFIXES
-from indexer.images.listing import holds_images, subfolders
 from retrieval.errors import DatasetError
 
-_ENDINGS = (".csv", ".tsv")
-_PATHS = ("path", "image", "file", "filename")
-_LABELS = ("label", "labels", "class", "category")
-_TEXTS = ("text", "texts", "sentence", "utterance", "query")
-_EXPECTED = f"a column of image paths ({', '.join(_PATHS)}) and one of labels ({', '.join(_LABELS)})"
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A line of a table: an image, as it is written there, and its labels."""
-
-    line: int
-    entry: str
-    labels: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Table:
-    """What lies in a file, as cells, and which columns count."""
-
-    path: Path
-    rows: tuple[tuple[int, tuple[str, ...]], ...]  #: line number from 1 and cells, the header left off
-    header: tuple[str, ...]  #: lower case; empty where there is none
-    problem: str  #: what is wrong with the header, or nothing
-
-    @property
-    def names_images(self) -> bool:
-        """Whether this is a table of images: by its header, or by the ending of its first entry."""
-        if set(self.header) & set(_PATHS):
-            return not self.problem
-        return bool(self.rows) and not self.problem and _is_image_name(self.rows[0][1][0])
-
-    @property
-    def holds_texts(self) -> bool:
-        header = set(self.header)
-        return bool(header & set(_TEXTS) and header & set(_LABELS) and not header & set(_PATHS))
-
-    def read(self) -> list[_Row]:
-        """The rows; DatasetError with the line for a bad one, or for a bad header."""
-        if self.problem:
-            raise DatasetError(self.problem)
-        place, label = (_column(self.header, names, i) for i, names in enumerate((_PATHS, _LABELS)))
-        return [self._row(line, cells, place, label) for line, cells in self.rows]
-
-    def _row(self, line: int, cells: tuple[str, ...], place: int, label: int) -> _Row:
-        where = f"{self.path}, line {line}"
-        if len(cells) <= max(place, label):
-            raise DatasetError(
-                f"{where}: expected a path and a label, found {len(cells)} column{'s'[: len(cells) > 1]}; "
-                "separate the columns as in the first line, and quote what holds the separator"
-            )
-        entry = cells[place].strip()
-        if not entry:
-            raise DatasetError(f"{where}: the path of the image is empty; give it or remove the line")
-        words = (word.strip() for word in re.split(r"[;|]", cells[label]))
-        labels = tuple(dict.fromkeys(word for word in words if word))
-        if not labels:
-            raise DatasetError(f"{where}: the label of {entry} is empty; give it or remove the line")
-        return _Row(line, entry, labels)
-
-
-def is_table(path: Path) -> bool:
-    """Whether this is a file whose ending is that of a table."""
-    return path.suffix.lower() in _ENDINGS and path.is_file()
+__all__ = ["LAYOUT", "is_table"]
 
 
 def find(path: Path) -> Path | None:
-    """``path`` where it is a table, or a folder with tables of images; or None.
-
-    Raises DatasetError for a table of texts, which are not read yet.
-    """
-    tables = _tables(path)
-    if tables and not any(table.names_images for table in tables):
-        texts = next((table for table in tables if table.holds_texts), None)
-        if texts is not None and not any(map(holds_images, subfolders(path))):
-            raise DatasetError(texts.problem)
-    return path if tables else None
+    """``path`` where it is a table, or a folder with tables of inputs; or None."""
+    return path if _tables(path) else None
 
 
 def load(root: Path, split: str | None) -> Dataset:
     """The samples of a split's table, in its order; classes are those of the tables of all splits.
 
-    Raises DatasetError, naming the line, for a missing column, an empty path or label, an image that is named
+    Raises DatasetError, naming the line, for a missing column, an empty path or label, a file that is named
     twice, or a file that is no table.
     """
     tables = _by_split(root)
@@ -120,21 +44,17 @@ def load(root: Path, split: str | None) -> Dataset:
             names.update(label for row in other.read() for label in row.labels)
     folder = table.path.parent
     classes = classes_of_names(names, where=str(folder))
+    kind = table.kind or "image"
+    samples = _texts(table, rows) if table.holds_texts else _files(table, rows)
     columns = {name: column for column, name in enumerate(classes.names)}
-    images = _find_images(table.path, rows)
-    count = Counter(bare(row.entry) for row in rows)
-    samples = []
-    for row, image in zip(rows, images, strict=True):
-        entry = composed(row.entry).removeprefix("./")
-        id = entry if count[bare(row.entry)] > 1 else bare(entry)
-        labelled = sorted((columns[label], label) for label in row.labels)
-        where = f"{table.path}, line {row.line}"
-        found, called = tuple(c for c, _ in labelled), tuple(n for _, n in labelled)
-        samples.append(Sample(id, image, ClassLabels(found, where, called)))
-    lost = [row for row, image in zip(rows, images, strict=True) if not image.is_file()]
+    labelled = [
+        Sample(made.id, made.path, _labels(row, columns, where=f"{table.path}, line {row.line}"), made.text)
+        for row, made in zip(rows, samples, strict=True)
+    ]
+    lost = [row for row, made in zip(rows, samples, strict=True) if not made.path.is_file()]
     if lost:
         notes.append(
-            f"{len(lost)} of {len(rows)} images that {table.path} names are missing, "
+            f"{len(lost)} of {len(rows)} files that {table.path} names are missing, "
             f"the first in line {lost[0].line}: {lost[0].entry}"
         )
     return Dataset(
@@ -142,11 +62,41 @@ def load(root: Path, split: str | None) -> Dataset:
         format="table",
         root=folder,
         split=chosen,
-        samples=check_samples(samples, where=table.path),
+        samples=check_samples(labelled, where=table.path),
         classes=classes,
         notes=tuple(notes),
         whole=True,
+        kind=kind,
     )
+
+
+@dataclass(frozen=True)
+class _Input:
+    """What a row stands for: a file, or a text in the table."""
+
+    id: str
+    path: Path
+    text: str | None = None
+
+
+def _texts(table: Table, rows: list[Row]) -> list[_Input]:
+    """The texts of a table; each is called by the line in which it begins."""
+    return [_Input(f"{table.path.stem}:{row.line}", table.path, row.entry) for row in rows]
+
+
+def _files(table: Table, rows: list[Row]) -> list[_Input]:
+    """The files that a table names; called by their names, with the ending where that tells two apart."""
+    count = Counter(bare(row.entry) for row in rows)
+    made = []
+    for row, path in zip(rows, _find_files(table.path, rows), strict=True):
+        entry = composed(row.entry).removeprefix("./")
+        made.append(_Input(entry if count[bare(row.entry)] > 1 else bare(entry), path))
+    return made
+
+
+def _labels(row: Row, columns: dict[str, int], *, where: str) -> ClassLabels:
+    labelled = sorted((columns[label], label) for label in row.labels)
+    return ClassLabels(tuple(column for column, _ in labelled), where, tuple(name for _, name in labelled))
 
 
 def splits(root: Path) -> list[str]:
@@ -154,7 +104,7 @@ def splits(root: Path) -> list[str]:
     return split_names(_by_split(root))
 
 
-def _by_split(root: Path) -> dict[str, _Table]:
+def _by_split(root: Path) -> dict[str, Table]:
     """The tables of a root by the names of their splits; the name is empty where one table is all."""
     tables = _tables(root)
     several = root.is_dir() and len(tables) > 1
@@ -165,97 +115,38 @@ def _by_split(root: Path) -> dict[str, _Table]:
     }
 
 
-def _tables(root: Path) -> list[_Table]:
-    """The tables of a root: itself, those called as splits, or all that name images; each split once."""
+def _tables(root: Path) -> list[Table]:
+    """The tables of a root: itself, those called as splits, or all that name inputs; each split once."""
     if root.is_file():
-        return [_read_table(root)]
+        return [read_table(root)]
     paths = sorted(path for path in root.glob("[!.]*") if is_table(path))
     named = [path for path in paths if is_split_name(path.stem)]
-    tables = [_read_table(path) for path in named]
-    if not any(table.names_images or table.problem for table in tables):
-        tables = [table for path in paths if (table := _read_table(path)).names_images or table.holds_texts]
+    tables = [read_table(path) for path in named]
+    if not any(table.kind or table.problem for table in tables):
+        tables = [table for path in paths if (table := read_table(path)).kind]
     twins = [stem for stem, count in Counter(table.path.stem for table in tables).items() if count > 1]
     if twins:
-        raise DatasetError(f"{root} has {twins[0]}.csv and {twins[0]}.tsv; rename or remove one of them")
+        raise DatasetError(
+            f"{root} has two tables called {twins[0]}, with different endings; rename or remove one of them"
+        )
     return tables
 
 
-def _beside(root: Path, tables: dict[str, _Table]) -> list[_Table]:
+def _beside(root: Path, tables: dict[str, Table]) -> list[Table]:
     """The tables whose classes count: of all splits, also where the path is that of one split's table."""
     if root.is_file() and is_split_name(root.stem):
         return [table for table in _tables(root.parent) if is_split_name(table.path.stem)]
     return list(tables.values())
 
 
-def _read_table(path: Path) -> _Table:
-    try:
-        text = read_text(path)
-        rows = list(_cells(text, path))
-    except (OSError, UnicodeDecodeError) as problem:
-        return _Table(path, (), (), f"{path} cannot be read as text ({problem}); save it as CSV in UTF-8")
-    except csv.Error as problem:
-        return _Table(path, (), (), f"{path} is no valid CSV ({problem}); check the quotes")
-    if not rows:
-        return _Table(path, (), (), f"{path} is empty; expected {_EXPECTED}")
-    line, first = rows[0]
-    words = tuple(cell.strip().lower() for cell in first)
-    if not _is_header(rows):
-        few = f"{path}, line {line}: found 1 column, expected {_EXPECTED}" if len(words) < 2 else ""
-        return _Table(path, tuple(rows), (), few)
-    return _Table(path, tuple(rows[1:]), words, _header_problem(path, line, words))
-
-
-def _header_problem(path: Path, line: int, header: tuple[str, ...]) -> str:
-    has_path, has_label = (bool(set(header) & set(names)) for names in (_PATHS, _LABELS))
-    if has_path == has_label and len(header) > 1:
-        return ""
-    columns = ", ".join(header[:8])
-    if has_label and not has_path and set(header) & set(_TEXTS):
-        return (
-            f"{path} has the columns {columns}: texts are not read yet; expected {_EXPECTED}; "
-            "give a table of images"
-        )
-    return f"{path}, line {line}: expected {_EXPECTED}, found {columns}; name the columns so"
-
-
-def _is_header(rows: list[tuple[int, tuple[str, ...]]]) -> bool:
-    """Whether the first row names columns: by known words, or by an image that only the second names."""
-    first = [cell.strip().lower() for cell in rows[0][1]]
-    if _is_image_name(first[0]):
-        return False
-    if set(first) & {*_PATHS, *_LABELS}:
-        return True
-    return len(rows) > 1 and _is_image_name(rows[1][1][0])
-
-
-def _is_image_name(cell: str) -> bool:
-    return Path(cell.strip()).suffix.lower() in IMAGE_SUFFIXES
-
-
-def _column(header: tuple[str, ...], names: tuple[str, ...], usual: int) -> int:
-    return next((header.index(name) for name in names if name in header), usual)
-
-
-def _cells(text: str, path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """The rows of a table that are not blank, each with the number of its first line."""
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    between = "\t" if path.suffix.lower() == ".tsv" else next((mark for mark in ",;\t" if mark in first), ",")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=between, strict=True)
-    start = 1
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
-            yield start, tuple(cells)
-        start = reader.line_num + 1
-
-
-def _find_images(source: Path, rows: list[_Row]) -> list[Path]:
+def _find_files(source: Path, rows: list[Row]) -> list[Path]:
     """The file of every row, or where it would be; DatasetError where two rows mean the same one."""
     places = [source.parent, source.parent / "images", source.parent / source.stem]
     files = [Files(place) for place in places if place.is_dir()]
     lines: dict[Path, int] = {}
     found = []
     for row in rows:
-        image = _find_image(row.entry, places, files)
+        image = _find_file(row.entry, places, files)
         before = lines.setdefault(image, row.line)
         if before != row.line:
             raise DatasetError(
@@ -266,7 +157,7 @@ def _find_images(source: Path, rows: list[_Row]) -> list[Path]:
     return found
 
 
-def _find_image(entry: str, places: list[Path], files: list[Files]) -> Path:
+def _find_file(entry: str, places: list[Path], files: list[Files]) -> Path:
     name = composed(entry).removeprefix("./")
     exact = next((place / name for place in places if (place / name).is_file()), None)
     if exact is not None:
@@ -277,8 +168,8 @@ def _find_image(entry: str, places: list[Path], files: list[Files]) -> Path:
 
 LAYOUT = Layout(
     "table",
-    "train.csv, val.csv and so on, or one .csv or .tsv, of image paths and labels, for images that have a "
-    "class as a whole",
+    "train.csv, val.csv and so on, or one .csv, .tsv or .jsonl, of paths (or texts) and labels, for images, "
+    "texts and recordings that have a class as a whole",
     find,
     load,
     splits,

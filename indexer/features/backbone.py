@@ -8,41 +8,16 @@ differentiate the short tail alone.
 from __future__ import annotations
 
 import copy
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from indexer.features.cut import Cut, CutReached, Replay, number_of_block
 from indexer.features.weights import create_model, empty_model, fingerprint
 from indexer.recipe import BackboneSettings, RuntimeSettings
 from retrieval.errors import ConfigError
-
-
-class Cut(NamedTuple):
-    """State of B images at the cut, prefix tokens first (N = prefix + T)."""
-
-    residual: Tensor
-    """The residual stream that enters the block, (B, N, E) float32."""
-    activation: Tensor
-    """Input of the attention's output projection, (B, N, A) float32."""
-
-
-class _CutReached(Exception):  # noqa: N818 - no error, but the way out of the forward pass
-    """Raised by a hook once the cut is reached: the rest of the forward pass is not needed."""
-
-
-class _Replay(nn.Module):
-    """Stands in for a block's attention and answers with what it was given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.output: Tensor | None = None
-
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """The stored output, whatever comes in."""
-        assert self.output is not None
-        return self.output
 
 
 class Backbone:
@@ -77,7 +52,7 @@ class Backbone:
 
         blocks = list(model.blocks)  # type: ignore[arg-type]
         self.blocks = len(blocks)
-        self.block = _block_number(settings.block, len(blocks))
+        self.block = number_of_block(settings.block, len(blocks))
         block = blocks[self.block]
         if not isinstance(getattr(getattr(block, "attn", None), "proj", None), nn.Linear):
             raise ConfigError(
@@ -110,6 +85,11 @@ class Backbone:
         linear: nn.Linear = self._block.attn.proj  # type: ignore[union-attr, assignment]
         return linear.weight, linear.bias
 
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images (..., 3, H, W) in 0..1 as the model was trained to see them."""
+        mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (self.mean, self.std))
+        return (images - mean) / std
+
     @torch.no_grad()
     def cut(self, images: Tensor) -> Cut:
         """Run images (B, 3, H, W), normalised float32, up to the attention projection of the block."""
@@ -120,7 +100,7 @@ class Backbone:
 
         def projecting(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             seen["activation"] = inputs[0]
-            raise _CutReached
+            raise CutReached
 
         linear: nn.Module = self._block.attn.proj  # type: ignore[union-attr, assignment]
         hooks = [
@@ -133,7 +113,7 @@ class Backbone:
                 self.device.type, dtype=self._dtype if mixed else torch.bfloat16, enabled=mixed
             ):
                 self._model.forward_features(images.to(self.device))  # type: ignore[operator]
-        except _CutReached:
+        except CutReached:
             pass
         finally:
             for hook in hooks:
@@ -216,17 +196,9 @@ def _check_size(size: tuple[int, int], patch: tuple[int, int]) -> None:
         )
 
 
-def _block_number(block: int, count: int) -> int:
-    if not -count <= block < count:
-        raise ConfigError(
-            f"backbone.block {block} does not exist: the model has blocks 0..{count - 1} (or -{count}..-1)"
-        )
-    return block % count
-
-
-def _make_tail(block: nn.Module) -> tuple[nn.Module, _Replay]:
+def _make_tail(block: nn.Module) -> tuple[nn.Module, Replay]:
     """The block with its attention replaced: same parameters, but the attention's output is given."""
-    tail, replay = copy.copy(block), _Replay()
+    tail, replay = copy.copy(block), Replay()
     tail._modules = dict(block._modules)
     tail.attn = replay
     return tail, replay

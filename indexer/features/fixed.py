@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from indexer.features.backbone import Backbone
+from indexer.features.cut import CutModel
 from indexer.features.objectives import Objective
 from indexer.features.projection import signs
 from indexer.recipe import Recipe
 
 
-def random_tensors(objectives: Sequence[Objective], recipe: Recipe, backbone: Backbone) -> dict[str, Tensor]:
+def random_tensors(objectives: Sequence[Objective], recipe: Recipe, backbone: CutModel) -> dict[str, Tensor]:
     """Heads and projection, from the seed; nothing without objectives."""
     if not objectives:
         return {}
@@ -25,7 +25,7 @@ def random_tensors(objectives: Sequence[Objective], recipe: Recipe, backbone: Ba
     return tensors
 
 
-def _projection(recipe: Recipe, backbone: Backbone) -> dict[str, Tensor]:
+def _projection(recipe: Recipe, backbone: CutModel) -> dict[str, Tensor]:
     """The matrices of ``features.projection``, one for all objectives as published: u and v, or p."""
     features, width = recipe.features, backbone.width
     generator = torch.Generator().manual_seed(recipe.seed)

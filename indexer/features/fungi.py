@@ -62,6 +62,8 @@ class FungiExtractor(StoredExtractor):
     that of an index with :func:`open_extractor`. A batch gives the same vectors as its images one by one.
     """
 
+    backbone: Backbone
+
     def __init__(self, recipe: Recipe, backbone: Backbone, tensors: dict[str, Tensor]) -> None:
         """Use :meth:`create` or :func:`open_extractor`; ``tensors`` is what :meth:`to_bytes` stores."""
         super().__init__(recipe, backbone, tensors)
@@ -116,7 +118,7 @@ class FungiExtractor(StoredExtractor):
         fill = tuple(round(255 * channel) for channel in self.backbone.mean)
         pixels = geometry.apply(image, interpolation=self.backbone.interpolation, fill=fill)
         tensor = torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
-        return (tensor - self._mean) / self._std, geometry
+        return self.backbone.normalise(tensor), geometry
 
     def prepare_one(self, image: npt.NDArray[np.uint8]) -> Tensor:
         """What :meth:`collate` takes of an image, (3, H, W) float32 normalised."""

@@ -16,9 +16,11 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from indexer.features.backbone import Backbone
+from indexer.features.cut import CutModel
 from indexer.features.fixed import random_tensors
 from indexer.features.objectives import Objective, create_objectives
 from indexer.features.projection import apply_pca
+from indexer.images import read_image
 from indexer.recipe import Recipe, RuntimeSettings, built_recipe
 from retrieval.errors import ConfigError, IndexDamagedError, IndexMismatchError
 from retrieval.store.layout import FEATURES
@@ -36,20 +38,21 @@ class StoredExtractor(ABC):
     Make one with :meth:`create`, or with :meth:`open` that of an index.
     """
 
-    def __init__(self, recipe: Recipe, backbone: Backbone, tensors: dict[str, Tensor]) -> None:
+    #: As the constructor took it.
+    backbone: CutModel
+
+    def __init__(self, recipe: Recipe, backbone: CutModel, tensors: dict[str, Tensor]) -> None:
         """Use :meth:`create` or :meth:`open`; ``tensors`` is what :meth:`to_bytes` stores."""
         self.recipe = recipe
         self.backbone = backbone
         self._objectives = create_objectives(recipe.objective) if recipe.uses_gradients else ()
         self._lock = threading.Lock()  # the cut keeps what passes it in the model, which all threads share
-        self._mean = torch.tensor(backbone.mean).view(3, 1, 1)
-        self._std = torch.tensor(backbone.std).view(3, 1, 1)
         self._set(tensors)
 
     @classmethod
     def create(cls: type[E], recipe: Recipe) -> E:
         """An extractor with the recipe's backbone and random matrices from its seed, not fitted yet."""
-        extractor = cls(recipe, _backbone(recipe), {})
+        extractor = cls(recipe, cls.load_model(recipe), {})
         extractor._set(random_tensors(extractor._objectives, recipe, extractor.backbone))
         pca, width = recipe.features.pca, extractor._raw_width
         if pca is not None and pca > width:
@@ -66,7 +69,7 @@ class StoredExtractor(ABC):
         """
         recipe = built_recipe(manifest.recipe, folder)
         recipe = recipe.model_copy(update={"runtime": runtime or RuntimeSettings()})
-        extractor = cls(recipe, _backbone(recipe), {})
+        extractor = cls(recipe, cls.load_model(recipe), {})
         extractor.load(manifest.place(folder, FEATURES))
         for part in ("weights", "preprocessing"):
             if extractor.fingerprints[part] != manifest.fingerprints.get(part):
@@ -75,6 +78,17 @@ class StoredExtractor(ABC):
                     f"{recipe.backbone.weights} gives now; restore the old ones or build the index again"
                 )
         return extractor
+
+    @classmethod
+    def load_model(cls, recipe: Recipe) -> CutModel:
+        """The frozen model of a recipe; raises ConfigError and WeightsError."""
+        return Backbone(
+            recipe.backbone, size=recipe.image.fixed_size, runtime=recipe.runtime, seed=recipe.seed
+        )
+
+    def read(self, source: Any) -> Any:
+        """One input of the memory or one to ask about; raises DataError."""
+        return read_image(source)
 
     @property
     @abstractmethod
@@ -138,8 +152,3 @@ class StoredExtractor(ABC):
         if "pca_mean" not in self._tensors:
             return vectors
         return apply_pca(vectors, self._tensors["pca_mean"], self._tensors["pca_components"])
-
-
-def _backbone(recipe: Recipe) -> Backbone:
-    size = recipe.image.fixed_size
-    return Backbone(recipe.backbone, size=size, runtime=recipe.runtime, seed=recipe.seed)

@@ -46,13 +46,16 @@ def _lead(path: Path) -> str:
     return f"{path} -> {path.readlink()}" if path.is_symlink() else str(path)
 
 
-def list_folder(folder: Path) -> Listing:
-    """Look through a folder and its subfolders, linked ones too, without opening a file."""
+def list_folder(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> Listing:
+    """Look through a folder and its subfolders, linked ones too, without opening a file.
+
+    ``suffixes`` are the endings (lower case) of what counts as its images, or as its texts or recordings.
+    """
     images: list[Path] = []
     others: list[Path] = []
     broken: list[Path] = []
     for path in _walk(folder, (os.path.realpath(folder),), broken):
-        kind = images if path.suffix.lower() in IMAGE_SUFFIXES and can_read(path) else others
+        kind = images if path.suffix.lower() in suffixes and can_read(path) else others
         kind.append(path)
     left_out = sorted(path for path in others if path.stat().st_size)
     return Listing(folder, tuple(sorted(images)), tuple(left_out), tuple(sorted(broken)))
@@ -63,12 +66,15 @@ def list_images(folder: Path) -> list[Path]:
     return list(list_folder(folder).images)
 
 
-def holds_images(folder: Path) -> bool:
-    """Whether there is an image among the first files below a folder; a look, however much there is."""
+def holds_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> bool:
+    """Whether there is an image (a file with one of the endings) in a folder; a look, however much there is.
+
+    Only the first files below it are seen.
+    """
     if not folder.is_dir():
         return False
     first = islice(_walk(folder, (os.path.realpath(folder),), []), 1000)
-    return any(path.suffix.lower() in IMAGE_SUFFIXES and can_read(path) for path in first)
+    return any(path.suffix.lower() in suffixes and can_read(path) for path in first)
 
 
 def subfolders(folder: Path) -> list[Path]:

@@ -35,6 +35,7 @@ class ImageRecord:
     removed: bool = False
     epoch: int = 0
     box: tuple[float, float, float, float] | None = None
+    excerpt: str | None = None  #: of a text: its beginning, to show it
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ImageRecord:
@@ -50,6 +51,7 @@ class ImageRecord:
             removed=bool(data["removed"]),
             epoch=int(data.get("epoch", 0)),
             box=_box(data.get("box")),
+            excerpt=None if data.get("excerpt") is None else str(data["excerpt"]),
         )
 
 
@@ -64,7 +66,10 @@ def write_records(path: Path, records: Iterable[ImageRecord]) -> Path:
     """Write the records, in their order, to a file; returns its path. Raises StorageError."""
     with atomic_write(path) as file:
         for record in records:
-            text = json.dumps(asdict(record), ensure_ascii=False)
+            data = asdict(record)
+            if record.excerpt is None:  # only texts have one
+                del data["excerpt"]
+            text = json.dumps(data, ensure_ascii=False)
             file.write(text.encode(errors="backslashreplace") + b"\n")  # a name need not be text
     return path
 

@@ -1,4 +1,4 @@
-"""From a photo to its classes: one vector, its neighbours among the memory images, and their vote."""
+"""From a photo (a text, a recording) to its classes: one vector, its neighbours in memory, and their vote."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from indexer.features.backbone import choose_device
-from indexer.features.pooled import ImageExtractor
+from indexer.features.extractors import open_whole
 from indexer.recipe import Recipe, RuntimeSettings
 from retrieval.classes import ClassMap
 from retrieval.errors import ConfigError
@@ -31,20 +31,26 @@ from segmentation.voter import Voter
 Vector = npt.NDArray[np.float32]
 
 
-class DescribesImages(Protocol):
-    """What a classifier needs of :class:`indexer.features.pooled.ImageExtractor`."""
+class DescribesInputs(Protocol):
+    """What a classifier needs of :class:`indexer.features.whole.base.WholeExtractor`."""
 
     @property
     def recipe(self) -> Recipe:
         """The recipe in force."""
 
-    def prepare_one(self, image: npt.NDArray[np.uint8]) -> Any:
-        """An image (H, W, 3) uint8, prepared by itself."""
+    def read(self, source: Any) -> Any:
+        """One input; raises DataError."""
+
+    def picture(self, content: Any) -> npt.NDArray[np.uint8] | None:
+        """An input as people would look at it, (H, W, 3); None where there is nothing to see."""
+
+    def prepare_one(self, content: Any) -> Any:
+        """An input, prepared by itself."""
 
     def collate(self, prepared: Sequence[Any]) -> Any:
-        """A batch of prepared images."""
+        """A batch of prepared inputs."""
 
-    def extract(self, images: Any) -> torch.Tensor:
+    def extract(self, contents: Any) -> torch.Tensor:
         """Vectors (B, D) float32 on the CPU of a batch of :meth:`collate`."""
 
 
@@ -112,7 +118,7 @@ class Classifier(Voter):
     def __init__(
         self,
         index: PatchIndex,
-        extractor: DescribesImages,
+        extractor: DescribesInputs,
         images: Iterable[ImageRecord],
         *,
         k: int | None = None,
@@ -150,7 +156,7 @@ class Classifier(Voter):
         runtime = runtime or RuntimeSettings()
         index = folder.index(device=str(choose_device(runtime.device)))
         try:
-            extractor: DescribesImages = ImageExtractor.open(folder.path, index.manifest, runtime=runtime)
+            extractor: DescribesInputs = open_whole(folder.path, index.manifest, runtime=runtime)
             return cls(
                 index, extractor, folder.records, k=k, temperature=temperature, thumbnail=folder.thumbnail
             )
@@ -161,7 +167,8 @@ class Classifier(Voter):
     def describe(self, source: Source) -> Vector:
         """The vector (D,) of one photo: a path, a PIL image, or an array (H, W, 3) uint8 RGB.
 
-        Raises ImageError for a photo that cannot be read, ConfigError where this classifier is closed.
+        With an index of texts, of a text or the ``Path`` of its file; with one of recordings, of a file.
+        Raises DataError for one that cannot be read, ConfigError where this classifier is closed.
         """
         self._check_open()
         (batch,) = self._extracted(self._prepared([(None, source)], 1, None))
@@ -250,10 +257,10 @@ class Classifier(Voter):
     def _prepared(
         self, photos: Iterable[tuple[Key, Source]], size: int, on_error: OnError[Key] | None
     ) -> Generator[_Batch[Key], None, None]:
-        """Photos read and fitted to the model, a batch at a time."""
-        pending = readable(photos, on_error)
+        """Inputs read and fitted to the model, a batch at a time."""
+        pending = readable(photos, on_error, read=self.extractor.read)
         start = time.perf_counter()
-        while taken := [(key, self.extractor.prepare_one(image)) for key, image in islice(pending, size)]:
+        while taken := [(key, self.extractor.prepare_one(item)) for key, item in islice(pending, size)]:
             items = self.extractor.collate([item for _, item in taken])
             yield _Batch([key for key, _ in taken], items, time.perf_counter() - start)
             start = time.perf_counter()

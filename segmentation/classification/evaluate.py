@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from indexer.bank.reading import read_sample
 from indexer.bank.versions import package_versions
 from indexer.datasets import Dataset, Sample
 from indexer.datasets.whole import whole_columns
-from indexer.images import read_image
 from retrieval.errors import DataError, DatasetError, UnlabelledError
 from retrieval.progress import Progress, Task, track
 from segmentation.classification import scores
@@ -65,9 +66,6 @@ class _Case:
     numbers: list[int]
     """Its image numbers in the memory."""
 
-    def read(self) -> npt.NDArray[np.uint8]:
-        return read_image(self.sample.image)
-
 
 class _Run:
     """One pass over a data set: what grows."""
@@ -92,7 +90,8 @@ class _Run:
             self.skipped.append((case.sample.id, str(error)))
             task.advance()
 
-        photos = ((case, case.read) for case in self._cases(task))
+        extractor = self._classifier.extractor
+        photos = ((case, partial(read_sample, extractor, case.sample)) for case in self._cases(task))
         waiting: list[tuple[_Case, npt.NDArray[np.float32]]] = []
         on_error = skip if self._skip_bad else None
         with closing(self._classifier.describe_many(photos, on_error=on_error)) as described:
@@ -108,7 +107,7 @@ class _Run:
         for sample in self._dataset.samples:
             try:
                 columns = whole_columns(sample.labels)
-                numbers = self._memory.numbers_of(sample.image) if sample.image.is_file() else []
+                numbers = self._memory.numbers_of(sample.source_key()) if sample.image.is_file() else []
             except UnlabelledError:
                 self.unlabelled += 1
                 task.advance()
@@ -147,6 +146,7 @@ class _Run:
             scores.Mistake(
                 id=case.sample.id,
                 path=str(case.sample.image),
+                text=case.sample.text,
                 truth=self._named(case),
                 best=self.names[column],
                 share=share,

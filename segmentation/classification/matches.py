@@ -31,6 +31,8 @@ class Match:
     similarity: float
     thumbnail: str | None
     """A small picture of it, which the index keeps; None where it has none."""
+    excerpt: str | None = None
+    """The beginning of a text."""
 
 
 class MatchBook:
@@ -98,6 +100,7 @@ class MatchBook:
             classes=class_names(label, self._index.classes),
             similarity=similarity,
             thumbnail=None if thumbnail is None else str(thumbnail),
+            excerpt=record.excerpt,
         )
 
 

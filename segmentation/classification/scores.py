@@ -172,6 +172,8 @@ class Mistake:
     best: str
     share: float
     neighbours: tuple[Match, ...]
+    text: str | None = None
+    """Of a text in a table: the text, as ``path`` is the table's."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from segmentation.cli.console import format_bytes, say
 
 if TYPE_CHECKING:
     from indexer.datasets import Dataset
+    from indexer.datasets.base import Kind
     from indexer.recipe import Recipe
 
 IndexPath = Annotated[
@@ -61,6 +62,10 @@ class UnmaskedName(str, Enum):
 UnmaskedOption = Annotated[
     UnmaskedName,
     typer.Option("--unmasked", help="What images without a mask are: background alone, skipped, an error."),
+]
+TextOption = Annotated[
+    list[str] | None,
+    typer.Option("--text", metavar="TEXT", help="A text to ask an index of texts about; may be repeated."),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on past bad images and list them at the end.")]
 
@@ -132,13 +137,16 @@ def read_dataset(
     )
 
 
-def read_recipe(config: Path | None, overrides: Sequence[str]) -> tuple[Path, Recipe]:
-    """The recipe that ``--config`` and ``key=value`` ask for, and its file; without one, the default here."""
+def read_recipe(config: Path | None, overrides: Sequence[str], kind: Kind = "image") -> tuple[Path, Recipe]:
+    """The recipe that ``--config`` and ``key=value`` ask for, and its file.
+
+    Without one, the default here for what the data set holds.
+    """
     from indexer.recipe import load_recipe
 
     if config is None:
         from indexer import default_recipe_path
 
-        config = default_recipe_path()
+        config = default_recipe_path(kind)
         say(f"recipe: {config} (choose another with --config)")
     return config, load_recipe(config, overrides)

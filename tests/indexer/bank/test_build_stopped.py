@@ -136,7 +136,7 @@ def test_interrupted_while_fitting(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "read_image", interrupted)
+        patch.setattr(fitting, "read_sample", interrupted)
         with pytest.raises(KeyboardInterrupt):
             build_index(dataset, tmp_path / "x", recipe=recipe)
     build_index(dataset, tmp_path / "x", recipe=recipe)

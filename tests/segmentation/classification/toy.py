@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from indexer.datasets import ClassLabels, Dataset, Sample
-from indexer.features.pooled import ImageExtractor
+from indexer.features.whole.images import ImageExtractor
+from indexer.images import read_image
 from indexer.recipe import Recipe, recipe_from_dict
 from retrieval import create_index
 from retrieval.classes import ClassInfo, ClassMap
@@ -43,6 +44,12 @@ class MeanColor:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+
+    def read(self, source: Any) -> np.ndarray:
+        return read_image(source)
+
+    def picture(self, content: np.ndarray) -> np.ndarray:
+        return content
 
     def prepare_one(self, image: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(image).float().mean(dim=(0, 1))

@@ -76,7 +76,7 @@ def test_places_that_would_lose_something_are_refused(memory: Path, photos: Path
     error = error_of(run("classify", memory, photos, twin, "--sort-into", tmp_path / "out"))
     assert "would both be a.png" in error and not (tmp_path / "out").exists()
     image = photos / "a.png"
-    assert "is one of the photos" in error_of(run("classify", memory, image, "--csv", image))
+    assert "is one of the files" in error_of(run("classify", memory, image, "--csv", image))
     assert "is a folder" in error_of(run("classify", memory, image, "--json", photos))
     assert "is a file" in error_of(run("classify", memory, image, "--sort-into", image))
     same = error_of(run("classify", memory, image, "--json", tmp_path / "x", "--csv", tmp_path / "x"))

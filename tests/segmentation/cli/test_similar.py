@@ -39,7 +39,15 @@ def test_similar_images_are_listed(memory: Path, image: Path) -> None:
     assert f"{image}: leaf, " in result.stderr
     listed = json.loads(run("similar", memory, image, "--count", 3, "--json", "transfer.k=2").stdout)
     assert len(listed) == 3
-    assert set(listed[0]) == {"image_id", "image_path", "number", "classes", "similarity", "thumbnail"}
+    assert set(listed[0]) == {
+        "image_id",
+        "image_path",
+        "number",
+        "classes",
+        "similarity",
+        "thumbnail",
+        "excerpt",
+    }
     assert Path(listed[0]["thumbnail"]).is_file()
 
 
@@ -71,8 +79,8 @@ def test_doubts_about_the_memory(memory: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "expected one photo, got none"),
-        (["a.png", "b.png"], "expected one photo, got 2"),
+        ([], "got none"),
+        (["a.png", "b.png"], "got 2"),
         (["a.png", "--duplicates"], "takes no photo"),
         (["--suspicious", "--picture", "x.png"], "not of --suspicious"),
         (["a.png", "--above", "0.9"], "belongs to --duplicates"),

@@ -14,14 +14,14 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from indexer.features.pooled import ImageExtractor
 from indexer.features.projection import join_features, join_gradients
 from indexer.features.weights import create_model, fingerprint
+from indexer.features.whole.images import ImageExtractor
 from indexer.recipe import Recipe
 from retrieval.errors import ConfigError
 from retrieval.similarity import Cosine
 
-GOLDEN = Path(__file__).parents[2] / "golden"
+GOLDEN = Path(__file__).parents[3] / "golden"
 IMAGE = "features.level=image"
 ALL = "objective.kind=[kl,dino,infonce]"
 SMALL = ("objective.dino.local_crops=2", "objective.infonce.stride_scale=1", "objective.infonce.negatives=2")

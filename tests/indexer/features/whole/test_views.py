@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from indexer.features import views
+from indexer.features.whole import views
 from indexer.objective_settings import DINOSettings
 
 

@@ -1,0 +1,1 @@
+"""Whole inputs, each one vector: images, texts, recordings."""
