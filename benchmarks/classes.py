@@ -1,9 +1,10 @@
-"""What gradients add to embeddings where whole images are classified: k-NN accuracy, paired, over seeds.
+"""What gradients add to embeddings where whole images or texts are classified: k-NN accuracy, over seeds.
 
     python -m benchmarks.classes DATA [--objectives kl dino infonce] [--seeds 3] [--each N] [key=value ...]
 
-DATA has splits train and val with a class for each image. k, T and the gradients' weight are chosen on train
-alone, each image left out in turn, once for each line; the seed decides heads, projection and crops. Five
+DATA has splits train and val with a class for each image (text, recording). k, T and the gradients' weight
+are chosen on train alone, each left out in turn, once for each line; the seed decides heads, projection and
+views. The last line reduces what is joined by a PCA of the memory. Five
 examples a class are drawn five times. The error is that of the paired difference to embeddings, over the
 images of val, averaged over seeds.
 """
@@ -14,6 +15,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +23,12 @@ import torch
 
 from benchmarks.command import plain_parser
 from benchmarks.report import write_table
+from indexer.bank.fitting import samples_to_fit
+from indexer.bank.reading import read_sample
 from indexer.datasets import Dataset, Sample, load_dataset, whole_columns
-from indexer.features.whole.images import ImageExtractor
-from indexer.images import read_image
+from indexer.features.extractors import whole_extractor
+from indexer.features.projection import apply_pca, fit_pca, join_features, join_gradients
+from indexer.features.whole.base import WholeExtractor
 from indexer.recipe import load_recipe
 from retrieval.neighbors import Neighbors
 from segmentation.classification.scores import paired_difference
@@ -48,18 +53,42 @@ def few_each(dataset: Dataset, count: int | None) -> list[Sample]:
     return kept
 
 
-def describe(extractor: ImageExtractor, samples: Sequence[Sample]) -> Parts:
+def describe(extractor: WholeExtractor[Any], samples: Sequence[Sample]) -> Parts:
     """Unit vectors (n, width) of every part."""
     found: dict[str, list[Array]] = {}
-    for sample in samples:
-        for name, part in extractor.feature_parts([read_image(sample.image)]).items():
+    for batch in read_batches(extractor, samples):
+        for name, part in extractor.feature_parts(batch).items():
             found.setdefault(name, []).append(part.cpu().numpy())
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def read_one_by_one(samples: Sequence[Sample]) -> Iterator[list[npt.NDArray[np.uint8]]]:
-    """The images of samples, each a batch."""
-    return ([read_image(sample.image)] for sample in samples)
+def read_batches(extractor: WholeExtractor[Any], samples: Sequence[Sample]) -> Iterator[list[Any]]:
+    """The inputs of samples: images one by one, others eight at a time."""
+    size = 1 if extractor.noun == "image" else 8
+    for start in range(0, len(samples), size):
+        yield [read_sample(extractor, sample) for sample in samples[start : start + size]]
+
+
+def joined_by_pca(
+    parts: dict[str, Parts], names: Sequence[str], weight: float, width: int
+) -> dict[str, Parts]:
+    """The parts of both splits as one, reduced by a PCA of train; called an embedding."""
+    shares = [1 / (len(names) - 1)] * (len(names) - 1)
+    joined = {
+        split: join_features(
+            [
+                torch.from_numpy(found["embedding"]),
+                join_gradients([torch.from_numpy(found[name]) for name in names[1:]], shares),
+            ],
+            weight,
+        )
+        for split, found in parts.items()
+    }
+    mean, components = fit_pca(joined["train"], min(width, len(joined["train"]) - 1), whiten="none")
+    return {
+        split: {"embedding": apply_pca(vectors, mean, components).numpy()}
+        for split, vectors in joined.items()
+    }
 
 
 def similarities(queries: Parts, rows: Parts, names: Sequence[str], weight: float) -> Array:
@@ -121,6 +150,8 @@ def main() -> None:
     parser = plain_parser(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("overrides", nargs="*", help="settings, key=value")
+    parser.add_argument("--config", help="of a recipe; that of offline images without one")
+    parser.add_argument("--pca", type=int, default=512, help="width of the last line")
     parser.add_argument("--objectives", nargs="+", default=["kl", "dino", "infonce"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--each", type=int, help="so many images of each class and split")
@@ -144,11 +175,15 @@ def main() -> None:
     chosen: dict[str, tuple[float, int, float]] = {}
     for seed in range(arguments.seeds):
         kind = f"objective.kind=[{','.join(objectives)}]"
-        settings = ["features.level=image", "image.size=[224,224]", "backbone.block=-1", kind]
-        recipe = load_recipe("offline.yaml", [*settings, f"seed={seed}", *arguments.overrides])
-        extractor = ImageExtractor.create(recipe)
-        train = samples["train"]
-        extractor.fit(partial(read_one_by_one, train), images=len(train))
+        settings = ["features.level=image", kind]
+        if arguments.config is None:
+            settings += ["image.size=[224,224]", "backbone.block=-1"]
+        recipe = load_recipe(
+            arguments.config or "offline.yaml", [*settings, f"seed={seed}", *arguments.overrides]
+        )
+        extractor = whole_extractor(recipe).create(recipe)
+        train = samples_to_fit(samples["train"])
+        extractor.fit(partial(read_batches, extractor, train), images=len(train))
         parts = {split: describe(extractor, kept) for split, kept in samples.items()}
         for names in lines:
             name = " + ".join(names)
@@ -159,6 +194,16 @@ def main() -> None:
             winners = classify(found, labels["train"], k, temperature)
             full.setdefault(name, []).append((winners == labels["val"]).astype(float))
             few.setdefault(name, []).append(few_shot(found, labels["train"], labels["val"], temperature))
+        reduced = f"{' + '.join(lines[-1])}, PCA {arguments.pca}"
+        weight = chosen[" + ".join(lines[-1])][0]
+        small = joined_by_pca(parts, lines[-1], weight, arguments.pca)
+        if reduced not in chosen:
+            chosen[reduced] = (weight, *choose(small["train"], labels["train"], ["embedding"])[1:])
+        _, k, temperature = chosen[reduced]
+        found = similarities(small["val"], small["train"], ["embedding"], 1.0)
+        winners = classify(found, labels["train"], k, temperature)
+        full.setdefault(reduced, []).append((winners == labels["val"]).astype(float))
+        few.setdefault(reduced, []).append(few_shot(found, labels["train"], labels["val"], temperature))
     rows = []
     for name, (weight, k, temperature) in chosen.items():
         row: dict[str, object] = {"features": name, "weight": weight, "k": k, "T": temperature}
@@ -170,7 +215,8 @@ def main() -> None:
             row[f"gain, {title}"] = round(100 * mean, 1)
             row[f"its error, {title}"] = round(100 * error, 1)
         rows.append(row)
-    counts = f"{len(labels['train'])} images in memory, {len(labels['val'])} asked; {arguments.seeds} seeds."
+    asked = len(labels["val"])
+    counts = f"{len(labels['train'])} {extractor.noun}s in memory, {asked} asked; {arguments.seeds} seeds."
     write_table(arguments.name, rows, folder=arguments.out, json_file=arguments.json, notes=[counts])
 
 
