@@ -18,8 +18,8 @@ _LOG = logging.getLogger("mycelia")
 def resolve_level(recipe: Recipe, dataset: Dataset) -> Recipe:
     """The recipe with a fixed ``features.level``: of whole images where the data set's labels are.
 
-    Whole images take an ``image.size`` of about :data:`WHOLE_SIZE` where that is auto. Raises ConfigError
-    for patches of images without masks.
+    Whole images take an ``image.size`` of about :data:`WHOLE_SIZE` where that is auto; says which settings
+    they ignore. Raises ConfigError for patches of images without masks.
     """
     level = recipe.features.level
     if level == "auto":
@@ -36,4 +36,7 @@ def resolve_level(recipe: Recipe, dataset: Dataset) -> Recipe:
     if level == "image" and recipe.image.size == "auto":
         patch = patch_size_of(recipe.backbone.model)
         data["image"]["size"] = [max(1, round(WHOLE_SIZE / side)) * side for side in patch]
-    return Recipe.model_validate(data)
+    resolved = Recipe.model_validate(data)
+    if resolved.ignored:
+        _LOG.warning("%s: of patches alone, and ignored for whole images", ", ".join(resolved.ignored))
+    return resolved
