@@ -110,7 +110,10 @@ def test_bad_images_are_skipped_only_when_told(memory: Path, tmp_path: Path) -> 
             evaluate_classes(classifier, make_dataset(tmp_path, images[1:2], THEIRS), skip_bad=True)
 
 
-def test_images_of_every_fate_are_counted_once_and_one_at_a_time(memory: Path, tmp_path: Path) -> None:
+def test_images_of_every_fate_are_counted_once_and_one_at_a_time(
+    memory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segmentation.classification.evaluate.QUERIES", 1)
     images: list[tuple[Path, tuple[int, ...]]] = []
     for round in range(8):  # scored, without a class, and unreadable ones are counted in two threads
         images += write_photos(tmp_path / f"val{round}")
