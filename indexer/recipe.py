@@ -194,11 +194,12 @@ def recipe_from_dict(data: dict[str, Any], *, where: str = "recipe") -> Recipe:
     return recipe
 
 
-def built_recipe(data: dict[str, Any], folder: Path) -> Recipe:
+def built_recipe(data: dict[str, Any], folder: Path, *, run: bool = True) -> Recipe:
     """The recipe that decided the vectors of an index, from its manifest; ``runtime`` is forgotten.
 
     Raises IndexMismatchError for an index whose vectors the KL objective of older versions decided, and
-    ConfigError for one of an objective whose code the user has not allowed to run here.
+    ConfigError for one of an objective whose code the user has not allowed to run here, unless the recipe
+    is only looked at (not ``run``).
     """
     deciding = {name: section for name, section in data.items() if name != "runtime"}
     objective = data.get("objective")
@@ -212,7 +213,7 @@ def built_recipe(data: dict[str, Any], folder: Path) -> Recipe:
             f"{old_kl.get('temperature')}, unit latents of {old_kl.get('head_width')} numbers), which "
             "this version does not compute; build the index again"
         )
-    if recipe.uses_gradients:
+    if run and recipe.uses_gradients:
         check_trusted(recipe.objective, folder)
     return recipe
 

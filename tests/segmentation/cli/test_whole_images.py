@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval import read_images, read_manifest
+from retrieval import read_images, read_manifest, write_manifest
 
 from .command import TINY, error_of, run, write_photos
 
@@ -138,6 +140,26 @@ def test_classify_and_similar_need_an_index_of_whole_images(tmp_path: Path) -> N
     for command in ("classify", "similar"):
         result = run(command, tmp_path / "p.index", photos / "images" / "photo0.png")
         assert "index of patches, where one of whole images is needed" in error_of(result)
+
+
+def test_an_index_of_foreign_code_is_converted_and_not_run(
+    index: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "foreign_code.py").write_text("import pathlib; pathlib.Path(__file__ + '.ran').touch()")
+    monkeypatch.syspath_prepend(tmp_path)
+    received, out = tmp_path / "received.index", tmp_path / "out.index"
+    shutil.copytree(index, received)
+    manifest = read_manifest(received)
+    recipe = {**manifest.recipe, "objective": {**manifest.recipe["objective"], "kind": ["foreign_code:Loss"]}}
+    write_manifest(received, replace(manifest, recipe=recipe))
+    photo = data / "val" / "red" / "0.png"
+    for arguments in (("classify", received, photo), ("similar", received, photo)):
+        assert "MYCELIA_OBJECTIVES=foreign_code" in error_of(run(*arguments))
+    assert "describes whole images" in error_of(run("segment", received, photo, "--out", tmp_path / "masks"))
+    result = run("index", "convert", received, "--to", "exact", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "foreign_code" not in sys.modules and not (tmp_path / "foreign_code.py.ran").exists()
+    assert "MYCELIA_OBJECTIVES=foreign_code" in error_of(run("classify", out, photo))
 
 
 def test_info_counts_images(index: Path) -> None:
