@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field, field_validator, model_validator
@@ -13,6 +16,10 @@ from retrieval.errors import ConfigError
 FLAT_KEYS = ("temperature", "tempered", "head_width", "neighbours", "keep", "support_size")
 #: The objectives that come with Mycelia.
 NAMES = ("infonce", "kl", "dino")
+#: Pixels that a window has at least, each way.
+LEAST_WINDOW = 2
+#: The environment variable with the modules, split by commas, whose objectives an index may be opened with.
+TRUSTED_VARIABLE = "MYCELIA_OBJECTIVES"
 
 
 class InfoNCESettings(Section):
@@ -40,7 +47,7 @@ class InfoNCESettings(Section):
         "recordings (the papers took 256)",
     )
     patches: int = Field(
-        4, ge=1, description="of whole images: a window has 1 / patches of the image's area; a square number"
+        4, ge=4, description="of whole images: a window has 1 / patches of the image's area; a square number"
     )
     stride_scale: int = Field(6, ge=1, description="of whole images: windows are a side / stride_scale apart")
 
@@ -116,17 +123,25 @@ class ObjectiveSettings(Section):
         if isinstance(placed.get("kind"), str):
             placed["kind"] = (placed["kind"],)
         flat = {key: placed.pop(key) for key in FLAT_KEYS if key in placed}
-        if flat and "infonce" not in placed.get("kind", ("infonce",)):
+        kind = placed.get("kind", ("infonce",))
+        if flat and _are_names(kind) and "infonce" not in kind:
             raise ConfigError(
                 f"objective.{next(iter(flat))} is a setting of InfoNCE, but objective.kind is "
-                f"{', '.join(placed['kind'])}; its own settings are named so: objective.kl.temperature "
+                f"{', '.join(kind)}; its own settings are named so: objective.kl.temperature "
                 "(recipes of older versions mean another KL than the published one: drop such keys)"
             )
-        if flat:
-            section = placed.get("infonce") or {}
-            section = section.model_dump() if isinstance(section, BaseModel) else section
+        section = placed.get("infonce", {})
+        section = section.model_dump() if isinstance(section, BaseModel) else section
+        if flat and isinstance(section, dict):  # anything else is refused as a section
             placed["infonce"] = {**section, **flat}
         return placed
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _names_objectives(cls, kind: Any) -> Any:
+        if not _are_names(kind):
+            raise ValueError("should be the name of an objective, or several in brackets, [infonce,kl]")
+        return kind
 
     @field_validator("kind")
     @classmethod
@@ -154,8 +169,47 @@ class ObjectiveSettings(Section):
             )
         return self
 
+    def check_windows(self, size: tuple[int, int]) -> None:
+        """Raise ConfigError where windows of an image (height, width) are too small to show anything."""
+        if all(name in ("kl", "dino") for name in self.kind):  # one of your own may take windows
+            return
+        parts = math.isqrt(self.infonce.patches)
+        if min(size) // parts < LEAST_WINDOW:
+            most = (min(size) // LEAST_WINDOW) ** 2
+            height, width = size
+            raise ConfigError(
+                f"objective.infonce.patches={self.infonce.patches} cuts an image of {height} x {width} "
+                f"pixels into windows of {height // parts} x {width // parts}, and each side needs "
+                f"{LEAST_WINDOW}; choose at most {most}, for example 4 or 9"
+            )
+
+    @property
+    def own_modules(self) -> tuple[str, ...]:
+        """The modules of objectives that do not come with Mycelia, in the order of ``kind``."""
+        return tuple(name.partition(":")[0] for name in self.kind if name not in NAMES)
+
     @property
     def shares(self) -> tuple[float, ...]:
         """How much each objective counts, in the order of ``kind``; they sum to 1."""
         weights = self.weights or (1.0,) * len(self.kind)
         return tuple(weight / sum(weights) for weight in weights)
+
+
+def check_trusted(settings: ObjectiveSettings, folder: Path) -> None:
+    """Raise ConfigError where an index has an objective of a module that the user here has not named.
+
+    Opening the index would import that module, and an index may come from anybody.
+    """
+    named = {name.strip() for name in os.environ.get(TRUSTED_VARIABLE, "").split(",")}
+    for module in settings.own_modules:
+        if module not in named:
+            every = ",".join(dict.fromkeys(settings.own_modules))
+            raise ConfigError(
+                f"{folder}: the index was built with an objective of the Python module {module!r}, whose "
+                "code would run here; where you trust it, name it in the environment variable "
+                f"{TRUSTED_VARIABLE}={every}"
+            )
+
+
+def _are_names(kind: Any) -> bool:
+    return isinstance(kind, list | tuple) and all(isinstance(name, str) for name in kind)

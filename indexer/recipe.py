@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from indexer.objective_settings import FLAT_KEYS as FLAT_OBJECTIVE_KEYS
-from indexer.objective_settings import ObjectiveSettings
+from indexer.objective_settings import ObjectiveSettings, check_trusted
 from indexer.sections import (
     AugmentationSettings,
     BackboneSettings,
@@ -55,6 +55,10 @@ __all__ = [
     "override_recipe",
     "recipe_from_dict",
 ]
+
+
+#: Settings of patches alone: recipes may have them for both, and builds of whole images ignore them.
+PATCH_KEYS = ("image.fit", "bank.max_patches", "bank.augmentation", "bank.protocol")
 
 
 class Recipe(Section):
@@ -112,11 +116,25 @@ class Recipe(Section):
             raise ConfigError(
                 f"bank.epochs={self.bank.epochs} augments patches; of whole images it has to be 1"
             )
+        if self.uses_gradients and self.backbone.kind == "image" and self.image.size != "auto":
+            self.objective.check_windows(self.image.size)
 
     @property
     def whole(self) -> bool:
         """Whether a vector describes a whole image."""
         return self.features.level == "image"
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The :data:`PATCH_KEYS` that are not as by default, where the recipe is of whole images."""
+        if not self.whole:
+            return ()
+        changed = []
+        for key in PATCH_KEYS:
+            section, name = key.split(".")
+            if getattr(getattr(self, section), name) != getattr(getattr(_DEFAULTS, section), name):
+                changed.append(key)
+        return tuple(changed)
 
     @property
     def reranks(self) -> bool:
@@ -134,12 +152,25 @@ class Recipe(Section):
         del data["image"]["auto_size"]  # what it decided is in the size
         if self.backbone.kind == "image":  # older fingerprints know no other kind
             del data["backbone"]["kind"]
-        if not self.whole:
+        if self.whole:
+            _drop_ignored(data)
+        else:
             data["objective"] = _patch_objective(data["objective"])
             del data["features"]["level"], data["features"]["pool"]
         if self.reranks:  # said only then: older fingerprints know nothing of it
             data["rerank"] = True
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+_DEFAULTS = Recipe()
+
+
+def _drop_ignored(data: dict[str, Any]) -> None:
+    """Leave out of plain data what decides nothing of whole images."""
+    for section, key in (key.split(".") for key in PATCH_KEYS):
+        del data[section][key]
+    for key in ("neighbours", "keep", "support_size"):
+        del data["objective"]["infonce"][key]
 
 
 def _patch_objective(data: dict[str, Any]) -> dict[str, Any]:
@@ -177,20 +208,28 @@ def recipe_from_dict(data: dict[str, Any], *, where: str = "recipe") -> Recipe:
     return recipe
 
 
-def built_recipe(data: dict[str, Any], folder: Path) -> Recipe:
+def built_recipe(data: dict[str, Any], folder: Path, *, run: bool = True) -> Recipe:
     """The recipe that decided the vectors of an index, from its manifest; ``runtime`` is forgotten.
 
-    Raises IndexMismatchError for an index of the KL objective that older versions had.
+    Raises IndexMismatchError for an index whose vectors the KL objective of older versions decided, and
+    ConfigError for one of an objective whose code the user has not allowed to run here, unless the recipe
+    is only looked at (not ``run``).
     """
-    objective = data.get("objective", {})
-    if objective.get("kind") == "kl":  # since then a list
+    deciding = {name: section for name, section in data.items() if name != "runtime"}
+    objective = data.get("objective")
+    old_kl = objective if isinstance(objective, dict) and objective.get("kind") == "kl" else None
+    if old_kl is not None:  # since then the kind is a list
+        del deciding["objective"]
+    recipe = recipe_from_dict(deciding, where=str(folder / "manifest.json"))
+    if old_kl is not None and recipe.uses_gradients:
         raise IndexMismatchError(
             f"{folder}: the index was built with a KL objective that was not the published one (temperature "
-            f"{objective.get('temperature')}, unit latents of {objective.get('head_width')} numbers), which "
+            f"{old_kl.get('temperature')}, unit latents of {old_kl.get('head_width')} numbers), which "
             "this version does not compute; build the index again"
         )
-    deciding = {name: section for name, section in data.items() if name != "runtime"}
-    return recipe_from_dict(deciding, where=str(folder / "manifest.json"))
+    if run and recipe.uses_gradients:
+        check_trusted(recipe.objective, folder)
+    return recipe
 
 
 def describes_images(data: Mapping[str, Any]) -> bool:

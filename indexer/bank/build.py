@@ -87,7 +87,7 @@ def build_index(
     start = time.monotonic()
     recipe = resolve_level(recipe, dataset)
     recipe.check_rules()
-    _check_classes(dataset)
+    _check_classes(dataset, whole=recipe.whole)
     engine = recipe.index.spec
     engine.require()
     out = Path(out)
@@ -157,8 +157,13 @@ def _at_size(recipe: Recipe, samples: Sequence[Sample]) -> Recipe:
     return resolve_size(recipe, samples) if recipe.backbone.kind == "image" else recipe
 
 
-def _check_classes(dataset: Dataset) -> None:
+def _check_classes(dataset: Dataset, *, whole: bool) -> None:
     """Raise DatasetError where one class is all that there is to find."""
+    if whole and len(dataset.classes) == 1:
+        raise DatasetError(
+            f"{dataset.classes.names[0]!r} is the only class of the images of {dataset.root}, "
+            "and a memory of one class finds nothing else; add images of another class"
+        )
     if dataset.found and len(dataset.classes) == 1:
         raise DatasetError(
             f"every mask of {dataset.root} holds the class id {dataset.classes.ids[0]} alone, "
@@ -196,10 +201,9 @@ def _assemble(
     rows = store.count_rows()
     if rows == 0 and share is None:
         reasons = "; ".join(list(store.skipped.values())[:3])
-        raise DatasetError(
-            f"{manifest.dataset['root']}: no labelled patch was found in any image"
-            f"{': ' + reasons if reasons else ''}"
-        )
+        whole = extractor.recipe.whole
+        nothing = "no image with a class can be read" if whole else "no labelled patch was found in any image"
+        raise DatasetError(f"{manifest.dataset['root']}: {nothing}{': ' + reasons if reasons else ''}")
     folder = workspace.fresh_index_folder()
     recipe = extractor.recipe
     with storage_errors(folder):

@@ -22,8 +22,8 @@ def resolve_level(recipe: Recipe, dataset: Dataset) -> Recipe:
     """The recipe with a fixed ``features.level``: of whole images where the data set's labels are.
 
     Texts and recordings are always whole. Whole images take an ``image.size`` of about
-    :data:`WHOLE_SIZE` where that is auto. Raises ConfigError for patches of images without masks, and
-    for a backbone that sees something else than the data set holds.
+    :data:`WHOLE_SIZE` where that is auto; says which settings they ignore. Raises ConfigError for patches
+    of images without masks, and for a backbone that sees something else than the data set holds.
     """
     if dataset.kind != recipe.backbone.kind:
         raise ConfigError(
@@ -46,4 +46,7 @@ def resolve_level(recipe: Recipe, dataset: Dataset) -> Recipe:
     if level == "image" and dataset.kind == "image" and recipe.image.size == "auto":
         patch = patch_size_of(recipe.backbone.model)
         data["image"]["size"] = [max(1, round(WHOLE_SIZE / side)) * side for side in patch]
-    return Recipe.model_validate(data)
+    resolved = Recipe.model_validate(data)
+    if resolved.ignored:
+        _LOG.warning("%s: of patches alone, and ignored for whole images", ", ".join(resolved.ignored))
+    return resolved

@@ -40,7 +40,10 @@ Config = Annotated[
 Split = Annotated[
     str | None, typer.Option("--split", help="Split of the data set, for example train or val.")
 ]
-Format = Annotated[str, typer.Option("--format", help="Layout of the data set: auto, voc, camvid or folder.")]
+Format = Annotated[
+    str,
+    typer.Option("--format", help="Layout of the data set: auto, voc, folder, camvid, table or classes."),
+]
 Subset = Annotated[Path | None, typer.Option("--subset", help="File with the ids to use, one a line.")]
 ImageFolder = Annotated[
     str | None,

@@ -145,9 +145,10 @@ def _compare_counts(folder: IndexFolder) -> str:
     """What the server counts beside what the builders uploaded."""
     with folder.index() as index:
         found, expected = len(index), folder.live_rows
+    noun = _noun(folder.manifest.recipe)
     if found == expected:
-        return f"{found:,} patches, as expected"
-    return f"{found:,} patches, expected {expected:,}: run the builds that fill the collection again"
+        return f"{found:,} {noun}, as expected"
+    return f"{found:,} {noun}, expected {expected:,}: run the builds that fill the collection again"
 
 
 def _facts(address: Path, folder: IndexFolder) -> list[tuple[str, str]]:
@@ -160,7 +161,7 @@ def _facts(address: Path, folder: IndexFolder) -> list[tuple[str, str]]:
     origin = "" if merged is None else f", merged from {merged:,}"
     facts = [
         ("index", f"{address} (format {manifest.format}, built {manifest.created})"),
-        ("rows", f"{folder.live_rows:,} patches{origin}, {manifest.similarity.width} numbers each"),
+        ("rows", f"{folder.live_rows:,} {_noun(recipe)}{origin}, {manifest.similarity.width} numbers each"),
         ("classes", f"{len(names)}: {', '.join(names)}"),
         ("data set", _join(dataset.get("root"), dataset.get("format"), dataset.get("split"))),
         ("engine", _describe_engine(manifest.engine, folder.spec.shown)),
@@ -171,6 +172,13 @@ def _facts(address: Path, folder: IndexFolder) -> list[tuple[str, str]]:
         ("on disk", format_bytes(sum(entry.bytes for entry in manifest.files.values()))),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _noun(recipe: dict[str, Any]) -> str:
+    """What the rows of an index are."""
+    from indexer.recipe import describes_images
+
+    return "images" if describes_images(recipe) else "patches"
 
 
 def _describe_engine(engine: dict[str, Any], shown: Sequence[str]) -> str:

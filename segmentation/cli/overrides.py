@@ -61,7 +61,7 @@ def built_recipe(folder: IndexFolder) -> Recipe:
     from indexer import recipe
 
     _ = folder.spec  # an engine that is missing here is named as such, and not as an unknown key
-    return recipe.built_recipe(folder.manifest.recipe, folder.path)
+    return recipe.built_recipe(folder.manifest.recipe, folder.path, run=False)  # who opens it asks
 
 
 def changed_recipe(folder: IndexFolder, overrides: Sequence[str] | None) -> Recipe:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from indexer.recipe import Recipe, load_recipe, override_recipe, recipe_from_dict
+from indexer.recipe import Recipe, built_recipe, load_recipe, override_recipe, recipe_from_dict
 from retrieval.errors import ConfigError
 
 
@@ -223,3 +223,62 @@ def test_overrides_may_complete_what_a_file_asks_for(tmp_path: Path) -> None:
     assert load_recipe(path, ["index.engine=exact"]).features.projection == "none"
     with pytest.raises(ConfigError, match=r"set index\.engine=exact"):
         load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ("{kind: null, temperature: 0.1}", "objective.kind = None does not fit.*should be the name"),
+        ("{kind: 5, temperature: 0.1}", "objective.kind = 5 does not fit.*should be the name"),
+        ("{kind: [null], temperature: 0.1}", "should be the name of an objective, or several in brackets"),
+        ("{kind: {infonce: 1}}", "should be the name of an objective"),
+        ("null", "objective is a section of settings, not None"),
+        ("{infonce: null, temperature: 0.1}", "objective.infonce is a section of settings, not None"),
+    ],
+)
+def test_malformed_objectives_are_refused_in_a_sentence(objective: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(f"objective: {objective}\n")
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(path)
+    with pytest.raises(ConfigError, match=message):
+        built_recipe(yaml.safe_load(path.read_text()), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["objective.infonce.patches=1"], "patches = 1 does not fit.*greater than or equal to 4"),
+        (
+            ["objective.infonce.patches=250000"],
+            "518 x 518 pixels into windows of 1 x 1.* at most 67081",
+        ),
+        (["objective.infonce.patches=1024", "image.size=[32,64]"], "windows of 1 x 2.*at most 256"),
+    ],
+)
+def test_windows_of_whole_images_show_something(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(None, ["features.level=image", *overrides])
+
+
+@pytest.mark.parametrize("override", ["objective.kind=kl", "features.kind=embeddings", "image.size=auto"])
+def test_windows_count_only_where_there_are_any(override: str) -> None:
+    overrides = ["features.level=image", "objective.infonce.patches=250000"]
+    assert load_recipe(None, [*overrides, override]).whole
+
+
+def test_what_whole_images_ignore_is_named_and_not_in_their_fingerprint() -> None:
+    whole = load_recipe(None, ["features.level=image"])
+    ignored = [
+        "image.fit=pad",
+        "bank.max_patches=null",
+        "bank.augmentation.jitter=0.3",
+        "bank.protocol=hummingbird",
+    ]
+    changed = load_recipe(None, ["features.level=image", "objective.infonce.neighbours=0", *ignored])
+    assert changed.fingerprint() == whole.fingerprint()
+    assert changed.ignored == ("image.fit", "bank.max_patches", "bank.augmentation", "bank.protocol")
+    assert whole.ignored == () == load_recipe(None, ignored).ignored
+    for override in ("objective.infonce.negatives=3", "image.size=[224,224]", "bank.max_images=5"):
+        other = load_recipe(None, ["features.level=image", override])
+        assert other.fingerprint() != whole.fingerprint()

@@ -1,12 +1,10 @@
-"""Several objectives at once, objectives of one's own, and what older indexes say of theirs."""
+"""Several objectives at once, and what older indexes say of theirs."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -15,13 +13,14 @@ from safetensors.torch import load
 from torch import Tensor
 
 from indexer.features.fungi import FungiExtractor, open_extractor
-from indexer.features.objectives import Objective, check_independent, create_objectives
+from indexer.features.objectives import check_independent, create_objectives
 from indexer.features.projection import join_features
 from indexer.objective_settings import ObjectiveSettings
 from indexer.recipe import load_recipe
 from retrieval.errors import ConfigError, IndexMismatchError
 from retrieval.similarity import Cosine
-from retrieval.store.manifest import Manifest
+from retrieval.store.layout import FEATURES
+from retrieval.store.manifest import FileEntry, Manifest
 
 Extractor = Callable[..., FungiExtractor]
 
@@ -91,60 +90,6 @@ def test_crops_cannot_describe_patches(tiny_extractor: Extractor) -> None:
         tiny_extractor("objective.kind=dino")
 
 
-class Even(Objective):
-    """The mean square of an input's embeddings."""
-
-    name = "even"
-
-    def __init__(self, scale: float = 1.0) -> None:
-        self.scale = scale
-
-    def random_tensors(self, width: int, seed: int) -> dict[str, Tensor]:
-        return {}
-
-    def latents(self, embeddings: Tensor, tensors: dict[str, Tensor]) -> Tensor:
-        return embeddings * self.scale
-
-    def loss(self, embeddings: Tensor, tensors: dict[str, Tensor], negatives: Tensor | None) -> Tensor:
-        return self.latents(embeddings, tensors).square().mean(dim=(1, 2)).sum()
-
-
-class Leaky(Even):
-    """The same over the batch: an input's gradient depends on how many others there are."""
-
-    name = "leaky"
-
-    def loss(self, embeddings: Tensor, tensors: dict[str, Tensor], negatives: Tensor | None) -> Tensor:
-        return self.latents(embeddings, tensors).square().mean()
-
-
-@pytest.fixture
-def own_module(monkeypatch: pytest.MonkeyPatch) -> str:
-    module = ModuleType("own_losses")
-    module.Even, module.Leaky, module.NoLoss = Even, Leaky, dict  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "own_losses", module)
-    return "own_losses"
-
-
-def test_an_objective_of_ones_own(own_module: str, tiny_extractor: Extractor, random_images: Tensor) -> None:
-    extractor = tiny_extractor(f"objective.kind={own_module}:Even", "objective.options={scale: 2.0}")
-    assert extractor.extract(random_images).isfinite().all()
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("own_losses:Leaky", "another gradient in a batch than alone"),
-        ("own_losses:Missing", "cannot be imported"),
-        ("no_such_module:Loss", r"cannot be imported.*expected MODULE:CLASS"),
-        ("own_losses:NoLoss", "is no indexer.features.objectives.Objective"),
-    ],
-)
-def test_a_bad_objective_of_ones_own_is_refused(own_module: str, name: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        create_objectives(ObjectiveSettings(kind=(name,)))
-
-
 @pytest.mark.parametrize("name", ["infonce", "kl", "dino"])
 def test_no_input_leaks_into_another(name: str) -> None:
     (objective,) = create_objectives(ObjectiveSettings(kind=(name,)))
@@ -181,6 +126,30 @@ def test_an_index_of_the_older_kl_is_refused_with_the_reason(
     manifest = Manifest(recipe=recipe, fingerprints={}, classes=None, similarity=Cosine(8))  # type: ignore[arg-type]
     with pytest.raises(IndexMismatchError, match=r"not the published one.*build the index again"):
         open_extractor(tmp_path, manifest)
+
+
+@pytest.mark.parametrize("rerank", [None, 5])
+def test_an_index_of_the_older_kl_opens_where_no_gradient_decided_its_vectors(
+    rerank: int | None, tmp_path: Path, tiny_extractor: Extractor, random_images: Tensor
+) -> None:
+    built = tiny_extractor("features.kind=embeddings")
+    (tmp_path / FEATURES).write_bytes(built.to_bytes())
+    recipe = built.recipe.model_dump(mode="json")
+    recipe["objective"] = {"kind": "kl", "temperature": 0.07, "head_width": 96, "keep": 0.5}
+    recipe["rerank"]["candidates"] = rerank
+    manifest = Manifest(
+        recipe=recipe,
+        fingerprints=built.fingerprints,
+        classes=None,  # type: ignore[arg-type]
+        similarity=built.similarity,
+        files={FEATURES: FileEntry(0, "")},  # where it lies; sizes are the index's affair
+    )
+    if rerank is not None:
+        with pytest.raises(IndexMismatchError, match="not the published one"):
+            open_extractor(tmp_path, manifest)
+        return
+    opened = open_extractor(tmp_path, manifest, runtime=built.recipe.runtime)
+    torch.testing.assert_close(opened.extract(random_images), built.extract(random_images))
 
 
 def test_kl_equals_the_golden_numbers_of_an_independent_reference() -> None:

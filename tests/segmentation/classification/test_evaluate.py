@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,30 @@ def test_bad_images_are_skipped_only_when_told(memory: Path, tmp_path: Path) -> 
         assert report.images == 3 and [id for id, _ in report.skipped] == ["leaf-1"]
         with pytest.raises(DatasetError, match="no image to score"):
             evaluate_classes(classifier, make_dataset(tmp_path, images[1:2], THEIRS), skip_bad=True)
+
+
+def test_images_of_every_fate_are_counted_once_and_one_at_a_time(
+    memory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segmentation.classification.evaluate.QUERIES", 1)
+    images: list[tuple[Path, tuple[int, ...]]] = []
+    for round in range(8):  # scored, without a class, and unreadable ones are counted in two threads
+        images += write_photos(tmp_path / f"val{round}")
+        images += [(save(tmp_path / f"no{round}.png", photo("sea", 1)), ())]
+        images[-2][0].write_bytes(b"no image")
+    inside, done = threading.Lock(), []
+
+    def listen(event: ProgressEvent) -> None:
+        assert inside.acquire(blocking=False), "two events at once"
+        time.sleep(0.001)
+        done.append(event.done)
+        inside.release()
+
+    with Classifier.open(memory) as classifier:
+        dataset = make_dataset(tmp_path, images, THEIRS)
+        report = evaluate_classes(classifier, dataset, skip_bad=True, progress=listen)
+    assert (report.images, report.unlabelled, len(report.skipped)) == (24, 8, 8)
+    assert done == [0, *range(1, 41), 40]
 
 
 def test_an_image_whose_mask_is_all_void_has_no_class(memory: Path, tmp_path: Path) -> None:

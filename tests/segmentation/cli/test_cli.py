@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from indexer.datasets import FORMATS
 from retrieval import read_manifest, write_manifest
 from retrieval.errors import ConfigError
 from segmentation.cli.console import format_bytes
@@ -37,6 +38,11 @@ def test_help_says_what_options_and_examples_there_are(command: tuple[str, ...])
     for option in COMMANDS[command]:
         assert option in result.stdout
     assert f"mycelia {' '.join(command)}" in result.stdout
+
+
+def test_help_names_every_layout() -> None:
+    shown = " ".join(run("index", "build", "--help").stdout.split())
+    assert f"Layout of the data set: {', '.join(FORMATS[:-1])} or {FORMATS[-1]}." in shown
 
 
 def test_help_lists_every_command() -> None:
