@@ -42,6 +42,7 @@ def quick() -> Size:
             ["latency", "{bank}", "{data}", "--images", "4"],
             ["scaling", "{bank}", "{data}", "--images", "8", "--sizes", "10000", "30000", "100000"],
             ["quality", "{bank}", "{data}", "--images", "8", "--only", "float16", "default", "PCA"],
+            ["objectives", "{data}", "--config", RECIPE, "--images", "8", "--seeds", "2", "--blocks", "9"],
         ],
     )
 
@@ -65,6 +66,7 @@ def full() -> Size:
             ["latency", "{million}", "{data}"],
             ["scaling", "{million}", "{data}", "--larger", "{ten_million}"],
             ["quality", "{default}", "{data}"],
+            ["objectives", "{data}", "--config", RECIPE],
         ],
     )
 

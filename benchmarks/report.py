@@ -32,7 +32,9 @@ def provenance() -> dict[str, str]:
         f"{name} {importlib.metadata.version(name)}" for name in ("torch", "timm", "numpy", "faiss-cpu")
     ]
     return {
-        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": shlex.join(
+            ["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_portable, sys.argv[1:])]
+        ),
         "commit": (commit.stdout.strip() or "unknown") + (" with changes" if changed.stdout.strip() else ""),
         "date": datetime.date.today().isoformat(),
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
@@ -78,6 +80,11 @@ def _markdown(name: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
     if notes:
         lines += ["", *notes]
     return "\n".join(lines) + "\n"
+
+
+def _portable(word: str) -> str:
+    """A word of the command line; an absolute path as seen from here, since tables go to other machines."""
+    return os.path.relpath(word) if Path(word).is_absolute() else word
 
 
 def _processor() -> str:

@@ -142,7 +142,11 @@ class Backbone:
     @torch.no_grad()
     def embed(self, images: Tensor) -> Tensor:
         """Embeddings of all tokens, prefix first: (B, 3, H, W) -> (B, N, E) float32, not normalised."""
-        cut = self.cut(images)
+        return self.embeddings(self.cut(images))
+
+    @torch.no_grad()
+    def embeddings(self, cut: Cut) -> Tensor:
+        """What :meth:`embed` gives of the images whose cut this is, (B, N, E)."""
         return self.tail(cut.residual, self.projected(cut))
 
 

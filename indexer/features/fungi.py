@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from indexer.features.backbone import Backbone
+from indexer.features.cut import Cut
 from indexer.features.objectives import Objective
 from indexer.features.projection import (
     fit_pca,
@@ -139,7 +140,7 @@ class FungiExtractor(StoredExtractor):
         searched = self._reduce(join_features(self._feature_parts(parts), weight))
         return torch.cat([searched, exact], dim=-1).cpu()
 
-    def feature_parts(self, images: Tensor) -> tuple[Tensor, ...]:
+    def feature_parts(self, images: Tensor | Cut) -> tuple[Tensor, ...]:
         """The unit vectors that the vectors of images (B, 3, H, W) are joined from, each (B, T, width).
 
         The embedding; with ``fungi`` also the projected gradient, or (``projection: none``) gradient and
@@ -151,11 +152,15 @@ class FungiExtractor(StoredExtractor):
             return (F.normalize(self._embed(images), dim=-1),)
         return self._feature_parts(self.patch_gradients(images))
 
-    def patch_gradients(self, images: Tensor) -> PatchGradients:
-        """Embeddings, gradients and activations of images (B, 3, H, W); the loss is the recipe's."""
+    def patch_gradients(self, images: Tensor | Cut) -> PatchGradients:
+        """Embeddings, gradients and activations of images (B, 3, H, W); the loss is the recipe's.
+
+        Instead of images, this, :meth:`feature_parts` and :meth:`fit` take what ``backbone.cut`` gave of
+        them: a cut depends on no seed, so that one serves many heads.
+        """
         backbone, prefix = self.backbone, self.backbone.prefix_tokens
         with self._lock, torch.enable_grad():
-            cut = backbone.cut(images)
+            cut = images if isinstance(images, Cut) else backbone.cut(images)
             projected = backbone.projected(cut).requires_grad_(True)
             embeddings = backbone.tail(cut.residual, projected)  # (B, N, E)
             losses = [self._loss(objective, embeddings) for objective in self._objectives]
@@ -169,7 +174,7 @@ class FungiExtractor(StoredExtractor):
             activations = F.pad(activations, (0, 1), value=1.0)
         return PatchGradients(embeddings.detach()[:, prefix:], tuple(gradients), activations)
 
-    def fit(self, batches: Callable[[], Iterable[Tensor]], *, images: int) -> None:
+    def fit(self, batches: Callable[[], Iterable[Tensor | Cut]], *, images: int) -> None:
         """Fill the support bank and fit the PCA on memory images, where the recipe has them.
 
         ``batches()`` yields prepared images (B, 3, H, W); it is called once for each of the two, and
@@ -201,11 +206,12 @@ class FungiExtractor(StoredExtractor):
         """Whether negatives are drawn from a support bank."""
         return self._contrasts and self.recipe.objective.infonce.neighbours > 0
 
-    def _embed(self, images: Tensor) -> Tensor:
+    def _embed(self, images: Tensor | Cut) -> Tensor:
         with self._lock:
-            return self.backbone.embed(images)[:, self.backbone.prefix_tokens :]
+            cut = images if isinstance(images, Cut) else self.backbone.cut(images)
+            return self.backbone.embeddings(cut)[:, self.backbone.prefix_tokens :]
 
-    def _vectors(self, images: Tensor) -> Tensor:
+    def _vectors(self, images: Tensor | Cut) -> Tensor:
         return join_features(self.feature_parts(images), self.recipe.features.gradient_weight)
 
     def _feature_parts(self, parts: PatchGradients) -> tuple[Tensor, ...]:
@@ -214,8 +220,11 @@ class FungiExtractor(StoredExtractor):
             return directions[:1]
         if features.projection == "none":
             return directions
-        projected = [F.normalize(self._project(g, parts.activations), dim=-1) for g in parts.gradients]
-        return directions[0], join_gradients(projected, self.recipe.objective.shares)
+        return directions[0], join_gradients(self.projected(parts), self.recipe.objective.shares)
+
+    def projected(self, parts: PatchGradients) -> tuple[Tensor, ...]:
+        """The projected gradient of each objective as unit vectors, (B, T, k) each."""
+        return tuple(F.normalize(self._project(g, parts.activations), dim=-1) for g in parts.gradients)
 
     def _directions(self, parts: PatchGradients) -> tuple[Tensor, Tensor, Tensor]:
         """e, g and a, each of length one: (B, T, width) each."""
@@ -256,7 +265,12 @@ class FungiExtractor(StoredExtractor):
         return self._latents_of("support", objective)[nearest.flatten(1)[:, kept.to(nearest.device)]]
 
     def _sample(
-        self, batches: Iterable[Tensor], rows: Callable[[Tensor], Tensor], each: int, *, stream: str
+        self,
+        batches: Iterable[Tensor | Cut],
+        rows: Callable[[Tensor | Cut], Tensor],
+        each: int,
+        *,
+        stream: str,
     ) -> Tensor:
         """``each`` random patches of every image, shuffled: (n, width)."""
         digest = hashlib.sha256(f"{self.recipe.seed} {stream}".encode()).digest()

@@ -50,9 +50,12 @@ class StoredExtractor(ABC):
         self._set(tensors)
 
     @classmethod
-    def create(cls: type[E], recipe: Recipe) -> E:
-        """An extractor with the recipe's backbone and random matrices from its seed, not fitted yet."""
-        extractor = cls(recipe, cls.load_model(recipe), {})
+    def create(cls: type[E], recipe: Recipe, backbone: CutModel | None = None) -> E:
+        """An extractor with the recipe's backbone and random matrices from its seed, not fitted yet.
+
+        ``backbone`` is that of another extractor whose recipe differs in what follows the model alone.
+        """
+        extractor = cls(recipe, backbone or cls.load_model(recipe), {})
         extractor._set(random_tensors(extractor._objectives, recipe, extractor.backbone))
         pca, width = recipe.features.pca, extractor._raw_width
         if pca is not None and pca > width:

@@ -6,42 +6,9 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from benchmarks import reproduce
-
-TINY = (
-    "backbone.model=test_vit",
-    "backbone.weights=random",
-    "image.size=[64,64]",
-    "objective.head_width=8",
-    "objective.support_size=16",
-    "runtime.device=cpu",
-    "index.engine=exact",
-)
-
-
-@pytest.fixture
-def voc(tmp_path: Path) -> Path:
-    """VOCdevkit/VOC2012 with three images of trainaug and two of val, background and aeroplane."""
-    root = tmp_path / "VOCdevkit" / "VOC2012"
-    for folder in ("JPEGImages", "SegmentationClass", "SegmentationClassAug", "ImageSets/Segmentation"):
-        (root / folder).mkdir(parents=True)
-    for number in range(5):
-        mask = np.zeros((50, 70), np.uint8)
-        mask[10:40, 10 + 5 * number :] = 1
-        mask[9] = 255
-        noise = np.random.default_rng(number).integers(0, 40, (50, 70, 3))
-        photo = (noise + 150 * (mask == 1)[:, :, None]).astype(np.uint8)
-        Image.fromarray(photo).save(root / "JPEGImages" / f"p{number}.jpg")
-        for folder in ("SegmentationClass", "SegmentationClassAug"):
-            Image.fromarray(mask).save(root / folder / f"p{number}.png")
-    lists = root / "ImageSets" / "Segmentation"
-    (lists / "trainaug.txt").write_text("p0\np1\np2\n")
-    (lists / "val.txt").write_text("p3\np4\n")
-    return root
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
@@ -50,9 +17,9 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
 
 
 def test_a_table_of_features_sizes_and_seeds(
-    voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    voc: Path, tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["--voc", voc, "--sizes", 12, 102_400, "--recipes", "voc-dinov2-s14", *TINY]
+    words = ["--voc", voc, "--sizes", 12, 102_400, "--recipes", "voc-dinov2-s14", *tiny]
     words += ["--work", tmp_path / "work", "--out", tmp_path / "out", "--json", tmp_path / "rows.json"]
     run(monkeypatch, *words)
     rows = json.loads((tmp_path / "rows.json").read_text())
