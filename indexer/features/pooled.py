@@ -45,7 +45,7 @@ class ImageExtractor(StoredExtractor):
     @property
     def similarity(self) -> Cosine:
         """The cosine."""
-        return Cosine(self.recipe.features.pca or self._raw_width)
+        return Cosine(self.recipe.features.kept or self.raw_width)
 
     @property
     def _preprocessing(self) -> list[Any]:
@@ -62,7 +62,7 @@ class ImageExtractor(StoredExtractor):
 
     def extract(self, images: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
         """Vectors of images (H0, W0, 3) uint8 RGB: (B, D) float32 of length one, on the CPU."""
-        return self._reduce(self._vectors(images)).cpu()
+        return self._reduce(self.raw_vectors(images)).cpu()
 
     def feature_parts(self, images: Sequence[npt.NDArray[np.uint8]]) -> dict[str, Tensor]:
         """The unit vectors that are joined to an image's, by name: ``embedding``, then each objective.
@@ -100,7 +100,7 @@ class ImageExtractor(StoredExtractor):
                 raise DatasetError("none of the images that should fit the features can be read; check them")
             self._set({**self._tensors, "negatives": torch.cat(seen)})
         if features.pca is not None:
-            sample = torch.cat([self._vectors(batch) for batch in batches()])
+            sample = torch.cat([self.raw_vectors(batch) for batch in batches()])
             if len(sample) <= features.pca:
                 raise ConfigError(
                     f"features.pca={features.pca} needs more images than that to be fitted, and there are "
@@ -189,7 +189,8 @@ class ImageExtractor(StoredExtractor):
             return dense
         return project_factored(g, a, self._tensors["u"], self._tensors["v"]).sum(dim=1)
 
-    def _vectors(self, images: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
+    def raw_vectors(self, images: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
+        """Vectors before PCA or metric: (B, raw_width) float32."""
         embedding, *gradients = self.feature_parts(images).values()
         if not gradients:
             return embedding
