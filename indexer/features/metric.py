@@ -146,28 +146,27 @@ def ledoit_wolf(covariance: Floats, fourth_power: float, rows: int) -> float:
     return 1.0 if spread <= 0 else float(np.clip(noise / spread, 0.0, 1.0))
 
 
-def shrink(covariance: Floats, share: float) -> Floats:
-    """``(1 - share) S + share tr(S)/D I``, (D, D)."""
-    even: Floats = np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-    return (1 - share) * covariance + share * even
-
-
 def fit_metric(sums: MetricSums, *, kind: str, shrinkage: float, width: int | None) -> Metric:
     """The metric of what was summed up: ``class`` or ``whiten`` (S of all vectors, whatever their class).
 
-    ``width`` directions are kept, all where None. One in which vectors of a class do not vary at all, which
-    only ``shrinkage`` 0 leaves, counts nothing. Signs are fixed, so that the same sums give the same result.
+    ``width`` directions are kept, all where None: the leading eigenvectors V, for ``whiten`` those in which
+    the vectors vary most. One in which vectors of a class do not vary at all, which
+    only ``shrinkage`` 0 leaves, counts nothing; with 0, no more than C - 1 directions lead the others. Signs
+    are fixed, so that the same sums give the same result.
     Raises as :meth:`MetricSums.check`.
     """
     sums.check(kind, width)
-    variances, axes = np.linalg.eigh(shrink(sums.within(kind), shrinkage))
+    variances, axes = np.linalg.eigh(sums.within(kind))
+    variances = (1 - shrinkage) * variances + shrinkage * variances.mean()  # of S, shrunk: its axes stay
     seen = variances > NO_VARIANCE * variances[-1]
     powers = np.zeros_like(variances)
     powers[seen] = variances[seen] ** -0.5
-    whitening = (axes * powers) @ axes.T  # S^(-1/2)
-    scatter = whitening @ sums.total() @ whitening
-    _, leading = np.linalg.eigh((scatter + scatter.T) / 2)
-    directions = (whitening @ leading[:, ::-1][:, :width]).T  # (width, D)
+    directions = (axes * powers)[:, ::-1][:, :width].T  # (width, D)
+    if kind == "class":  # of all vectors whitened, these are the leading ones already
+        whitening = (axes * powers) @ axes.T  # S^(-1/2)
+        scatter = whitening @ sums.total() @ whitening
+        _, leading = np.linalg.eigh((scatter + scatter.T) / 2)
+        directions = (whitening @ leading[:, ::-1][:, :width]).T
     largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], axis=1)
     directions = directions * np.where(largest < 0, -1.0, 1.0)
     return Metric(

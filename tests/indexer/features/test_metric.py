@@ -13,7 +13,6 @@ from indexer.features.metric import (
     fourth_powers,
     ledoit_wolf,
     metric_key,
-    shrink,
 )
 from retrieval.classes import ClassInfo, ClassMap
 from retrieval.errors import ConfigError, DatasetError
@@ -71,7 +70,8 @@ def similarities_by_hand(
     values, axes = np.linalg.eigh((1 - shrinkage) * within + shrinkage * even)
     root = axes @ np.diag(1 / np.sqrt(values)) @ axes.T
     centred = vectors - vectors.mean(axis=0)
-    _, _, leading = np.linalg.svd(centred @ root, full_matrices=False)
+    # whitened by their own covariance all directions are even: those count that were largest before
+    _, _, leading = np.linalg.svd(centred @ root if kind == "class" else centred, full_matrices=False)
     measured = centred @ root @ leading[:width].T
     measured /= np.linalg.norm(measured, axis=1, keepdims=True)
     return np.asarray(measured @ measured.T)
@@ -84,7 +84,7 @@ def similarities(metric: Metric, vectors: Floats) -> Floats:
 
 
 @pytest.mark.parametrize("kind", ["class", "whiten"])
-@pytest.mark.parametrize(("shrinkage", "width"), [(0.1, 3), (0.1, None), (0.0, 5), (1.0, 4)])
+@pytest.mark.parametrize(("shrinkage", "width"), [(0.1, 3), (0.1, None), (0.0, 3), (1.0, 4)])
 def test_as_written_out_row_by_row(kind: str, shrinkage: float, width: int | None) -> None:
     vectors, shares = toy()
     metric = fit_metric(summed(vectors, shares), kind=kind, shrinkage=shrinkage, width=width)
@@ -161,11 +161,8 @@ def test_ledoit_wolf_as_in_the_paper(kind: str, rows: int) -> None:
     assert 0 < share <= 1
 
 
-def test_shrinkage_keeps_the_trace() -> None:
-    covariance = np.diag([1.0, 2.0, 6.0])
-    np.testing.assert_allclose(np.diag(shrink(covariance, 0.5)), [2.0, 2.5, 4.5])
-    np.testing.assert_allclose(shrink(covariance, 1.0), 3 * np.eye(3))
-    assert ledoit_wolf(np.eye(3), 9.0, 10) == 1.0, "an even spread needs no estimate"
+def test_an_even_spread_needs_no_estimate() -> None:
+    assert ledoit_wolf(np.eye(3), 9.0, 10) == 1.0
 
 
 def test_a_direction_without_variance_counts_nothing() -> None:
