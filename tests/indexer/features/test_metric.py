@@ -193,7 +193,7 @@ def test_nothing_to_fit_on_is_refused(kind: str) -> None:
 
 
 def test_classes_that_tell_nothing_are_refused() -> None:
-    vectors, shares = toy()
+    vectors, _ = toy()
     alone = np.eye(CLASSES)[np.full(len(vectors), 2)]
     with pytest.raises(DatasetError, match=r"of 5 only one has labelled patches"):
         fit_metric(summed(vectors, alone), kind="class", shrinkage=0.1, width=None)
