@@ -18,7 +18,7 @@ from indexer.bank.describe import prepare_job
 from indexer.bank.fitting import samples_to_fit
 from indexer.bank.jobs import jobs_of
 from indexer.datasets import Dataset
-from indexer.features.backbone import Cut
+from indexer.features.cut import Cut
 from indexer.features.fungi import FungiExtractor
 from indexer.images import Geometry
 from retrieval.errors import ConfigError

@@ -37,7 +37,7 @@ from benchmarks.report import write_table
 from indexer.bank.image_size import resolve_size
 from indexer.bank.sampling import choose_patches, generator_for, soft_labels
 from indexer.datasets import Dataset, load_dataset
-from indexer.features.backbone import Cut
+from indexer.features.cut import Cut
 from indexer.features.fungi import FungiExtractor
 from indexer.features.projection import join_features, join_gradients
 from indexer.recipe import Recipe, load_recipe, override_recipe

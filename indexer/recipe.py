@@ -83,9 +83,11 @@ class Recipe(Section):
         if features.level == "image":
             self._check_image_rules()
         exact = features.kind == "fungi" and features.projection == "none"
-        if exact and features.pca is not None:
+        self._check_metric_rules()
+        if exact and features.reduces:
+            key, instead = ("pca", "empty") if features.metric == "none" else ("metric", "at none")
             raise ConfigError(
-                "features.pca needs a projected gradient; with features.projection=none leave it empty"
+                f"features.{key} needs a projected gradient; with features.projection=none leave it {instead}"
             )
         if exact and self.reranks:
             raise ConfigError(
@@ -103,6 +105,19 @@ class Recipe(Section):
             )
         if "dino" in self.objective.kind and self.uses_gradients:
             raise ConfigError(f"the objective dino compares crops of images; for {what} take kl or infonce")
+
+    def _check_metric_rules(self) -> None:
+        features = self.features
+        if features.metric == "none" and features.width is not None:
+            raise ConfigError(
+                f"features.width={features.width} is the width of a metric; choose features.metric=class or "
+                f"whiten, or features.pca={features.width} for principal components"
+            )
+        if features.metric != "none" and (features.pca is not None or features.whiten != "none"):
+            raise ConfigError(
+                f"features.metric={features.metric} stands in the place of features.pca and features.whiten; "
+                "leave these out, and set features.width to keep the leading directions"
+            )
 
     def _check_image_rules(self) -> None:
         if self.features.projection == "none" and self.features.kind == "fungi":
@@ -157,6 +172,8 @@ class Recipe(Section):
         else:
             data["objective"] = _patch_objective(data["objective"])
             del data["features"]["level"], data["features"]["pool"]
+        if self.features.metric == "none":  # older fingerprints know nothing of it
+            del data["features"]["metric"], data["features"]["shrinkage"], data["features"]["width"]
         if self.reranks:  # said only then: older fingerprints know nothing of it
             data["rerank"] = True
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

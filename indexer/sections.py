@@ -116,6 +116,42 @@ class FeatureSettings(Section):
     whiten: Literal["none", "half", "full"] = Field(
         "none", description="PCA components divided by sigma^0, sigma^1/2 or sigma"
     )
+    metric: Literal["none", "whiten", "class"] = Field(
+        "none",
+        description="what similarity weighs, in closed form from the memory's labelled patches (or images). "
+        "class: little where those of one class differ, much where it tells classes apart; whiten: all "
+        "directions alike. Similarities spread: try transfer.temperature=0.06 where 0.02 was right",
+    )
+    shrinkage: float | Literal["ledoit-wolf"] = Field(
+        0.1,
+        description="of the metric: share of an even spread mixed into the covariance, 0 to 1; ledoit-wolf "
+        "estimates it, in another pass over the images",
+    )
+    width: int | None = Field(
+        None, ge=1, description="directions that the metric keeps, the leading ones; all when empty"
+    )
+
+    @field_validator("shrinkage", mode="wrap")
+    @classmethod
+    def _check_shrinkage(cls, share: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        problem = "should be a number from 0 to 1, or ledoit-wolf"
+        try:
+            checked = check(share)
+        except ValidationError as error:
+            raise ValueError(problem) from error
+        if isinstance(checked, float) and not 0 <= checked <= 1:
+            raise ValueError(problem)
+        return checked
+
+    @property
+    def reduces(self) -> bool:
+        """Whether vectors go through a PCA or a metric."""
+        return self.pca is not None or self.metric != "none"
+
+    @property
+    def kept(self) -> int | None:
+        """Numbers of a vector that PCA or metric keeps; None: all."""
+        return self.pca if self.metric == "none" else self.width
 
 
 class AugmentationSettings(Section):

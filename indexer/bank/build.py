@@ -106,12 +106,14 @@ def build_index(
     engine.reach(recipe.index.section, manifest)
     with Workspace.open(out, plan=_plan(extractor, dataset, samples, jobs)) as workspace:
         features = workspace.folder / FEATURES
+        fit = partial(fit_features, extractor, workspace.folder, samples, dataset=dataset)
+        fit = partial(fit, skip_bad=skip_bad, progress=progress)
         if share is None:
-            fit_features(extractor, workspace.folder, samples, skip_bad=skip_bad, progress=progress)
+            fit()
         else:
             with shared_features(recipe.index, manifest, features) as known:
                 if not known:
-                    fit_features(extractor, workspace.folder, samples, skip_bad=skip_bad, progress=progress)
+                    fit()
             extractor.load(features)
         store = PartStore(workspace.folder, jobs, features=sha256_file(features))
         compute_parts(

@@ -1,4 +1,4 @@
-"""Fitting what maps images to vectors: the support bank and the PCA, on some of the memory images."""
+"""Fitting what maps images to vectors: support bank and PCA on some of the memory images, a metric on all."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from indexer.bank.metric import fit_metric_on
 from indexer.bank.reading import read_sample
-from indexer.datasets import Sample
+from indexer.datasets import Dataset, Sample
 from indexer.datasets.keys import SourceKey
 from indexer.features.extractors import AnyExtractor
 from retrieval.errors import DataError
@@ -33,30 +35,42 @@ def fit_features(
     folder: Path,
     samples: Sequence[Sample],
     *,
+    dataset: Dataset,
     skip_bad: bool,
     progress: Progress | None = None,
 ) -> None:
     """Fit the extractor and write its features in the workspace ``folder``, or read what is fitted there.
 
-    What an earlier run fitted counts only where none of the images that it was fitted on has changed.
-    Raises ImageError for a bad image unless ``skip_bad``, StorageError.
+    What an earlier run fitted counts only where none of the images that it was fitted on has changed, nor
+    the labels, where a metric saw them. Raises DataError for a bad image or mask unless ``skip_bad``,
+    DatasetError and ConfigError where the samples cannot fit the recipe's features, StorageError.
     """
     path = folder / FEATURES
-    chosen = samples_to_fit(samples) if extractor.passes_to_fit else []
-    earlier, known = _read_fitted(folder)
-    # before the images are read: one that is replaced meanwhile is noticed when the build goes on
-    keys = [sample.source_key(known.get(str(sample.image))) for sample in chosen]
+    measured = extractor.recipe.features.metric != "none"
+    chosen = samples if measured else samples_to_fit(samples) if extractor.passes_to_fit else []
+    earlier, known, known_labels = _read_fitted(folder)
+    # before they are read: one that is replaced meanwhile is noticed when the build goes on
+    images = [s.source_key(key) for s, key in zip_longest(chosen, known[: len(chosen)])]
+    seen = samples if measured else []
+    labels = [s.labels.key(key) for s, key in zip_longest(seen, known_labels[: len(seen)])]
     if path.is_file():
-        changed = _changed(keys, known) if sha256_file(path) == earlier else "it is not known on which images"
+        changed = _changed(images, known) or _changed(labels, known_labels)
+        if sha256_file(path) != earlier:
+            changed = "it is not known on which images"
         if not changed:
             extractor.load(path)
             return
         _LOG.info("the features are fitted again: %s", changed)
     fit_on_samples(extractor, samples, skip_bad=skip_bad, progress=progress)
+    fit_metric_on(extractor, dataset, samples, skip_bad=skip_bad, progress=progress)
     content = extractor.to_bytes()
     with atomic_write(path) as file:
         file.write(content)
-    fitted = {"features": sha256_file(path), "images": [asdict(key) for key in keys]}
+    fitted = {
+        "features": sha256_file(path),
+        "images": [asdict(key) for key in images],
+        "labels": [asdict(key) for key in labels],
+    }
     with atomic_write(folder / FITTED_FILE) as file:
         file.write(json.dumps(fitted).encode())
 
@@ -100,21 +114,22 @@ def samples_to_fit(samples: Sequence[Sample]) -> list[Sample]:
     return [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, FIT_IMAGES).round().astype(int))]
 
 
-def _changed(keys: Sequence[SourceKey], known: dict[str, SourceKey]) -> str:
+def _changed(keys: Sequence[SourceKey], known: Sequence[SourceKey]) -> str:
     """What is not as it was when the features were fitted, in words; nothing where all is."""
-    if len(keys) != len(known):
+    if [key.name for key in keys] != [key.name for key in known]:
         return "they were fitted on other images"
-    for key in keys:
-        if key.name not in known or not key.equals(known[key.name]):
+    for key, earlier in zip(keys, known, strict=True):
+        if not key.equals(earlier):
             return f"{key.name} has changed"
     return ""
 
 
-def _read_fitted(folder: Path) -> tuple[str | None, dict[str, SourceKey]]:
-    """The checksum of the features that an earlier run fitted, and the keys of its images by name."""
+def _read_fitted(folder: Path) -> tuple[str | None, list[SourceKey], list[SourceKey]]:
+    """The checksum of the features that an earlier run fitted, and the keys of its images and labels."""
     try:
         data = json.loads((folder / FITTED_FILE).read_bytes())
-        keys = [SourceKey.from_json(key) for key in data["images"]]
-        return str(data["features"]), {key.name: key for key in keys}
-    except (OSError, ValueError, LookupError, TypeError):
-        return None, {}
+        images = [SourceKey.from_json(key) for key in data["images"]]
+        labels = [SourceKey.from_json(key) for key in data.get("labels", [])]  # older runs wrote none
+        return str(data["features"]), images, labels
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None, [], []

@@ -93,9 +93,9 @@ class FungiExtractor(StoredExtractor):
         width, inputs = self.backbone.width, weight.shape[1] + (bias is not None)
         gradients = width * len(self.recipe.objective.kind)
         product = GradientProduct(width, gradients, inputs, features.gradient_weight)
-        if features.pca is None and features.kind == "fungi" and features.projection == "none":
+        if not features.reduces and features.kind == "fungi" and features.projection == "none":
             return product
-        first = Cosine(features.pca or self._raw_width)
+        first = Cosine(features.kept or self.raw_width)
         if self.recipe.rerank.candidates is None:
             return first
         return Reranked(first, product, self.recipe.rerank.candidates, separate=not self._searches_embeddings)
@@ -103,7 +103,7 @@ class FungiExtractor(StoredExtractor):
     @property
     def _searches_embeddings(self) -> bool:
         """Whether what an engine searches by are the embeddings as they are."""
-        return self.recipe.features.kind == "embeddings" and self.recipe.features.pca is None
+        return self.recipe.features.kind == "embeddings" and not self.recipe.features.reduces
 
     @property
     def _preprocessing(self) -> list[Any]:
@@ -132,7 +132,7 @@ class FungiExtractor(StoredExtractor):
     def extract(self, images: Tensor) -> Tensor:
         """Vectors of images (B, 3, H, W) from :meth:`prepare`: (B, T, D) float32 on the CPU."""
         if self.similarity.reranked is None:
-            return self._reduce(self._vectors(images)).cpu()
+            return self._reduce(self.raw_vectors(images)).cpu()
         parts, weight = self.patch_gradients(images), self.recipe.features.gradient_weight
         exact = torch.cat(self._directions(parts), dim=-1)  # begins with the embeddings
         if self._searches_embeddings:
@@ -187,7 +187,7 @@ class FungiExtractor(StoredExtractor):
             support = F.normalize(sample[: objective.support_size], dim=-1)
             self._set({**self._tensors, "support": support})
         if features.pca is not None:
-            sample = self._sample(batches(), self._vectors, PCA_PATCHES_PER_IMAGE, stream="pca")
+            sample = self._sample(batches(), self.raw_vectors, PCA_PATCHES_PER_IMAGE, stream="pca")
             if len(sample) <= features.pca:
                 raise ConfigError(
                     f"features.pca={features.pca} needs more patches than that, and the memory images "
@@ -211,7 +211,8 @@ class FungiExtractor(StoredExtractor):
             cut = images if isinstance(images, Cut) else self.backbone.cut(images)
             return self.backbone.embeddings(cut)[:, self.backbone.prefix_tokens :]
 
-    def _vectors(self, images: Tensor | Cut) -> Tensor:
+    def raw_vectors(self, images: Tensor | Cut) -> Tensor:
+        """Vectors of images (B, 3, H, W) or their cut, before PCA or metric: (B, T, raw_width)."""
         return join_features(self.feature_parts(images), self.recipe.features.gradient_weight)
 
     def _feature_parts(self, parts: PatchGradients) -> tuple[Tensor, ...]:

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -18,22 +19,31 @@ from torch import Tensor
 from indexer.features.backbone import Backbone
 from indexer.features.cut import CutModel
 from indexer.features.fixed import random_tensors
+from indexer.features.metric import Metric, metric_key
 from indexer.features.objectives import Objective, create_objectives
 from indexer.features.projection import apply_pca
 from indexer.images import read_image
 from indexer.recipe import Recipe, RuntimeSettings, built_recipe
-from retrieval.errors import ConfigError, IndexDamagedError, IndexMismatchError
+from retrieval.classes import ClassMap
+from retrieval.errors import REPAIR, ConfigError, IndexDamagedError, IndexMismatchError
 from retrieval.store.layout import FEATURES
 from retrieval.store.manifest import Manifest
 
 E = TypeVar("E", bound="StoredExtractor")
 
 #: Tensors that are stored in fewer bits than they are computed with; the random signs lose nothing.
-STORED = {"u": torch.int8, "v": torch.int8, "p": torch.int8, "negatives": torch.float16}
+STORED = {
+    "u": torch.int8,
+    "v": torch.int8,
+    "p": torch.int8,
+    "negatives": torch.float16,
+    "metric_key": torch.uint8,
+}
 
 
 class StoredExtractor(ABC):
-    """A recipe's backbone and objectives, and the tensors that decide vectors: heads, projection, PCA.
+    """A recipe's backbone and objectives, and the tensors that decide vectors: heads, projection, PCA or
+    metric.
 
     Make one with :meth:`create`, or with :meth:`open` that of an index.
     """
@@ -57,9 +67,12 @@ class StoredExtractor(ABC):
         """
         extractor = cls(recipe, backbone or cls.load_model(recipe), {})
         extractor._set(random_tensors(extractor._objectives, recipe, extractor.backbone))
-        pca, width = recipe.features.pca, extractor._raw_width
-        if pca is not None and pca > width:
-            raise ConfigError(f"features.pca={pca} is more than the {width} numbers of a vector; choose less")
+        features, width = recipe.features, extractor.raw_width
+        for key, kept in (("pca", features.pca), ("width", features.width)):
+            if kept is not None and kept > width:
+                raise ConfigError(
+                    f"features.{key}={kept} is more than the {width} numbers of a vector; choose less"
+                )
         return extractor
 
     @classmethod
@@ -68,7 +81,7 @@ class StoredExtractor(ABC):
 
         ``runtime`` (device, precision, batch size) is of the place where this runs, the defaults where None;
         what an older index says of it is ignored. Raises IndexMismatchError where the weights that
-        are there now are not those of the index.
+        are there now are not those of the index, or the metric was fitted for other features or classes.
         """
         recipe = built_recipe(manifest.recipe, folder)
         recipe = recipe.model_copy(update={"runtime": runtime or RuntimeSettings()})
@@ -80,6 +93,7 @@ class StoredExtractor(ABC):
                     f"{folder}: the index was built with other {part} than {recipe.backbone.model} from "
                     f"{recipe.backbone.weights} gives now; restore the old ones or build the index again"
                 )
+        extractor._check_metric(folder, manifest)
         return extractor
 
     @classmethod
@@ -117,12 +131,34 @@ class StoredExtractor(ABC):
         self._set(tensors)
 
     def to_bytes(self) -> bytes:
-        """Heads, projection, PCA and what negatives come from, in the safetensors format."""
+        """Heads, projection, PCA or metric and what negatives come from, in the safetensors format."""
         stored = {
             name: tensor.to(STORED.get(name, tensor.dtype)).cpu().contiguous()
             for name, tensor in self._tensors.items()
         }
         return save_tensors(stored, metadata={"format": "mycelia-features-1"})
+
+    def take_metric(self, metric: Metric, classes: ClassMap) -> None:
+        """Measure with a fitted metric from now on; ``classes`` are those of its labels, and of the index."""
+        arrays = {
+            "metric_mean": metric.mean,
+            "metric_directions": metric.directions,
+            "metric_shrinkage": np.array([metric.shrinkage], dtype=np.float32),
+            "metric_patches": metric.patches,
+            "metric_key": metric_key(self.fingerprints, classes),
+        }
+        self._set({**self._tensors, **{name: torch.tensor(array) for name, array in arrays.items()}})
+
+    def _check_metric(self, folder: Path, manifest: Manifest) -> None:
+        stored = self._tensors.get("metric_key")
+        if stored is None and self.recipe.features.metric == "none":
+            return
+        wanted = metric_key(manifest.fingerprints, manifest.classes)
+        if stored is None or not np.array_equal(stored.cpu().numpy(), wanted):
+            raise IndexMismatchError(
+                f"{folder}: its {FEATURES} has no metric, or one for other features or classes than the "
+                f"index has; {REPAIR}"
+            )
 
     def _set(self, tensors: dict[str, Tensor]) -> None:
         # as they will be read again: what is stored in fewer bits is rounded now
@@ -144,14 +180,15 @@ class StoredExtractor(ABC):
         return any(objective.contrasts for objective in self._objectives)
 
     @property
-    def _raw_width(self) -> int:
-        """Numbers of a projected vector before PCA."""
+    def raw_width(self) -> int:
+        """Numbers of a vector before PCA or metric."""
         features, width = self.recipe.features, self.backbone.width
         if features.kind == "embeddings":
             return width
         return width + len(self._objectives) * (features.projection_width or width)
 
     def _reduce(self, vectors: Tensor) -> Tensor:
-        if "pca_mean" not in self._tensors:
-            return vectors
-        return apply_pca(vectors, self._tensors["pca_mean"], self._tensors["pca_components"])
+        for mean, directions in (("pca_mean", "pca_components"), ("metric_mean", "metric_directions")):
+            if mean in self._tensors:
+                return apply_pca(vectors, self._tensors[mean], self._tensors[directions])
+        return vectors

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from retrieval.store.layout import FEATURES
 from retrieval.store.staging import check_free
 from segmentation.cli.arguments import (
     CollectionName,
@@ -37,6 +38,9 @@ from segmentation.cli.shares import say_shares
 if TYPE_CHECKING:
     from retrieval.folder import IndexFolder
     from retrieval.store.manifest import Manifest
+
+#: So many classes with few patches are named.
+NAMED = 8
 
 app = typer.Typer(help="Build an index from labelled images, and look into one.", no_args_is_help=True)
 
@@ -168,6 +172,7 @@ def _facts(address: Path, folder: IndexFolder) -> list[tuple[str, str]]:
         ("backbone", _join(backbone.get("model"), backbone.get("weights"), f"block {backbone.get('block')}")),
         ("image size", " x ".join(str(side) for side in recipe.get("image", {}).get("size", ()))),
         ("features", _describe_features(features)),
+        ("metric", _describe_metric(folder)),
         ("re-ranking", _describe_reranking(manifest)),
         ("on disk", format_bytes(sum(entry.bytes for entry in manifest.files.values()))),
     ]
@@ -194,6 +199,31 @@ def _describe_features(features: dict[str, Any]) -> str:
     return (
         f"fungi, projection {features.get('projection')}, gradient weight {features.get('gradient_weight')}"
     )
+
+
+def _describe_metric(folder: IndexFolder) -> str:
+    """Kind and size of the metric, and the classes that it knows of a few patches alone."""
+    manifest = folder.manifest
+    features = manifest.recipe.get("features", {})
+    if features.get("metric", "none") == "none":
+        return ""
+    from indexer.features.metric import read_facts
+
+    facts = read_facts(manifest.place(folder.path, FEATURES))
+    rows = "images" if features.get("level") == "image" else "patches"
+    text = _join(
+        features["metric"],
+        f"shrinkage {facts.shrinkage:.3g}"
+        + (" (ledoit-wolf)" if features["shrinkage"] == "ledoit-wolf" else ""),
+        f"{facts.kept} of {facts.of} numbers",
+        f"fitted on {round(float(facts.patches.sum())):,} {rows}",
+    )
+    few = facts.few if features["metric"] == "class" else []
+    if not few:
+        return text
+    named = [f"{manifest.classes.names[c]} ({facts.patches[c]:.0f})" for c in few[:NAMED]]
+    more = f" and {len(few) - NAMED} more" if len(few) > NAMED else ""
+    return f"{text}; fewer {rows} than numbers, so that shrinkage carries them: {', '.join(named)}{more}"
 
 
 def _describe_reranking(manifest: Manifest) -> str:

@@ -236,6 +236,11 @@ def _check(recipe: Recipe) -> None:
             "tuning compares gradient weights, and a PCA would have to be fitted for each; "
             "set features.pca=null, and add it to the tuned recipe if you need it"
         )
+    if recipe.features.metric != "none":
+        raise ConfigError(
+            "tuning compares gradient weights, and a metric would have to be fitted for each; set "
+            "features.metric=none, and add it to the tuned recipe if you need it, with a larger T"
+        )
     if recipe.reranks:
         raise ConfigError(
             "tuning does not re-rank; set rerank.candidates=null, and add it to the tuned recipe if you want"

@@ -174,6 +174,8 @@ def test_fingerprint_ignores_where_and_how_the_job_runs() -> None:
         "backbone.block=3",
         "image.fit=pad",
         "features.pca=4",
+        "features.metric=class",
+        "features.metric=whiten",
         "objective.infonce.tempered=true",
         "bank.max_patches=7",
         "bank.augmentation.jitter=0.3",
@@ -282,3 +284,29 @@ def test_what_whole_images_ignore_is_named_and_not_in_their_fingerprint() -> Non
     for override in ("objective.infonce.negatives=3", "image.size=[224,224]", "bank.max_images=5"):
         other = load_recipe(None, ["features.level=image", override])
         assert other.fingerprint() != whole.fingerprint()
+
+
+def test_settings_of_a_metric() -> None:
+    recipe = load_recipe(
+        None, ["features.metric=class", "features.shrinkage=ledoit-wolf", "features.width=9"]
+    )
+    assert (recipe.features.shrinkage, recipe.features.kept, recipe.features.reduces) == (
+        "ledoit-wolf",
+        9,
+        True,
+    )
+    assert recipe_from_dict(recipe.model_dump(mode="json")) == recipe
+    for override in ("features.shrinkage=0.2", "features.width=8"):
+        assert override_recipe(recipe, [override]).fingerprint() != recipe.fingerprint()
+    for wrong in ("1.1", "-0.1", "oracle", "[0.1]"):
+        with pytest.raises(ConfigError, match=r"shrinkage = .* a number from 0 to 1, or ledoit-wolf"):
+            load_recipe(None, ["features.metric=class", f"features.shrinkage={wrong}"])
+
+
+def test_recipes_of_before_the_metric_stay_the_same() -> None:
+    data = load_recipe(None, ["features.pca=8", "features.whiten=half"]).model_dump(mode="json")
+    for key in ("metric", "shrinkage", "width"):
+        del data["features"][key]
+    recipe = recipe_from_dict(data)
+    assert (recipe.features.metric, recipe.features.kept, recipe.features.whiten) == ("none", 8, "half")
+    assert recipe.fingerprint() == "bef24727df60b4f6dd6259dc2849a76401c5f7efeec5020708394fff37013efc"

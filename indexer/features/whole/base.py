@@ -76,7 +76,7 @@ class WholeExtractor(StoredExtractor, Generic[Content]):
     @property
     def similarity(self) -> Cosine:
         """The cosine."""
-        return Cosine(self.recipe.features.pca or self._raw_width)
+        return Cosine(self.recipe.features.kept or self.raw_width)
 
     def prepare_one(self, content: Content) -> Content:
         """The input itself: each objective makes its own views of it."""
@@ -88,7 +88,7 @@ class WholeExtractor(StoredExtractor, Generic[Content]):
 
     def extract(self, contents: Sequence[Content]) -> Tensor:
         """Vectors of inputs: (B, D) float32 of length one, on the CPU."""
-        return self._reduce(self._vectors(contents)).cpu()
+        return self._reduce(self.raw_vectors(contents)).cpu()
 
     def feature_parts(self, contents: Sequence[Content]) -> dict[str, Tensor]:
         """The unit vectors that are joined to an input's, by name: ``embedding``, then each objective.
@@ -125,7 +125,7 @@ class WholeExtractor(StoredExtractor, Generic[Content]):
                 )
             self._set({**self._tensors, "negatives": torch.cat(seen)})
         if features.pca is not None:
-            sample = torch.cat([self._vectors(batch) for batch in batches()])
+            sample = torch.cat([self.raw_vectors(batch) for batch in batches()])
             if len(sample) <= features.pca:
                 raise ConfigError(
                     f"features.pca={features.pca} needs more {self.noun}s than that to be fitted, and there "
@@ -195,7 +195,8 @@ class WholeExtractor(StoredExtractor, Generic[Content]):
             return dense
         return project_factored(g, a, self._tensors["u"], self._tensors["v"]).sum(dim=1)
 
-    def _vectors(self, contents: Sequence[Content]) -> Tensor:
+    def raw_vectors(self, contents: Sequence[Content]) -> Tensor:
+        """Vectors before PCA or metric: (B, raw_width) float32."""
         embedding, *gradients = self.feature_parts(contents).values()
         if not gradients:
             return embedding

@@ -246,6 +246,13 @@ def test_no_labelled_pixel(labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp
             r"features\.pca needs a projected",
         ),
         (
+            ("features.projection=none", "index.engine=exact", "features.metric=class"),
+            r"features\.metric needs a projected gradient.*leave it at none",
+        ),
+        (("features.width=4",), r"features\.width=4 is the width of a metric.*features\.pca=4"),
+        (("features.metric=class", "features.pca=4"), r"features\.metric=class stands in the place of"),
+        (("features.metric=whiten", "features.whiten=half"), r"features\.metric=whiten stands in the"),
+        (
             ("features.projection=none", "index.engine=exact", "rerank.candidates=9"),
             r"features\.projection=none orders all",
         ),

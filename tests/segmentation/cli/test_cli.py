@@ -132,6 +132,19 @@ def test_info_for_people_names_engine_and_classes(index: Path) -> None:
     assert "exact" in shown
 
 
+def test_info_tells_of_the_metric(index: Path, data: Path, tiny: Path, tmp_path: Path) -> None:
+    assert "\nmetric " not in run("index", "info", index).stdout
+    out = tmp_path / "metric.index"
+    settings = ("features.metric=class", "features.width=30", "features.shrinkage=ledoit-wolf")
+    assert run("index", "build", data, "--config", tiny, "--out", out, *settings).exit_code == 0
+    (line,) = [line for line in run("index", "info", out).stdout.splitlines() if line.startswith("metric ")]
+    rows = read_manifest(out).counts["rows"]  # half of each photo is dark: fewer of each class than 30
+    assert line.startswith("metric      class, shrinkage ") and "(ledoit-wolf), 30 of 128 numbers" in line
+    assert f"fitted on {rows} patches; fewer patches than numbers" in line
+    assert f"dark ({rows / 2:.0f}), bright ({rows / 2:.0f})" in line
+    assert run("segment", out, data / "images" / "photo0.png", "--out", tmp_path / "masks").exit_code == 0
+
+
 def test_verify_passes_and_finds_a_changed_byte(index: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(index, tmp_path / "copy.index"))
     assert run("index", "verify", copy).exit_code == 0

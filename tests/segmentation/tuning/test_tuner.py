@@ -147,6 +147,8 @@ def test_data_that_cannot_be_left_out_is_refused(
         tune(alone, tiny_recipe())
     with pytest.raises(ConfigError, match=r"features\.pca"):
         tune(rooms, tiny_recipe("features.pca=4"))
+    with pytest.raises(ConfigError, match=r"features\.metric=none"):
+        tune(rooms, tiny_recipe("features.metric=class"))
 
 
 def test_masks_without_labels_are_refused(
