@@ -7,7 +7,7 @@ not one itself, and its cosine has no product form; it is projected instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,16 +69,19 @@ class ImageExtractor(StoredExtractor):
 
         (B, width) float32 each.
         """
+        return dict(self.each_part(images))
+
+    def each_part(self, images: Sequence[npt.NDArray[np.uint8]]) -> Iterator[tuple[str, Tensor]]:
+        """The parts of :meth:`feature_parts`, each computed when it is asked for."""
         single = self._forward([self._views("single", image) for image in images])
-        parts = {"embedding": F.normalize(self._embed(single)[:, 0], dim=-1)}
+        yield "embedding", F.normalize(self._embed(single)[:, 0], dim=-1)
         for objective in self._objectives:
             if objective.views == "single":
                 seen = single
             else:
                 seen = self._forward([self._views(objective.views, image) for image in images])
             gradients = self._gradients(objective, seen)
-            parts[objective.name] = F.normalize(self._project(gradients, seen.activations), dim=-1)
-        return parts
+            yield objective.name, F.normalize(self._project(gradients, seen.activations), dim=-1)
 
     def fit(self, batches: Callable[[], Iterable[list[npt.NDArray[np.uint8]]]], *, images: int) -> None:
         """Draw the negatives and fit the PCA on memory images, where the recipe has them.
