@@ -180,6 +180,7 @@ def _plan(
         for out in ((codes, labelled.contents) if grouped else (labelled.contents,))
     ]
     voting = Voting(dataset.samples, labelled, queries, rules, settings, recipe.features.whiten)
+    voting.check_pca()
     groups = len(set(names)) if grouped else None
     return _Work(recipe, dataset, labelled, voting, units, groups, progress)
 

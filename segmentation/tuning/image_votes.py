@@ -58,7 +58,7 @@ class Voting:
     def score(self, parts: Parts, block: int, *, device: torch.device, task: Task) -> None:
         """Record the votes under all settings of a block, whose images are ``parts`` (N, width).
 
-        ``task`` advances by the left-out images; raises ConfigError where too few images fit a PCA.
+        ``task`` advances by the left-out images; raises ConfigError for a PCA wider than the vectors.
         """
         parts = {name: part.to(device) for name, part in parts.items()}
         here = list(dict.fromkeys(s.features for s in self.settings if s.features.block == block))
@@ -81,23 +81,37 @@ class Voting:
         """Places of left-out images and their cosines with all: under a PCA that none of them fitted."""
         vectors = join_parts(parts, features)
         folds = rule.groups % FOLDS
+        width = features.pca or vectors.shape[1]
+        if width > vectors.shape[1]:
+            raise ConfigError(
+                f"a PCA of width {width} is wider than the {vectors.shape[1]} numbers of "
+                f"{features.described}; choose a smaller --pca"
+            )
         for fold in np.unique(folds[self.queries]):
-            others = np.flatnonzero(folds != fold).tolist()
-            number = {self.samples[i].id: i for i in others}
-            chosen = [number[sample.id] for sample in samples_to_fit([self.samples[i] for i in others])]
-            width = features.pca or vectors.shape[1]
-            if width >= len(chosen) or width > vectors.shape[1]:
-                raise ConfigError(
-                    f"a PCA of width {width} needs more images than that to be fitted, and vectors as wide; "
-                    f"here {len(chosen)} images fit it (at most 128, and never those left out), with "
-                    f"{vectors.shape[1]} numbers each; choose a smaller --pca"
-                )
+            chosen = self._fitting(folds != fold)
             mean, components = fit_pca(vectors[chosen], width, whiten=self.whiten)
             shorter = apply_pca(vectors, mean, components)
             places = np.flatnonzero(folds[self.queries] == fold)
             for start in range(0, len(places), CHUNK):
                 some = places[start : start + CHUNK]
                 yield some, shorter[torch.from_numpy(self.queries[some]).to(shorter.device)] @ shorter.T
+
+    def check_pca(self) -> None:
+        """Raise ConfigError, before any work, where too few images fit a PCA that should be tried."""
+        width = max((setting.features.pca or 0 for setting in self.settings), default=0)
+        for rule in self.rules if width else ():
+            folds = rule.groups % FOLDS
+            fewest = min(len(self._fitting(folds != fold)) for fold in np.unique(folds[self.queries]))
+            if width >= fewest:
+                raise ConfigError(
+                    f"a PCA of width {width} needs more images than that to be fitted, and here {fewest} fit "
+                    "it (at most 128, and never those left out); choose a smaller --pca or add images"
+                )
+
+    def _fitting(self, allowed: npt.NDArray[np.bool_]) -> list[int]:
+        """Positions of the images that fit a PCA as a build of the allowed ones (N,) chooses them."""
+        number = {self.samples[i].id: i for i in np.flatnonzero(allowed).tolist()}
+        return [number[s.id] for s in samples_to_fit([self.samples[i] for i in number.values()])]
 
     def _record(self, rule: Rule, features: ImageFeatures, places: Ints, similarities: Tensor) -> None:
         asked = self.queries[places]

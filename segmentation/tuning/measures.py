@@ -2,9 +2,11 @@
 
 Choice: the best score, but where a cheaper setting is below it by at most the standard error of their paired
 difference, the cheapest such; of several, its best (Breiman et al., *Classification and Regression Trees*,
-1984, section 3.4.3). Both measures give an estimate that is not raised by having chosen: images of one class
-each have a nested one, as :mod:`segmentation.tuning.expectation`, with this very rule of choice.
-Average precision is no sum over images, so there half of them choose and the other half is scored.
+1984, section 3.4.3).
+
+What to expect is not raised by having chosen: one half of the units chooses, by this rule, the other is
+scored, and the reverse. Leaving out one unit at a time, as patches do, is unsteady with shares of right
+images: one image more or less decides among settings, so the others' choice avoids what is right for it.
 """
 
 from __future__ import annotations
@@ -48,13 +50,21 @@ class Measure(Protocol):
         """The same among all, with an interval; ``score``, of the same kind and units, scores the choice."""
 
 
-def pick(scores: Floats, errors: Floats, costs: Ints) -> Ints:
-    """The rule: (S, M) scores and errors of their difference to the best, costs (S,) -> settings (M,)."""
+def pick(gains: Floats, costs: Ints) -> int:
+    """The rule: gains over the best setting and their errors, (S, 2), and costs (S,) -> a setting."""
     # one image more or less is exactly one error: rounding must not decide there
-    near = scores.max(axis=0) - scores <= np.nan_to_num(errors) + _ROUNDING
-    cost = np.where(near, costs[:, None], np.iinfo(np.int64).max)
-    found: Ints = np.where(cost == cost.min(axis=0), scores, -np.inf).argmax(axis=0)
-    return found
+    near = -gains[:, 0] <= np.nan_to_num(gains[:, 1]) + _ROUNDING
+    cheapest = near & (costs == costs[near].min())
+    return int(np.where(cheapest, gains[:, 0], -np.inf).argmax())
+
+
+def halves(units: Ints) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which of the units (Q,) are in either half: every second, so that both halves have all classes.
+
+    Data sets go class by class.
+    """
+    even = units % 2 == 0
+    return even, ~even
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,57 +86,47 @@ class Accuracy:
 
     def gains(self, reference: int) -> Floats:
         """As :meth:`Measure.gains`, from the differences of units."""
-        difference = (self.hits - self.hits[reference]).astype(np.float64)
-        total, units = self.sizes.sum(), len(self.sizes)
-        gain = difference.sum(axis=1) / total
-        rest = difference - gain[:, None] * self.sizes
-        error = np.sqrt((rest**2).sum(axis=1) * units / max(units - 1, 1)) / total
-        return np.stack([gain, error], axis=1)
+        return self._gains(reference, np.ones_like(self.sizes))
 
     def choose(self, costs: Ints) -> int:
         """As :meth:`Measure.choose`."""
-        scores = self.scores
-        errors = self.gains(int(scores.argmax()))[:, 1]
-        return int(pick(scores[:, None], errors[:, None], costs)[0])
+        return self._chosen(costs, np.ones_like(self.sizes))
 
-    def nested(self, score: Accuracy, costs: Ints, counts: Ints) -> float:
-        """Top-1 of units each scored under the choice of the others; ``counts`` (U,) as of a bootstrap."""
-        inside = np.flatnonzero(counts)
-        choices = self._choices(costs, counts, inside)
-        right = score.hits[choices, inside] @ counts[inside]
+    def by_halves(self, score: Accuracy, costs: Ints, counts: Ints) -> float:
+        """Top-1 in ``score`` of each half of the units under the choice of the other half.
+
+        ``counts`` (U,): how often each unit is in the sample; all copies of a unit are in one half.
+        """
+        right = 0
+        for asked in halves(np.arange(len(self.sizes))):
+            chosen = self._chosen(costs, np.where(asked, 0, counts))
+            right += int(score.hits[chosen] @ np.where(asked, counts, 0))
         return float(right / (score.sizes @ counts))
-
-    def _choices(self, costs: Ints, counts: Ints, out: Ints) -> Ints:
-        """The choice without each unit of ``out`` (M,) and its copies, by sums over all units."""
-        hits, sizes = self.hits.astype(np.float64), self.sizes.astype(np.float64)
-        drop, lost = hits[:, out], counts[out].astype(np.float64)  # (S, M), (M,)
-        n = np.maximum(sizes @ counts - lost * sizes[out], 1)  # a sample may be of one unit alone
-        scores = ((hits @ counts)[:, None] - lost * drop) / n
-        best = scores.argmax(axis=0)
-        products = (hits * counts) @ hits.T  # (S, S)
-        own = np.diagonal(products)
-        difference = drop - drop[best, np.arange(len(out))]
-        squares = own[:, None] + own[best] - 2 * products[:, best] - lost * difference**2
-        weighted = hits @ (counts * sizes)
-        mixed = weighted[:, None] - weighted[best] - lost * sizes[out] * difference
-        whole = counts @ sizes**2 - lost * sizes[out] ** 2
-        gain = scores - scores[best, np.arange(len(out))]
-        spread = np.maximum(squares - 2 * gain * mixed + gain**2 * whole, 0)
-        units = counts.sum() - lost
-        errors = np.sqrt(spread * units / np.maximum(units - 1, 1)) / n
-        return pick(scores, errors, costs)
 
     def estimate(self, costs: Ints, chosen: Ints) -> float:
         """As :meth:`Measure.estimate`."""
         some = Accuracy(self.hits[chosen], self.sizes)
-        return some.nested(some, costs[chosen], np.ones(len(self.sizes), dtype=np.int64))
+        return some.by_halves(some, costs[chosen], np.ones_like(self.sizes))
 
     def expect(self, score: Measure, costs: Ints, *, generator: np.random.Generator) -> Expectation:
         """As :meth:`Measure.expect`, with a bootstrap over units."""
         assert isinstance(score, Accuracy)
         return expect_of(
-            lambda counts: self.nested(score, costs, counts), len(self.sizes), generator=generator
+            lambda counts: self.by_halves(score, costs, counts), len(self.sizes), generator=generator
         )
+
+    def _gains(self, reference: int, counts: Ints) -> Floats:
+        total = max(int(self.sizes @ counts), 1)  # half of a sample may be empty
+        units = int(counts.sum())
+        difference = (self.hits - self.hits[reference]).astype(np.float64)
+        gain = difference @ counts / total
+        rest = difference - gain[:, None] * self.sizes
+        error = np.sqrt(rest**2 @ counts * units / max(units - 1, 1)) / total
+        return np.stack([gain, error], axis=1)
+
+    def _chosen(self, costs: Ints, counts: Ints) -> int:
+        best = int((self.hits @ counts).argmax())
+        return pick(self._gains(best, counts), costs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,9 +174,7 @@ class Precision:
     def composed(self, score: Precision, costs: Ints) -> npt.NDArray[np.float32]:
         """The votes (Q, C) in ``score`` of each half of the units under the choice of the other half."""
         result: npt.NDArray[np.float32] = np.empty_like(score.shares[0])
-        for half in (0, 1):
-            # every second unit: data sets go class by class, so both halves have all classes
-            asked = self.units % 2 == half
+        for asked in halves(self.units):
             choosing = Precision(
                 self.shares[:, ~asked],
                 [true for true, out in zip(self.truth, asked, strict=True) if not out],
@@ -187,8 +185,8 @@ class Precision:
 
     def _chosen(self, costs: Ints, parts: Ints) -> int:
         scores, without = self.scores, self._without_parts(parts)
-        errors = jackknife(without - without[int(scores.argmax())])
-        return int(pick(scores[:, None], errors[:, None], costs)[0])
+        best = int(scores.argmax())
+        return pick(np.stack([scores - scores[best], jackknife(without - without[best])], axis=1), costs)
 
     def _without_parts(self, parts: Ints) -> Floats:
         """The scores (S, B) with each part left out."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from segmentation.classification.scores import mean_average_precision, paired_difference
+from segmentation.tuning import expectation
 from segmentation.tuning.measures import Accuracy, Precision, Recorder, jackknife, pick, rank_costs
 
 
@@ -33,11 +34,10 @@ def simulate(rates: np.ndarray, units: int, generator: np.random.Generator, most
 
 
 def test_the_cheapest_within_one_error_is_picked() -> None:
-    scores = np.array([[0.80], [0.79], [0.82], [0.70]])
-    errors = np.array([[0.03], [0.03], [0.00], [0.01]])
-    assert pick(scores, errors, np.array([1, 1, 2, 0]))[0] == 0  # of two near ones the better
-    assert pick(scores, 0 * errors, np.array([1, 1, 2, 0]))[0] == 2
-    assert pick(scores, np.full_like(errors, np.nan), np.array([1, 1, 2, 0]))[0] == 2
+    gains, costs = np.array([-0.02, -0.03, 0.0, -0.12]), np.array([1, 1, 2, 0])
+    assert pick(np.stack([gains, np.array([0.03, 0.03, 0, 0.01])], axis=1), costs) == 0  # the better one
+    assert pick(np.stack([gains, np.zeros(4)], axis=1), costs) == 2
+    assert pick(np.stack([gains, np.full(4, np.nan)], axis=1), costs) == 2
     assert rank_costs([(13, 2), (1, 0), (13, 2), (1, 1)]).tolist() == [2, 0, 2, 1]
 
 
@@ -52,7 +52,7 @@ def test_errors_of_single_images_are_those_of_a_paired_difference() -> None:
 
 @pytest.mark.parametrize("most", [1, 5])
 @pytest.mark.parametrize("seed", range(6))
-def test_each_unit_is_scored_by_the_choice_of_the_others(seed: int, most: int) -> None:
+def test_either_half_is_scored_by_the_choice_of_the_other(seed: int, most: int) -> None:
     generator = np.random.default_rng(seed)
     found = simulate(generator.uniform(0.55, 0.7, 9), 20, generator, most)
     other = simulate(generator.uniform(0.3, 0.9, 9), 20, generator, most)
@@ -60,25 +60,46 @@ def test_each_unit_is_scored_by_the_choice_of_the_others(seed: int, most: int) -
     costs = generator.integers(0, 4, 9)
     counts = generator.multinomial(20, np.full(20, 0.05))
     right = 0
-    for unit in np.flatnonzero(counts):
-        others = [i for i in range(20) for _ in range(counts[i]) if i != unit]
+    for half in (0, 1):
+        others = [i for i in range(20) for _ in range(counts[i]) if i % 2 != half]
         best = chosen_by_loops(found.hits[:, others], found.sizes[others], costs)
-        right += counts[unit] * score.hits[best, unit]
-    assert found.nested(score, costs, counts) == pytest.approx(right / (counts @ found.sizes))
+        right += sum(counts[i] * score.hits[best, i] for i in range(20) if i % 2 == half)
+    assert found.by_halves(score, costs, counts) == pytest.approx(right / (counts @ found.sizes))
     assert found.choose(costs) == chosen_by_loops(found.hits, found.sizes, costs)
+
+
+def test_a_sample_of_one_unit_has_an_estimate() -> None:
+    found = Accuracy(np.array([[0, 1, 1], [1, 0, 1]]), np.array([1, 1, 1]))
+    assert found.by_halves(found, np.zeros(2, dtype=np.int64), np.array([0, 3, 0])) == 1.0
+
+
+@pytest.mark.parametrize("flips", [0.03, 0.1])
+def test_the_interval_covers_new_sets(flips: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expectation, "SAMPLES", 60)
+    generator, costs = np.random.default_rng(2), np.repeat([0, 1], [5, 25])
+    covered, widths, runs = 0, [], 100
+    for _ in range(runs):
+        easy = generator.random((2, 150)) < 0.8  # the memory's images, and new ones
+        right = np.where(generator.random((30, 2, 150)) < flips, ~easy, easy).astype(np.int64)
+        found = Accuracy(right[:, 0], np.ones(150, dtype=np.int64))
+        expected = found.expect(found, costs, generator=generator)
+        covered += expected.low <= right[found.choose(costs), 1].mean() <= expected.high
+        widths.append(expected.high - expected.low)
+    assert covered >= 90  # 95 promised, with a standard error of 2
+    assert np.mean(widths) < 0.25  # of one setting that nobody chose it is 0.18
 
 
 def test_having_tried_many_settings_does_not_raise_the_expectation() -> None:
     generator = np.random.default_rng(1)
     rates, costs, ones = np.full(80, 0.6), np.zeros(80, dtype=np.int64), np.ones(60, dtype=np.int64)
-    naive, nested = [], []
+    naive, honest = [], []
     for _ in range(60):
         found = simulate(rates, 60, generator, most=1)
         naive.append(found.scores.max())
-        nested.append(found.nested(found, costs, ones))
-    error = np.std(nested) / 60**0.5
+        honest.append(found.by_halves(found, costs, ones))
+    error = np.std(honest) / 60**0.5
     assert np.mean(naive) > 0.6 + 5 * error  # what is there to correct
-    assert abs(np.mean(nested) - 0.6) < 3 * error
+    assert abs(np.mean(honest) - 0.6) < 3 * error
 
 
 def test_the_interval_holds_the_estimate_and_is_the_same_for_the_same_seed() -> None:
@@ -87,7 +108,7 @@ def test_the_interval_holds_the_estimate_and_is_the_same_for_the_same_seed() -> 
     twice = [found.expect(found, costs, generator=np.random.default_rng(4)) for _ in range(2)]
     assert twice[0] == twice[1] and twice[0].units == 30
     assert 0 < twice[0].low < twice[0].score < twice[0].high < 1
-    assert twice[0].score == found.nested(found, costs, np.ones(30, dtype=np.int64))
+    assert twice[0].score == found.by_halves(found, costs, np.ones(30, dtype=np.int64))
     assert found.estimate(costs, np.array([0])) == pytest.approx(found.scores[0])
 
 
