@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -142,20 +143,22 @@ class Precision:
 
     name: ClassVar[str] = "mAP"
 
-    @property
+    @cached_property
     def scores(self) -> Floats:
         """(S,) in 0..1."""
         return self._over(np.ones(len(self.units), dtype=bool))
 
     def gains(self, reference: int) -> Floats:
         """As :meth:`Measure.gains`."""
-        without = self._without_parts(self.units % PARTS)  # (S, B)
+        without = self._without_parts  # (S, B)
         scores = self.scores
         return np.stack([scores - scores[reference], jackknife(without - without[reference])], axis=1)
 
     def choose(self, costs: Ints) -> int:
         """As :meth:`Measure.choose`."""
-        return self._chosen(costs, self.units % PARTS)
+        scores, without = self.scores, self._without_parts
+        best = int(scores.argmax())
+        return pick(np.stack([scores - scores[best], jackknife(without - without[best])], axis=1), costs)
 
     def estimate(self, costs: Ints, chosen: Ints) -> float:
         """As :meth:`Measure.estimate`."""
@@ -166,7 +169,7 @@ class Precision:
         """As :meth:`Measure.expect`; nothing in it is random."""
         assert isinstance(score, Precision)
         found = Precision(self.composed(score, costs)[None], self.truth, self.units)
-        without = found._without_parts(self.units % PARTS)
+        without = found._without_parts
         error = float(jackknife(without)[0])
         units = int(self.units.max()) + 1
         return interval(float(found.scores[0]), error, units=units, parts=without.shape[1])
@@ -183,13 +186,10 @@ class Precision:
             result[asked] = score.shares[choosing.choose(costs), asked]
         return result
 
-    def _chosen(self, costs: Ints, parts: Ints) -> int:
-        scores, without = self.scores, self._without_parts(parts)
-        best = int(scores.argmax())
-        return pick(np.stack([scores - scores[best], jackknife(without - without[best])], axis=1), costs)
-
-    def _without_parts(self, parts: Ints) -> Floats:
-        """The scores (S, B) with each part left out."""
+    @cached_property
+    def _without_parts(self) -> Floats:
+        """The scores (S, B) with each part of the units left out."""
+        parts = self.units % PARTS
         return np.stack([self._over(parts != part) for part in np.unique(parts)], axis=1)
 
     def _over(self, kept: npt.NDArray[np.bool_]) -> Floats:
