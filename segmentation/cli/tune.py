@@ -146,7 +146,7 @@ def tune(
     \b
     Time: on two cores, for a ViT-S, 400 images and 100,000 patches, roughly 10 to 15 minutes a block: half
     for the features, half for comparing 60 --images with the bank. FAISS's settings take some minutes more.
-    Of whole images nearly all is the features': 0.1 s each with kl, 0.5 with dino, 2 to 3 with infonce; but
+    Of whole images nearly all is the features: 0.1 s each with kl, 0.9 with dino too, 3 with infonce; but
     average precision of 1000 images of several classes takes a minute for each 25 classes.
     Memory: one block's bank, 2 bytes a number (0.25 GB for 100,000 patches of a ViT-S), at most twice.
     """

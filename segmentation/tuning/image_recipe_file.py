@@ -49,8 +49,8 @@ def _choice_line(report: ImageTuningReport) -> str:
         gain = "nothing that costs more is better by more than a standard error"
     if best.setting.features.objectives != chosen.setting.features.objectives:
         gain += (
-            f"; {best.setting.features.described} has {100 * best.score:.1f} for {1000 * best.seconds:.0f} ms, "
-            "more by no more than a standard error"
+            f"; {best.setting.features.described} has {100 * best.score:.1f} for "
+            f"{1000 * best.seconds:.0f} ms, more by no more than a standard error"
         )
     return (
         f"Chosen: {chosen.setting.features.described}, {report.measure} {100 * chosen.score:.1f} of left-out "
