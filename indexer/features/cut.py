@@ -45,6 +45,8 @@ class CutModel(Protocol):
 
     fingerprint: str
     width: int
+    block: int
+    blocks: int
     device: torch.device
 
     @property

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,6 +30,8 @@ from segmentation.cli.overrides import changed_recipe, open_segmenter
 from segmentation.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from segmentation.scoring.evaluator import EvaluationReport
 
 
@@ -58,6 +61,9 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option("--report", help="Write a page of pictures into this folder.")
     ] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Write the confusion matrix as a picture (PNG).")
+    ] = None,
     skip_bad: SkipBad = False,
     max_pixels: MaxPixels = None,
     leave_out: Annotated[
@@ -72,7 +78,7 @@ def evaluate(
       mycelia evaluate voc.index VOCdevkit/VOC2012 --split val
       mycelia evaluate cam.index camvid --split val --json cam.json --report cam-report
       mycelia evaluate my.index the-same-photos --leave-out
-      mycelia evaluate flowers.index flowers --split val --report mistakes
+      mycelia evaluate flowers.index flowers --split val --report mistakes --picture confusion.png
       mycelia evaluate cam.index camvid --split val transfer.k=50 transfer.temperature=0.05
 
     \b
@@ -97,6 +103,7 @@ def evaluate(
             dataset,
             json_file=json_file,
             report=report,
+            picture=picture,
             skip_bad=skip_bad,
             leave_out=leave_out,
         )
@@ -110,6 +117,8 @@ def evaluate(
         check_report_folder(report)
     if json_file is not None:
         check_place(json_file, "--json")
+    if picture is not None:
+        check_place(picture, "--picture")
     note = protocol_note(recipe, protocol.value)
     if note is not None:
         say(f"warning: {note}")
@@ -128,8 +137,18 @@ def evaluate(
         if json_file is not None:
             write_json(json_file, result.to_json())
             say(f"report: {json_file}")
+        if picture is not None:
+            write_confusion(picture, result.confusion, result.classes.names)
         if report is not None:
             say(f"page: {write_report(result, segmenter, dataset, report)}")
+
+
+def write_confusion(path: Path, confusion: npt.NDArray[Any], names: Sequence[str]) -> None:
+    """Write the confusion matrix (C, C) as a picture, and say where; raises StorageError."""
+    from segmentation.drawing.confusion import draw_confusion
+    from segmentation.drawing.pictures import write_figure
+
+    say(f"confusion matrix: {write_figure(path, draw_confusion(confusion, names))}")
 
 
 def show_result(report: EvaluationReport) -> None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from retrieval.folder import IndexFolder
     from segmentation.classification.scores import ClassificationReport
 
-#: Pictures of mistakes that a report has.
-PICTURES = 12
+#: Pictures of mistakes that a report has, and the name of its picture of the confusion matrix.
+PICTURES, CONFUSION = 12, "confusion.png"
 
 
 def evaluate_images(
@@ -27,6 +27,7 @@ def evaluate_images(
     *,
     json_file: Path | None,
     report: Path | None,
+    picture: Path | None,
     skip_bad: bool,
     leave_out: bool,
 ) -> None:
@@ -41,6 +42,8 @@ def evaluate_images(
         raise ConfigError(f"{report} is there already and not empty; name a new folder for the report")
     if json_file is not None:
         check_place(json_file, "--json")
+    if picture is not None:
+        check_place(picture, "--picture")
     transfer = recipe.transfer
     opened = Classifier.open(folder, runtime=recipe.runtime, k=transfer.k, temperature=transfer.temperature)
     with opened as classifier:
@@ -52,8 +55,11 @@ def evaluate_images(
     if json_file is not None:
         write_json(json_file, result.to_json())
         say(f"report: {json_file}")
+    if picture is not None:
+        _plot(result, picture)
     if report is not None:
         say(f"pictures of the worst mistakes: {count_of(_draw(result, report), 'sheet')} in {report}")
+        _plot(result, report / CONFUSION)
 
 
 def show_scores(report: ClassificationReport) -> None:
@@ -74,6 +80,20 @@ def show_scores(report: ClassificationReport) -> None:
     for mistake in report.worst[:5]:
         truth = ", ".join(mistake.truth)
         say(f"mistake: {mistake.path}: {truth}, taken for {mistake.best} ({format_percent(mistake.share)})")
+
+
+def _plot(report: ClassificationReport, path: Path) -> None:
+    """The confusion matrix of the images that have one class; without such images only that is said."""
+    from segmentation.drawing.confusion import draw_confusion
+    from segmentation.drawing.pictures import write_figure
+
+    count = int(report.confusion.sum())
+    if count == 0:
+        say(f"no {path.name}: a confusion matrix takes images of one class each, and there are none")
+        return
+    title = f"{count_of(count, 'image')}, shares of each row in percent"
+    write_figure(path, draw_confusion(report.confusion, report.names, title=title))
+    say(f"confusion matrix: {path}")
 
 
 def _draw(report: ClassificationReport, folder: Path) -> int:

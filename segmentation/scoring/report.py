@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import yaml
-from matplotlib.figure import Figure
 
 from indexer.datasets import Dataset
 from indexer.datasets.unmasked import adopt_classes
 from retrieval.errors import ConfigError
 from retrieval.store.files import atomic_write, storage_errors
 from retrieval.store.staging import staging
-from segmentation.drawing.fonts import families
+from segmentation.drawing.confusion import draw_confusion
 from segmentation.drawing.masks import color_columns
 from segmentation.drawing.overlays import blend, confidence_picture, error_picture
 from segmentation.drawing.panels import fit_height
@@ -76,7 +74,7 @@ def write_report(
         (fresh / PICTURES).mkdir()
         dataset = adopt_classes(dataset, segmenter.classes)
         groups = _draw_groups(report, segmenter, dataset, fresh, examples)
-        _plot_confusion(report, fresh / CONFUSION)
+        write_figure(fresh / CONFUSION, draw_confusion(report.confusion, report.classes.names))
         with atomic_write(fresh / DATA) as file:
             file.write(json.dumps(report.to_json(), indent=1, allow_nan=False).encode() + b"\n")
         with atomic_write(fresh / PAGE) as file:
@@ -166,32 +164,6 @@ def _draw_example(
         write_image(folder / file, small)
         figures.append(_Figure(name, file, caption))
     return _Example(score.id, score.miou, tuple(figures))
-
-
-def _plot_confusion(report: EvaluationReport, path: Path) -> None:
-    """The confusion matrix, each row scaled to sum 1, as PNG; numbers in the cells up to 25 classes."""
-    counts = report.confusion.astype(np.float64)
-    total = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
-    names, size = report.classes.names, len(report.classes)
-    side = float(np.clip(2.5 + 0.42 * size, 4.5, 24))
-    # A Figure of its own, not pyplot: no global state, and no display is asked for.
-    figure = Figure(figsize=(side, side), dpi=110, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_facecolor("#eeeeee")  # classes that never occur
-    axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
-    font = float(np.clip(260 / size, 3, 9))
-    fonts = families(names)
-    axes.set_xticks(range(size), names, rotation=90, fontsize=font, fontfamily=fonts)
-    axes.set_yticks(range(size), names, fontsize=font, fontfamily=fonts)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    if size <= 25:
-        for row, col in np.argwhere(shares >= 0.005):
-            share = float(shares[row, col])
-            ink = "white" if share > 0.55 else "black"
-            axes.text(col, row, f"{100 * share:.0f}", ha="center", va="center", color=ink, fontsize=font - 1)
-    write_figure(path, figure)
 
 
 def _page(report: EvaluationReport, groups: Sequence[_Group]) -> str:

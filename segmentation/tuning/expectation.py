@@ -1,4 +1,4 @@
-"""Which mIoU to expect of settings that were chosen by the same images, and how sure that is.
+"""Which score (of patches mIoU) to expect of settings that the same images chose, and how sure that is.
 
 The unit is what was left out: a group, or an image alone. Units are taken as drawn independently
 from what new images will come from; images of one unit may resemble one another as they like.
@@ -18,7 +18,9 @@ again, hence sqrt(2); Student's t and sqrt(U / (U - 1)) make up for few units (H
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,13 +36,18 @@ SAMPLES = 300
 
 @dataclass(frozen=True)
 class Expectation:
-    """The mIoU to expect, in 0..1, and the interval that 95 of 100 new sets should fall into."""
+    """The score to expect, in 0..1, and the interval that 95 of 100 new sets should fall into."""
 
-    miou: float
+    score: float
+    """Of patches mIoU; of whole images what their tuning names."""
     low: float
     high: float
     units: int
     """How many images or groups were left out, one at a time."""
+
+    def to_json(self, name: str) -> dict[str, Any]:
+        """Plain data, the score under its ``name``."""
+        return {name: self.score, "low": self.low, "high": self.high, "units": self.units}
 
 
 def expect(choose: Tally, score: Tally, *, generator: np.random.Generator) -> Expectation:
@@ -49,14 +56,26 @@ def expect(choose: Tally, score: Tally, *, generator: np.random.Generator) -> Ex
     ``choose`` and ``score`` (settings, U, C, 2): the tallies that settings are chosen by, and those
     that say what the chosen gives (often the same). U is at least 2.
     """
-    units = choose.shape[1]
-    ones = np.ones(units, dtype=np.int64)
-    estimate = nested_miou(choose, score, ones)
+    return expect_of(lambda counts: nested_miou(choose, score, counts), choose.shape[1], generator=generator)
+
+
+def expect_of(
+    estimate: Callable[[npt.NDArray[np.int64]], float], units: int, *, generator: np.random.Generator
+) -> Expectation:
+    """The expectation of a nested ``estimate``, by the bootstrap; at least 2 units.
+
+    ``estimate`` takes how often each unit is in the sample, (U,), and gives a score in 0..1.
+    """
     draws = generator.multinomial(units, np.full(units, 1 / units), size=SAMPLES)
-    replicates = np.array([nested_miou(choose, score, draw) for draw in draws])
-    spread = float(np.nanstd(replicates, ddof=1)) * (units / (units - 1)) ** 0.5 * 2**0.5
-    reach = float(student.ppf((1 + LEVEL) / 2, units - 1)) * spread
-    return Expectation(estimate, max(0.0, estimate - reach), min(1.0, estimate + reach), units)
+    replicates = np.array([estimate(draw) for draw in draws])
+    error = float(np.nanstd(replicates, ddof=1)) * (units / (units - 1)) ** 0.5
+    return interval(estimate(np.ones(units, dtype=np.int64)), error, units=units, parts=units)
+
+
+def interval(score: float, error: float, *, units: int, parts: int) -> Expectation:
+    """The interval for a new set of as many units; ``error``, of the score, is known from ``parts`` parts."""
+    reach = float(student.ppf((1 + LEVEL) / 2, parts - 1)) * error * 2**0.5
+    return Expectation(score, max(0.0, score - reach), min(1.0, score + reach), units)
 
 
 def nested_miou(choose: Tally, score: Tally, counts: npt.NDArray[np.int64]) -> float:

@@ -19,22 +19,25 @@ CHUNK = 8192
 
 
 @dataclass
-class _Nearest:
-    """The best ``k`` rows so far of every patch."""
+class Nearest:
+    """The best ``k`` rows so far of every query: similarities and positions, (Q, k) each."""
 
     best: Tensor
     where: Tensor
     k: int
 
     @classmethod
-    def none(cls, queries: int, k: int, device: torch.device) -> _Nearest:
+    def none(cls, queries: int, k: int, device: torch.device) -> Nearest:
+        """Of no row yet."""
         where = torch.empty(queries, 0, dtype=torch.int64, device=device)
         return cls(torch.empty(queries, 0, device=device), where, k)
 
     def update(self, similarities: Tensor, start: int) -> None:
+        """Look at more rows, from position ``start`` on: (Q, n), -inf for those that are left out."""
         self.best, self.where = merge_nearest(self.best, self.where, similarities, start=start, k=self.k)
 
     def neighbors(self, labels: npt.NDArray[np.uint8]) -> Neighbors:
+        """What was found, nearest first, with its labels of (N, C) uint8."""
         best, where = (found.cpu().numpy() for found in in_order(self.best, self.where))
         found = labels[where]
         missing = np.isneginf(best)
@@ -60,7 +63,7 @@ def neighbors_left_out(
     """
     ours = tuple(part.to(device).float() for part in query.parts)
     hidden = [torch.from_numpy(codes[bank.images] == codes[query.image]).to(device) for codes in out]
-    tops = [[_Nearest.none(len(ours[0]), k, device) for _ in weights] for _ in out]
+    tops = [[Nearest.none(len(ours[0]), k, device) for _ in weights] for _ in out]
     for start in range(0, len(bank), CHUNK):
         rows = slice(start, start + CHUNK)
         embedding, gradient = channels(ours, tuple(part[rows].to(device).float() for part in bank.parts))

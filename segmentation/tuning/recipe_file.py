@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,13 @@ from segmentation.tuning.expectation import Expectation
 from segmentation.tuning.tuner import TuningReport
 
 _WIDTH = 110
+#: What every tuning decides or depends on.
+COMMON = {
+    "backbone": ("model", "weights", "block"),
+    "image": ("size",),
+    "index": ("engine",),
+    "transfer": ("k", "temperature"),
+}
 
 
 def write_recipe(path: Path, report: TuningReport, *, base: str, data: str, rule: str | None) -> None:
@@ -23,10 +31,15 @@ def write_recipe(path: Path, report: TuningReport, *, base: str, data: str, rule
     Raises StorageError.
     """
     lines = [*_provenance(report, base=base, data=data, rule=rule), *expectation_lines(report)]
+    write_commented(path, _plain(report.recipe), lines)
+
+
+def write_commented(path: Path, recipe: dict[str, Any], lines: Sequence[str]) -> None:
+    """Write plain data as YAML with the lines in comments before it; raises StorageError."""
     comment = "".join(
         textwrap.fill(line, _WIDTH, initial_indent="# ", subsequent_indent="#   ") + "\n" for line in lines
     )
-    text = yaml.safe_dump(_plain(report.recipe), sort_keys=False, default_flow_style=None)
+    text = yaml.safe_dump(recipe, sort_keys=False, default_flow_style=None)
     with atomic_write(path) as file:
         file.write((comment + text).encode())
 
@@ -36,13 +49,13 @@ def expectation_lines(report: TuningReport) -> list[str]:
     near, new, (low, high) = report.near, report.new, report.interval
     if new is None:
         return [
-            f"Expected mIoU on new images: {_range(near)} (95 % of sets of {near.units} images), if they "
+            f"Expected mIoU on new images: {range_of(near)} (95 % of sets of {near.units} images), if they "
             "resemble the memory's as these resemble one another; images of a sequence or of a patient that "
             "the memory lacks may well score less: --group says how much.",
         ]
     return [
-        f"Expected mIoU on new images like the memory's, whose neighbours are in it: {_range(near)}.",
-        f"Expected mIoU on images of groups that the memory lacks: {_range(new)}.",
+        f"Expected mIoU on new images like the memory's, whose neighbours are in it: {range_of(near)}.",
+        f"Expected mIoU on images of groups that the memory lacks: {range_of(new)}.",
         f"So between {100 * low:.1f} and {100 * high:.1f}, by how near new images come to the memory "
         f"(95 % intervals for sets of {new.units} groups).",
     ]
@@ -61,24 +74,24 @@ def _provenance(report: TuningReport, *, base: str, data: str, rule: str | None)
     return lines
 
 
-def _range(found: Expectation) -> str:
-    return f"{100 * found.miou:.1f}, {100 * found.low:.1f} to {100 * found.high:.1f}"
+def range_of(found: Expectation) -> str:
+    """In percent: what to expect, and from where to where."""
+    return f"{100 * found.score:.1f}, {100 * found.low:.1f} to {100 * found.high:.1f}"
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
-    """What differs from the defaults, and whatever tuning decides."""
+    """What differs from the defaults, and whatever the tuning of patches decides."""
+    deciding = {**COMMON, "features": ("kind", "gradient_weight"), "bank": ("max_patches",)}
+    return plain_recipe(recipe, deciding)
+
+
+def plain_recipe(recipe: Recipe, deciding: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """What of a recipe differs from the defaults, and the ``deciding`` keys of each section."""
     data = recipe.model_dump(mode="json", exclude_defaults=True)
     full = recipe.model_dump(mode="json")
-    for section, keys in {
-        "backbone": ("model", "weights", "block"),
-        "image": ("size",),
-        "features": ("kind", "gradient_weight"),
-        "bank": ("max_patches",),
-        "index": ("engine",),
-        "transfer": ("k", "temperature"),
-    }.items():
+    for section, keys in deciding.items():
         data[section] = {**{key: full[section][key] for key in keys}, **data.get(section, {})}
     if recipe.features.kind == "embeddings":
-        data["features"].pop("gradient_weight")
+        data["features"].pop("gradient_weight", None)
     data.pop("runtime", None)  # where the tuning ran, not what it found
     return data

@@ -14,11 +14,11 @@ from indexer.bank.fitting import fit_on_samples
 from indexer.bank.image_size import resolve_size
 from indexer.bank.sampling import choose_images, generator_for
 from indexer.datasets import Dataset
-from indexer.features.backbone import Backbone
 from indexer.features.fungi import FungiExtractor
 from indexer.recipe import Recipe, override_recipe
 from retrieval.errors import ConfigError
 from retrieval.progress import Progress, track
+from segmentation.tuning.candidates import blocks_of, check_blocks, check_values, choose_values
 from segmentation.tuning.engine import EngineChoice, choose_engine
 from segmentation.tuning.expectation import Expectation, best_setting, differences, expect
 from segmentation.tuning.groups import choose_queries, group_codes, group_names
@@ -72,29 +72,17 @@ class Candidates:
         transfer = recipe.transfer
         last_third = range(blocks - max(1, round(blocks / 3)), blocks)
         chosen = [
-            _choose(self.blocks, last_third, block),
-            _choose(self.weights, WEIGHTS, _weight(recipe)),
-            _choose(self.ks, KS, transfer.k),
-            _choose(self.temperatures, TEMPERATURES, transfer.temperature),
+            choose_values(self.blocks, last_third, block),
+            choose_values(self.weights, WEIGHTS, _weight(recipe)),
+            choose_values(self.ks, KS, transfer.k),
+            choose_values(self.temperatures, TEMPERATURES, transfer.temperature),
         ]
-        for number in chosen[0]:
-            if not 0 <= number < blocks:
-                raise ConfigError(
-                    f"--blocks {number} does not exist: {recipe.backbone.model} has blocks 0 to {blocks - 1}"
-                )
-        for name, values, least in (("weights", chosen[1], 0), ("k", chosen[2], 1)):
-            if min(values) < least:
-                raise ConfigError(f"--{name} {min(values)} is too small; give numbers from {least} up")
-        if min(chosen[3]) <= 0:
-            raise ConfigError(f"--temperatures {min(chosen[3])} has to be above 0 (0.02 is usual)")
+        check_blocks(chosen[0], blocks, recipe)
+        check_values({"weights": (chosen[1], 0), "k": (chosen[2], 1)}, chosen[3])
         return [
             Setting(int(b), w, int(k), t)
             for b in chosen[0] for w in chosen[1] for k in chosen[2] for t in chosen[3]
         ]  # fmt: skip
-
-
-def _choose(given: Sequence[float] | None, default: Sequence[float], base: float) -> list[float]:
-    return sorted(set(given)) if given is not None else sorted({*default, base})
 
 
 @dataclass(frozen=True)
@@ -140,8 +128,8 @@ class TuningReport:
             "expected": {
                 "low": low,
                 "high": high,
-                "like_memory": asdict(self.near),
-                "new_group": asdict(self.new) if self.new else None,
+                "like_memory": self.near.to_json("miou"),
+                "new_group": self.new.to_json("miou") if self.new else None,
             },
             "index": {
                 "reason": self.engine.reason,
@@ -200,7 +188,7 @@ def tune(
     recipe = resolve_size(recipe, samples)
     work = _plan(dataset, recipe, group, images, progress)
     dataset.check_files()
-    blocks, block = _blocks(recipe)
+    blocks, block = blocks_of(recipe)
     settings = (candidates or Candidates()).settings(recipe, blocks=blocks, block=block)
     for kind in {"fungi" if setting.weight else "embeddings" for setting in settings}:
         override_recipe(recipe, [f"features.kind={kind}"])  # which checks its rules
@@ -217,13 +205,6 @@ def tune(
     assert kept is not None
     joined = [np.concatenate([tally[rule] for tally in tallies]) for rule in range(len(work.rules))]
     return _report(work, settings, joined, kept, own, start, grouped=group is not None)
-
-
-def _blocks(recipe: Recipe) -> tuple[int, int]:
-    """How many blocks the model has, and which the recipe means."""
-    size = recipe.image.fixed_size
-    backbone = Backbone(recipe.backbone, size=size, runtime=recipe.runtime, seed=recipe.seed)
-    return backbone.blocks, backbone.block
 
 
 def _weight(recipe: Recipe) -> float:

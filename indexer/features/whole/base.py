@@ -8,7 +8,7 @@ not one itself, and its cosine has no product form; it is projected instead.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -95,13 +95,16 @@ class WholeExtractor(StoredExtractor, Generic[Content]):
 
         (B, width) float32 each.
         """
+        return dict(self.each_part(contents))
+
+    def each_part(self, contents: Sequence[Content]) -> Iterator[tuple[str, Tensor]]:
+        """The parts of :meth:`feature_parts`, each computed when it is asked for."""
         single = self.see("single", contents)
-        parts = {"embedding": F.normalize(self._embed(single)[:, 0], dim=-1)}
+        yield "embedding", F.normalize(self._embed(single)[:, 0], dim=-1)
         for objective in self._objectives:
             seen = single if objective.views == "single" else self.see(objective.views, contents)
             gradients = self._gradients(objective, seen)
-            parts[objective.name] = F.normalize(self._project(gradients, seen.activations), dim=-1)
-        return parts
+            yield objective.name, F.normalize(self._project(gradients, seen.activations), dim=-1)
 
     def fit(self, batches: Callable[[], Iterable[list[Content]]], *, images: int) -> None:
         """Draw the negatives and fit the PCA on memory inputs, where the recipe has them.

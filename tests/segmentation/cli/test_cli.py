@@ -248,7 +248,10 @@ def test_settings_that_cannot_be_are_one_sentence(
 
 def test_evaluate_writes_what_it_prints(index: Path, data: Path, tmp_path: Path) -> None:
     file = tmp_path / "deep" / "report.json"
-    result = run("evaluate", index, data, "transfer.k=2", "--json", file, "--protocol", "hummingbird")
+    picture = tmp_path / "confusion.png"
+    options = ("--json", file, "--picture", picture, "--protocol", "hummingbird")
+    result = run("evaluate", index, data, "transfer.k=2", *options)
+    assert picture.read_bytes().startswith(b"\x89PNG")
     assert result.exit_code == 0, result.output
     report = json.loads(file.read_text())
     assert {"miou", "per_class", "images", "protocol", "seconds", "recipe"} <= report.keys()

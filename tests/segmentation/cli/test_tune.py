@@ -137,3 +137,92 @@ def test_one_image_is_not_enough(tune: Callable[..., Result], folder: Path) -> N
 def test_out_has_to_be_a_file(folder: Path) -> None:
     result = run("tune", folder / "data", "--config", folder / "tiny.yaml", "--out", folder)
     assert "is a folder, but --out names a YAML file" in error_of(result)
+
+
+@pytest.fixture
+def colors(folder: Path) -> Path:
+    """Six photos of each of two classes, in a folder each."""
+    generator = np.random.default_rng(0)
+    for name, color in {"blue": (60, 80, 170), "red": (170, 80, 60)}.items():
+        (folder / "colors" / name).mkdir(parents=True)
+        for number in range(6):
+            photo = np.array(color) + generator.normal(0, 45, 3) + generator.normal(0, 20, (40, 50, 3))
+            Image.fromarray(np.clip(photo, 0, 255).astype(np.uint8)).save(
+                folder / "colors" / name / f"{name}{number}.png"
+            )
+    return folder / "colors"
+
+
+FEW = ("--objectives", "kl", "--weights", "1", "--k", "1,3", "--temperatures", "0.05")
+
+
+def test_whole_images_from_data_to_an_index(colors: Path, folder: Path) -> None:
+    out, results = folder / "whole.yaml", folder / "out" / "whole.json"
+    fixed = ("tune", colors, "--config", folder / "tiny.yaml", "--out", out)
+    result = run(*fixed, *FEW, "--blocks", "4,5", "--json", results, "seed=3")
+    assert result.exit_code == 0, result.output
+    assert "top-1 of left-out images, percent" in result.stdout and "ms an image" in result.stdout
+    assert "Expected top-1 on new images" in result.stdout and "With plain embeddings" in result.stdout
+    assert "chosen" in result.stdout and "infonce" not in result.output
+    recipe = load_recipe(out)
+    assert recipe.features.level == "image" and recipe.transfer.k in (1, 3) and recipe.seed == 3
+    assert recipe.backbone.block in (4, 5)
+    data = json.loads(results.read_text())
+    assert len(data["settings"]) == 2 * 2 * 2 and data["measure"] == "top-1"
+    assert str(folder) not in out.read_text() and "tiny.yaml" in out.read_text()
+    built = run("index", "build", colors, "--config", out, "--out", folder / "i", "runtime.device=cpu")
+    assert built.exit_code == 0, built.output
+    assert "exists already" in error_of(run(*fixed, *FEW))
+
+
+def test_groups_and_a_number_of_whole_images(colors: Path, folder: Path) -> None:
+    fixed = ("tune", colors, "--config", folder / "tiny.yaml", "--out", folder / "whole.yaml", *FEW)
+    result = run(*fixed, "--group", "([0-9])", "--images", 8)
+    assert result.exit_code == 0, result.output
+    assert "top-1 of left-out groups" in result.stdout and "groups that the memory lacks" in result.stdout
+    assert "8 of 12 images, each with its group (--group ([0-9]))" in " ".join(
+        (folder / "whole.yaml").read_text().replace("#", "").split()
+    )
+
+
+def test_the_cost_of_infonce_is_said(colors: Path, folder: Path) -> None:
+    settings = ("objective.infonce.negatives=2", "objective.dino.local_crops=1")
+    result = run(
+        "tune", colors, "--config", folder / "tiny.yaml", "--out", folder / "whole.yaml", "--k", "1",
+        "--temperatures", "0.05", "--weights", "1", "--images", "6", *settings,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "--objectives kl,kl+dino leaves it out" in result.stderr
+    assert "infonce" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--objectives", "simclr"], "there is no objective 'simclr'"),
+        (["--pca", "wide"], "--pca 'wide' should be whole numbers"),
+        (["--pca", "11"], "a PCA of width 11 needs more images"),
+        (["--blocks", "17"], "--blocks 17 does not exist"),
+        (["--weights", "-1"], "--weights -1.0 is too small"),
+        (["features.level=patch"], "features.level=patch needs masks"),
+        (["rerank.candidates=60", "features.level=image"], "orders patches"),
+    ],
+)
+def test_what_cannot_be_tuned_of_whole_images_is_refused(
+    arguments: list[str], message: str, colors: Path, folder: Path
+) -> None:
+    out = folder / "whole.yaml"
+    result = run("tune", colors, "--config", folder / "tiny.yaml", "--out", out, *arguments)
+    assert message in error_of(result)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--objectives", "kl"), ("--pca", "0")])
+def test_patches_have_no_objectives_to_try(
+    option: str, value: str, tune: Callable[..., Result], folder: Path
+) -> None:
+    result = tune(*SMALL, option, value)
+    assert result.exit_code == 2, result.output
+    told = " ".join(result.stderr.replace("│", " ").split())
+    assert option in told and "features.level=image" in told
+    assert not (folder / "tuned.yaml").exists()

@@ -68,8 +68,11 @@ def test_classify_and_similar(index: Path, data: Path, tmp_path: Path) -> None:
 
 def test_evaluate(index: Path, data: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
-    result = run("evaluate", index, data, "--split", "val", "--json", report)
+    picture = tmp_path / "pictures" / "confusion.png"
+    result = run("evaluate", index, data, "--split", "val", "--json", report, "--picture", picture)
     assert result.exit_code == 0, result.output
+    with Image.open(picture) as drawn:
+        assert drawn.format == "PNG"
     assert "top-1 100.0" in result.stdout
     assert json.loads(report.read_text())["top1"] == 1.0
     result = run(
@@ -77,6 +80,7 @@ def test_evaluate(index: Path, data: Path, tmp_path: Path) -> None:
     )
     assert result.exit_code == 0, result.output
     assert "each was scored without itself" in result.stderr.replace("\n", " ")
+    assert (tmp_path / "mistakes" / "confusion.png").is_file()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
     result = run("evaluate", index, data, "--split", "val", "--report", tmp_path / "full")
@@ -100,6 +104,11 @@ def test_masks_are_images_of_several_classes(tmp_path: Path) -> None:
     result = run("evaluate", out, tmp_path / "data", "--leave-out")
     assert result.exit_code == 0, result.output
     assert "mean average precision" in result.stdout
+    (tmp_path / "two.txt").write_text("1\n2\n")
+    picture = tmp_path / "none.png"
+    result = run("evaluate", out, tmp_path / "data", "--subset", tmp_path / "two.txt", "--picture", picture)
+    assert result.exit_code == 0, result.output
+    assert "takes images of one class each" in result.stderr and not picture.exists()
 
 
 @pytest.mark.parametrize(

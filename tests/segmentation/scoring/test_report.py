@@ -103,7 +103,7 @@ def test_a_failure_keeps_the_earlier_report(made, tmp_path, monkeypatch) -> None
     def fail(*_: object) -> None:
         raise RuntimeError("no plot")
 
-    monkeypatch.setattr(report, "_plot_confusion", fail)
+    monkeypatch.setattr(report, "draw_confusion", fail)
     with pytest.raises(RuntimeError, match="no plot"):
         write_report(result, subject, data, page.parent)
     assert page.read_bytes() == before

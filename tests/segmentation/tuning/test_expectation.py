@@ -70,7 +70,7 @@ def test_the_interval_is_the_same_for_the_same_seed() -> None:
     tally = simulate(np.array([0.5, 0.6]), 5, np.random.default_rng(3))
     twice = [expect(tally, tally, generator=np.random.default_rng(4)) for _ in range(2)]
     assert twice[0] == twice[1]
-    assert twice[0].low < twice[0].miou < twice[0].high
+    assert twice[0].low < twice[0].score < twice[0].high
 
 
 def test_differences_are_paired() -> None:

@@ -48,8 +48,8 @@ def test_a_group_left_out_is_left_out_whole(rooms: Dataset, tiny_recipe: Callabl
     # with a row of its own room in the bank every image would score 100
     report = tune(rooms, tiny_recipe(), group="5", candidates=ONE)
     assert report.new is not None
-    assert report.new.miou < 0.05
-    assert report.near.miou > 0.9
+    assert report.new.score < 0.05
+    assert report.near.score > 0.9
     assert report.interval == (report.new.low, report.near.high)
     assert (report.groups, report.images, report.queries) == (4, 12, 12)
 
@@ -59,7 +59,7 @@ def test_an_image_left_out_is_left_out(
 ) -> None:
     dataset = flat_images([("a", RED, 0), ("b", RED, 1), ("c", GREEN, 0), ("d", GREEN, 1)])
     report = tune(dataset, tiny_recipe(), candidates=ONE)
-    assert report.near.miou < 0.05
+    assert report.near.score < 0.05
     assert report.new is None
 
 
@@ -113,7 +113,7 @@ def test_other_recipes_are_tuned_too(change: str, rooms: Dataset, tiny_recipe: C
     recipe = tiny_recipe(change, "index.engine=exact")
     report = tune(rooms, recipe, group="5", candidates=replace(ONE, weights=(0.5,)))
     assert report.recipe.features.gradient_weight == 0.5
-    assert report.new is not None and report.new.miou < 0.05 < report.near.miou
+    assert report.new is not None and report.new.score < 0.05 < report.near.score
 
 
 def test_tuning_twice_gives_the_same(rooms: Dataset, tiny_recipe: Callable[..., Recipe]) -> None:
