@@ -23,6 +23,7 @@ from pydantic import (
 from indexer.objective_settings import FLAT_KEYS as FLAT_OBJECTIVE_KEYS
 from indexer.objective_settings import ObjectiveSettings
 from indexer.sections import (
+    QUERY_KEYS,
     AugmentationSettings,
     BackboneSettings,
     BankSettings,
@@ -89,6 +90,10 @@ class Recipe(Section):
         engine.check_abilities(inner_product=not exact, reranked=self.reranks)
 
     def _check_image_rules(self) -> None:
+        if self.image.shifts > 1 or self.image.flip:
+            raise ConfigError(
+                "image.shifts and image.flip make finer masks; of whole images they have to be 1 and false"
+            )
         if self.features.projection == "none" and self.features.kind == "fungi":
             raise ConfigError(
                 "features.projection=none describes patches alone: a whole image's gradient is no product; "
@@ -120,6 +125,8 @@ class Recipe(Section):
         """SHA-256 of everything that decides the stored rows (not engine, transfer, runtime)."""
         data = self.model_dump(mode="json", exclude={"index", "rerank", "transfer", "runtime"})
         del data["image"]["auto_size"]  # what it decided is in the size
+        for key in QUERY_KEYS:
+            del data["image"][key]
         if not self.whole:
             data["objective"] = _patch_objective(data["objective"])
             del data["features"]["level"], data["features"]["pool"]
