@@ -95,7 +95,7 @@ class Window:
         return red, green, blue, self._mean(offset)
 
     def _mean(self, plane: Plane) -> Plane:
-        return cv2.blur(plane, self._side, borderType=cv2.BORDER_REFLECT)
+        return np.asarray(cv2.blur(plane, self._side, borderType=cv2.BORDER_REFLECT))
 
     def _inverses(self, eps: float) -> list[list[Plane]]:
         """(covariance + eps 1)^-1 of the colours at each pixel, 3 x 3 planes."""
@@ -117,7 +117,7 @@ def _cofactor(c: list[list[Plane]], row: int, col: int) -> Plane:
 
 
 def _dot(left: list[Plane], right: list[Plane]) -> Plane:
-    total = cv2.multiply(left[0], right[0])
+    total = np.asarray(cv2.multiply(left[0], right[0]))
     for a, b in zip(left[1:], right[1:], strict=True):
         cv2.accumulateProduct(a, b, total)
     return total
@@ -152,14 +152,10 @@ def _applied(
     """a . I + b at the pixels of a strip, from coefficients on the reduced photo."""
     upper, lower, share = rows
     height, width = colors[0].shape
+    tall = (plane[upper] + share * (plane[lower] - plane[upper]) for plane in planes)  # (H, w)
+    # the rows are in place, so this is along columns alone
     red, green, blue, offset = (
-        # the rows are in place already, so this is along columns alone
-        cv2.resize(
-            plane[upper] + share * (plane[lower] - plane[upper]),
-            (width, height),
-            interpolation=cv2.INTER_LINEAR,
-        )
-        for plane in planes
+        np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)) for plane in tall
     )
     for plane, color in zip((red, green, blue), colors, strict=True):
         cv2.accumulateProduct(plane, color, offset)
