@@ -7,7 +7,6 @@ computed on a reduced photo and applied to the whole one as in *Fast Guided Filt
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,8 +15,8 @@ import numpy.typing as npt
 from indexer.images import PatchGrid
 from segmentation.upsample import STRIP, interpolated, taps
 
-#: (H, W) float32; what cv2 gives is typed as any number.
-Plane = npt.NDArray[Any]
+#: (H, W)
+Plane = npt.NDArray[np.float32]
 
 #: Radius in reduced pixels to which the photo is reduced at most: the source's r / s = 4.
 REDUCED_RADIUS = 4
@@ -86,16 +85,18 @@ class Window:
         """
         mean = self._mean(values)
         covariances = [
-            cv2.subtract(self._mean(cv2.multiply(color, values)), cv2.multiply(color_mean, mean))
+            self._mean(color * values) - color_mean * mean
             for color, color_mean in zip(self._colors, self._means, strict=True)
         ]
         slopes = [_dot(row, covariances) for row in self._inverse]
-        offset = cv2.subtract(mean, _dot(slopes, self._means))
+        offset = mean - _dot(slopes, self._means)
         red, green, blue = (self._mean(slope) for slope in slopes)
         return red, green, blue, self._mean(offset)
 
     def _mean(self, plane: Plane) -> Plane:
-        return np.asarray(cv2.blur(plane, self._side, borderType=cv2.BORDER_REFLECT))
+        mean = np.empty_like(plane)
+        cv2.blur(plane, self._side, dst=mean, borderType=cv2.BORDER_REFLECT)
+        return mean
 
     def _inverses(self, eps: float) -> list[list[Plane]]:
         """(covariance + eps 1)^-1 of the colours at each pixel, 3 x 3 planes."""
@@ -117,8 +118,8 @@ def _cofactor(c: list[list[Plane]], row: int, col: int) -> Plane:
 
 
 def _dot(left: list[Plane], right: list[Plane]) -> Plane:
-    total = np.asarray(cv2.multiply(left[0], right[0]))
-    for a, b in zip(left[1:], right[1:], strict=True):
+    total = np.zeros_like(left[0])
+    for a, b in zip(left, right, strict=True):
         cv2.accumulateProduct(a, b, total)
     return total
 
@@ -127,7 +128,8 @@ def _resized(photo: npt.NDArray[np.uint8], size: tuple[int, int]) -> Plane:
     """The photo (H, W, 3) uint8 at another size, float32 in 0..1: means where it shrinks, else bilinear."""
     shrinks = photo.shape[0] >= size[0] and photo.shape[1] >= size[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized = cv2.resize(np.ascontiguousarray(photo), (size[1], size[0]), interpolation=method)
+    resized = np.empty((*size, 3), dtype=np.uint8)
+    cv2.resize(np.ascontiguousarray(photo), (size[1], size[0]), dst=resized, interpolation=method)
     return resized.astype(np.float32) / np.float32(255)
 
 
@@ -152,11 +154,11 @@ def _applied(
     """a . I + b at the pixels of a strip, from coefficients on the reduced photo."""
     upper, lower, share = rows
     height, width = colors[0].shape
-    tall = (plane[upper] + share * (plane[lower] - plane[upper]) for plane in planes)  # (H, w)
-    # the rows are in place, so this is along columns alone
-    red, green, blue, offset = (
-        np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)) for plane in tall
-    )
-    for plane, color in zip((red, green, blue), colors, strict=True):
-        cv2.accumulateProduct(plane, color, offset)
-    return offset
+    wide = np.empty((4, height, width), dtype=np.float32)
+    for plane, out in zip(planes, wide, strict=True):
+        tall = plane[upper] + share * (plane[lower] - plane[upper])
+        cv2.resize(tall, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)  # along columns alone
+    total: Plane = wide[3]
+    for plane, color in zip(wide[:3], colors, strict=True):
+        cv2.accumulateProduct(plane, color, total)
+    return total
