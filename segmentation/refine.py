@@ -130,7 +130,9 @@ def _resized(photo: npt.NDArray[np.uint8], size: tuple[int, int]) -> Plane:
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     resized = np.empty((*size, 3), dtype=np.uint8)
     cv2.resize(np.ascontiguousarray(photo), (size[1], size[0]), dst=resized, interpolation=method)
-    return resized.astype(np.float32) / np.float32(255)
+    guide = resized.astype(np.float32)
+    guide /= 255
+    return guide
 
 
 def _strips(
