@@ -29,7 +29,7 @@ class Labelling:
     columns: npt.NDArray[np.int32]
     """(H, W) class columns of the pixels."""
     confidence: npt.NDArray[np.float32]
-    """(H, W) in 0..1: the winning class's share of the interpolated label distribution."""
+    """(H, W) in 0..1: the winning class's share of the interpolated, and perhaps refined, distribution."""
 
 
 def label_pixels(

@@ -49,7 +49,7 @@ class Segmentation:
     mask: Mask
     """(H, W) class ids at the photo's own size; uint8, or uint16 where an id exceeds 255."""
     confidence: npt.NDArray[np.float32]
-    """(H, W) in 0..1: the winning class's share of the interpolated label distribution."""
+    """(H, W) in 0..1: the winning class's share of the interpolated, and perhaps refined, distribution."""
     columns: npt.NDArray[np.int32]
     """(H, W) class columns: the mask before ids."""
     shares: npt.NDArray[np.float32]
