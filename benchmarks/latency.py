@@ -107,6 +107,7 @@ def stages(subject: Segmenter) -> list[tuple[Any, str, str]]:
         (labelling, "vote_shares", "label transfer"),
         (labelling, "blend_labels", "label transfer"),
         (labelling, "classes_at", "upsampling"),
+        (labelling, "refined_classes", "upsampling, refined"),
         (masks, "write_mask", "mask encoding and writing"),
     ]
 

@@ -286,7 +286,7 @@ def _compose(
         axis.set_title(title, color=INK, fontsize=14, pad=8, loc="left")
         axis.set_axis_off()
     votes = result.explain(*ASKED)[:SHOWN]
-    box = result.geometry.patch_box(*result.patch_at(*ASKED), result.patch_size)
+    box = result.grid.patch_box(*result.patch_at(*ASKED))
     _mark(axes[1], box, width=2.6)
     for vote in votes:
         _mark(axes[0], vote.box, width=1.8)

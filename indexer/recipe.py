@@ -23,6 +23,7 @@ from pydantic import (
 from indexer.objective_settings import FLAT_KEYS as FLAT_OBJECTIVE_KEYS
 from indexer.objective_settings import ObjectiveSettings, check_trusted
 from indexer.sections import (
+    QUERY_KEYS,
     AugmentationSettings,
     BackboneSettings,
     BankSettings,
@@ -120,6 +121,10 @@ class Recipe(Section):
             )
 
     def _check_image_rules(self) -> None:
+        if self.image.shifts > 1 or self.image.flip:
+            raise ConfigError(
+                "image.shifts and image.flip make finer masks; of whole images they have to be 1 and false"
+            )
         if self.features.projection == "none" and self.features.kind == "fungi":
             raise ConfigError(
                 "features.projection=none describes patches alone: a whole image's gradient is no product; "
@@ -165,6 +170,8 @@ class Recipe(Section):
         """SHA-256 of everything that decides the stored rows (not engine, transfer, runtime)."""
         data = self.model_dump(mode="json", exclude={"index", "rerank", "transfer", "runtime"})
         del data["image"]["auto_size"]  # what it decided is in the size
+        for key in QUERY_KEYS:
+            del data["image"][key]
         if self.backbone.kind == "image":  # older fingerprints know no other kind
             del data["backbone"]["kind"]
         if self.whole:

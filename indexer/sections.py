@@ -64,6 +64,16 @@ class ImageSettings(Section):
     fit: Literal["stretch", "pad"] = Field(
         "stretch", description="stretch to the size, or keep the aspect and pad"
     )
+    shifts: Literal[1, 2, 4] = Field(
+        1,
+        description="of photos to segment: n x n passes, each moved by 1/n of a patch, give a patch grid n "
+        "times as fine at n² times the cost; may differ from the build's",
+    )
+    flip: bool = Field(
+        False,
+        description="of photos to segment: each pass also sees its mirror image, and the two vote together, "
+        "at twice the cost; may differ from the build's",
+    )
 
     @field_validator("size", mode="wrap")
     @classmethod
@@ -82,6 +92,10 @@ class ImageSettings(Section):
                 f"image.size=[{self.auto_size[0]},{self.auto_size[1]}]"
             )
         return self.size
+
+
+#: Keys of ImageSettings that say how photos are segmented, and decide nothing of what an index stores.
+QUERY_KEYS = ("shifts", "flip")
 
 
 class FeatureSettings(Section):
@@ -239,10 +253,23 @@ class RerankSettings(Section):
 
 
 class TransferSettings(Section):
-    """How the neighbours' labels become a patch's label."""
+    """How the neighbours' labels become a patch's label, and those of patches a mask."""
 
     k: int = Field(30, ge=1, description="neighbours")
     temperature: float = Field(0.02, gt=0, description="T of the softmax over similarities")
+    refine: Literal["none", "guided"] = Field(
+        "none",
+        description="masks from interpolated class shares alone, or with edges that follow the photo's "
+        "(guided filter)",
+    )
+    refine_radius: int = Field(
+        8, ge=1, description="of the guided filter's square windows, in pixels of the model's input"
+    )
+    refine_eps: float = Field(
+        1e-3,
+        gt=0,
+        description="variance of colours (each 0 to 1) within a window below which it counts as smooth",
+    )
 
 
 class RuntimeSettings(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from indexer.images import Geometry, ImageSource, read_image
+from indexer.images import Geometry, ImageSource, PatchGrid, read_image
 from indexer.recipe import Recipe
 from retrieval.errors import DataError
+from segmentation.passes import extract_passes
 from segmentation.pipeline import ahead
 
 Key = TypeVar("Key")
@@ -51,12 +52,17 @@ class Extractor(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One pass of a photo through the model."""
+    """A photo's patches as the model sees them, or their mirror images."""
 
     vectors: npt.NDArray[np.float32]
     """(T, D) of the patches, row-major in the grid."""
-    geometry: Geometry
-    """How the photo's pixels map to the model's input."""
+    grid: PatchGrid
+    """Where they lie in the photo."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """How the photo's pixels map to the model's input."""
+        return self.grid.geometry
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +70,11 @@ class Description:
     """A photo as the model sees it; :meth:`segmentation.Segmenter.label` labels it as often as one likes."""
 
     views: tuple[View, ...]
-    """All passes of the photo; one."""
+    """The photo's patches, and with ``image.flip`` those of its mirror image in the same places."""
     seconds: float
     """Time it took, side by side with other photos' where there are many: its share of its batch."""
+    photo: npt.NDArray[np.uint8] | None = None
+    """(H, W, 3) RGB, which refined masks follow; None where the recipe refines none."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -76,11 +84,12 @@ class Description:
 
 @dataclass(frozen=True)
 class _Batch(Generic[Key]):
-    """Photos on their way: pixels (B, 3, H, W) or vectors (B, T, D), and the seconds spent so far."""
+    """Photos on their way: pixels (B, 3, H, W) or vectors (B, M, T, D), and the seconds spent so far."""
 
     keys: list[Key]
+    photos: list[npt.NDArray[np.uint8] | None]
     tensor: torch.Tensor
-    geometries: list[Geometry]
+    grids: list[PatchGrid]
     seconds: float
 
 
@@ -113,11 +122,18 @@ def _prepared(
 ) -> Generator[_Batch[Key], None, None]:
     """Photos read and fitted to the model, a batch at a time."""
     pending = readable(photos, on_error, read=read_image)
-    size = extractor.recipe.runtime.batch_size
+    recipe = extractor.recipe
+    kept = recipe.transfer.refine != "none"
     start = time.perf_counter()
-    while taken := [(key, *extractor.prepare(image)) for key, image in islice(pending, size)]:
-        keys, tensors, geometries = (list(part) for part in zip(*taken, strict=True))
-        yield _Batch(keys, torch.stack(tensors), geometries, time.perf_counter() - start)  # (B, 3, H, W)
+    while taken := list(islice(pending, recipe.runtime.batch_size)):
+        prepared = [extractor.prepare(image) for _, image in taken]
+        yield _Batch(
+            [key for key, _ in taken],
+            [image if kept else None for _, image in taken],
+            torch.stack([pixels for pixels, _ in prepared]),  # (B, 3, H, W)
+            [PatchGrid(geometry, extractor.patch_size, recipe.image.shifts) for _, geometry in prepared],
+            time.perf_counter() - start,
+        )
         start = time.perf_counter()
 
 
@@ -139,18 +155,18 @@ def readable(
 def _extracted(
     extractor: Extractor, batches: Generator[_Batch[Key], None, None]
 ) -> Generator[_Batch[Key], None, None]:
-    """Batches with their patches' vectors (B, T, D) in the place of pixels."""
+    """Batches with their patches' vectors (B, M, T, D) in the place of pixels."""
     try:
         for batch in batches:
             start = time.perf_counter()
-            vectors = extractor.extract(batch.tensor)
+            vectors = extract_passes(extractor, batch.tensor, batch.grids)
             spent = batch.seconds + time.perf_counter() - start
-            yield _Batch(batch.keys, vectors, batch.geometries, spent)
+            yield replace(batch, tensor=vectors, seconds=spent)
     finally:
         batches.close()
 
 
 def _descriptions(batch: _Batch[Key]) -> Iterator[tuple[Key, Description]]:
     shared = batch.seconds / len(batch.keys)
-    for key, vectors, geometry in zip(batch.keys, batch.tensor, batch.geometries, strict=True):
-        yield key, Description((View(vectors.numpy(), geometry),), shared)
+    for key, photo, vectors, grid in zip(batch.keys, batch.photos, batch.tensor, batch.grids, strict=True):
+        yield key, Description(tuple(View(view.numpy(), grid) for view in vectors), shared, photo)

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from indexer.images import Geometry
+from indexer.images import Geometry, PatchGrid
+from indexer.recipe import TransferSettings
 from retrieval.neighbors import Neighbors
+from segmentation.refine import refined_classes
 from segmentation.transfer import blend_labels, vote_shares
 from segmentation.upsample import classes_at
+
+Shares = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class Labelling:
     """What the neighbours of a photo's patches say, patch by patch and pixel by pixel."""
 
-    vote_shares: npt.NDArray[np.float32]
+    vote_shares: Shares
     """(h * w, K) share of each neighbour in its patch's vote."""
-    shares: npt.NDArray[np.float32]
+    shares: Shares
     """(h, w, C) label distribution of each patch."""
     columns: npt.NDArray[np.int32]
     """(H, W) class columns of the pixels."""
     confidence: npt.NDArray[np.float32]
-    """(H, W) in 0..1: the winning class's share of the interpolated label distribution."""
+    """(H, W) in 0..1: the winning class's share of the interpolated, and perhaps refined, distribution."""
 
 
 def label_pixels(
@@ -35,25 +40,64 @@ def label_pixels(
     temperature: float,
     every: slice = slice(None),
 ) -> Labelling:
-    """Label transfer and the way back to pixels.
+    """Label transfer and the way back to pixels, of one pass of a photo.
 
     ``neighbors`` are those of all patches, row-major; ``every`` chooses rows and columns of pixels, where
     not all are wanted. Raises ConfigError for a temperature that is not positive.
     """
-    grid = [size // patch for size, patch in zip(geometry.size, patch_size, strict=True)]
+    grid = PatchGrid(geometry, patch_size)
     votes = vote_shares(neighbors, temperature=temperature)
-    shares = blend_labels(neighbors.labels, votes).reshape(*grid, -1)  # (h, w, C)
-    rows, cols = (places[every] for places in geometry.grid_coordinates(patch_size))
-    return Labelling(votes, shares, *classes_within(shares, geometry, patch_size, rows, cols))
+    shares = grid_shares(neighbors, votes, grid)
+    rows, cols = (places[every] for places in grid.coordinates())
+    return Labelling(votes, shares, *classes_within(shares, grid, rows, cols))
+
+
+def label_views(
+    found: Sequence[Neighbors],
+    grid: PatchGrid,
+    transfer: TransferSettings,
+    photo: npt.NDArray[np.uint8] | None,
+) -> tuple[Neighbors, Labelling]:
+    """The labels of a photo whose patches have neighbours ``found`` in each view: all of them, and the masks.
+
+    ``photo`` (H, W, 3) uint8 RGB is needed where ``transfer.refine`` is not none.
+    """
+    neighbors, votes = pooled(found, [vote_shares(each, temperature=transfer.temperature) for each in found])
+    shares = grid_shares(neighbors, votes, grid)
+    if transfer.refine == "none" or photo is None:
+        columns, confidence = classes_within(shares, grid, *grid.coordinates())
+    else:
+        columns, confidence = refined_classes(
+            shares, grid, photo, radius=transfer.refine_radius, eps=transfer.refine_eps
+        )
+    return neighbors, Labelling(votes, shares, columns, confidence)
+
+
+def pooled(found: Sequence[Neighbors], votes: Sequence[Shares]) -> tuple[Neighbors, Shares]:
+    """The neighbours of several views of the same patches side by side, each view with its part of the vote.
+
+    The blended label is then the mean of the views' labels.
+    """
+    if len(found) == 1:
+        return found[0], votes[0]
+    counts = [each.multiplicity for each in found if each.multiplicity is not None]
+    together = Neighbors(
+        np.concatenate([each.ids for each in found], axis=1),
+        np.concatenate([each.similarities for each in found], axis=1),
+        np.concatenate([each.labels for each in found], axis=1),
+        np.concatenate(counts, axis=1) if counts else None,
+    )
+    return together, np.concatenate(votes, axis=1) / np.float32(len(votes))
+
+
+def grid_shares(neighbors: Neighbors, votes: Shares, grid: PatchGrid) -> Shares:
+    """The label distribution of each patch, (h, w, C)."""
+    return blend_labels(neighbors.labels, votes).reshape(*grid.shape, -1)
 
 
 def classes_within(
-    shares: npt.NDArray[np.float32],
-    geometry: Geometry,
-    patch_size: tuple[int, int],
-    rows: npt.NDArray[np.floating],
-    cols: npt.NDArray[np.floating],
+    shares: Shares, grid: PatchGrid, rows: npt.NDArray[np.floating], cols: npt.NDArray[np.floating]
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     """:func:`classes_at` of the patches (h, w, C) that see some of the photo: padding must not mix in."""
-    height, width = geometry.content_grid(patch_size)
+    height, width = grid.seen
     return classes_at(shares[:height, :width], rows, cols)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from indexer.features.backbone import choose_device
 from indexer.features.fungi import open_extractor
-from indexer.images import Geometry
+from indexer.images import Geometry, PatchGrid
 from indexer.images.size import is_long, own_size
-from indexer.recipe import RuntimeSettings, describes_images
+from indexer.recipe import RuntimeSettings, TransferSettings, describes_images
 from retrieval.classes import ClassMap
 from retrieval.errors import ConfigError
 from retrieval.folder import IndexFolder
@@ -32,7 +33,7 @@ from segmentation.description import (
     describe_one,
 )
 from segmentation.explain import Vote, VoteBook
-from segmentation.labelling import classes_within, label_pixels
+from segmentation.labelling import classes_within, label_views
 from segmentation.voter import Voter, check_transfer
 
 _LOG = logging.getLogger("mycelia")
@@ -48,7 +49,7 @@ class Segmentation:
     mask: Mask
     """(H, W) class ids at the photo's own size; uint8, or uint16 where an id exceeds 255."""
     confidence: npt.NDArray[np.float32]
-    """(H, W) in 0..1: the winning class's share of the interpolated label distribution."""
+    """(H, W) in 0..1: the winning class's share of the interpolated, and perhaps refined, distribution."""
     columns: npt.NDArray[np.int32]
     """(H, W) class columns: the mask before ids."""
     shares: npt.NDArray[np.float32]
@@ -57,12 +58,18 @@ class Segmentation:
     """The memory patches found for each patch, row-major in the grid."""
     vote_shares: npt.NDArray[np.float32]
     """(h * w, K) share of each neighbour in its patch's vote."""
-    geometry: Geometry
-    """How the photo's pixels map to the model's input."""
     seconds: float
     """Time it took, side by side with other images' where there are many: its share of its batch."""
-    patch_size: tuple[int, int] = field(repr=False)
+    grid: PatchGrid = field(repr=False)
+    """Where its patches lie in the photo."""
+    refined: bool = field(repr=False)
+    """Whether the mask's edges follow the photo's."""
     book: VoteBook = field(repr=False)
+
+    @property
+    def geometry(self) -> Geometry:
+        """How the photo's pixels map to the model's input."""
+        return self.grid.geometry
 
     @property
     def size(self) -> tuple[int, int]:
@@ -70,7 +77,7 @@ class Segmentation:
         return self.geometry.source
 
     def patch_at(self, row: int, col: int) -> tuple[int, int]:
-        """Grid (row, col) of the patch that covers the photo's pixel (row, col).
+        """Grid (row, col) of the patch that covers the photo's pixel (row, col), the nearest of several.
 
         Raises ConfigError for a pixel outside the photo.
         """
@@ -80,8 +87,7 @@ class Segmentation:
                 f"pixel (row {row}, col {col}) lies outside the photo of {height} rows and {width} columns; "
                 f"give a row in 0..{height - 1} and a column in 0..{width - 1}"
             )
-        rows, cols = self.geometry.patch_of_pixels(self.patch_size)
-        return int(rows[row]), int(cols[col])
+        return self.grid.patch_at(row, col)
 
     def explain(self, row: int, col: int) -> list[Vote]:
         """The memory patches that voted at the photo's pixel (row, col), heaviest first.
@@ -98,12 +104,11 @@ class Segmentation:
         )
 
     def columns_at_input(self) -> npt.NDArray[np.int32]:
-        """The class columns at the size of the model's input, padding included: (H, W) int32."""
+        """The class columns at the size of the model's input, padding included: (H, W) int32, not refined."""
         rows, cols = (
-            (np.arange(size) + 0.5) / patch - 0.5
-            for size, patch in zip(self.geometry.size, self.patch_size, strict=True)
+            self.grid.at_input(axis, np.arange(size) + 0.5) for axis, size in enumerate(self.geometry.size)
         )
-        return classes_within(self.shares, self.geometry, self.patch_size, rows, cols)[0]
+        return classes_within(self.shares, self.grid, rows, cols)[0]
 
 
 class Segmenter(Voter):
@@ -152,25 +157,32 @@ class Segmenter(Voter):
         k: int | None = None,
         temperature: float | None = None,
         candidates: int | None = None,
+        shifts: int | None = None,
+        flip: bool | None = None,
+        transfer: TransferSettings | None = None,
         filter: Filter | None = None,
     ) -> Segmenter:
         """A segmenter on an index, with the backbone that made its vectors.
 
         ``path`` is a folder, ``qdrant://HOST:PORT/COLLECTION``, or an opened :class:`IndexFolder`.
         ``runtime`` (device, precision, batch size) says where to run, ``auto`` without it, whatever the
-        index was built on; ``k``, ``temperature`` and ``candidates`` (rows to re-rank) replace the
-        recipe's; ``filter`` as the constructor. Raises IndexFileError and its kinds where the index is
-        missing, damaged or made by other weights, WeightsError where the weights cannot be had, and
-        ConfigError as the constructor, and for ``candidates`` of an index that is not re-ranked.
+        index was built on; ``k``, ``temperature``, ``candidates`` (rows to re-rank), ``shifts`` and ``flip``
+        (of ``image``) and ``transfer`` replace the recipe's; ``filter`` as the constructor. Raises
+        IndexFileError and its kinds where the index is missing, damaged or made by other weights,
+        WeightsError where the weights cannot be had, and ConfigError as the constructor, for settings out of
+        range, and for ``candidates`` of an index that is not re-ranked.
         """
         folder = IndexFolder.open(path)
         _check_patches(folder)
         runtime = runtime or RuntimeSettings()
         index = folder.index(device=str(choose_device(runtime.device)), candidates=candidates)
         try:
-            manifest = index.manifest
-            if candidates is not None:
-                manifest = replace(manifest, recipe={**manifest.recipe, "rerank": {"candidates": candidates}})
+            changes = {
+                "rerank": {"candidates": candidates},
+                "image": {"shifts": shifts, "flip": flip},
+                "transfer": {} if transfer is None else transfer.model_dump(mode="json"),
+            }
+            manifest = replace(index.manifest, recipe=_changed(index.manifest.recipe, changes))
             extractor = open_extractor(folder.path, manifest, runtime=runtime)
             return cls(
                 index,
@@ -212,12 +224,19 @@ class Segmenter(Voter):
         temperature = self.temperature if temperature is None else temperature
         check_transfer(k, temperature)
         start = time.perf_counter()
-        (view,) = description.views
-        self._warn_of_long(view.geometry)
-        chosen = self.filter if filter is None else filter
-        neighbors = self.index.search(view.vectors, min(k, len(self.index)), filter=chosen)
-        patch_size = self.extractor.patch_size
-        labelled = label_pixels(neighbors, view.geometry, patch_size, temperature=temperature)
+        grid, chosen = description.views[0].grid, self.filter if filter is None else filter
+        self._warn_of_long(grid.geometry)
+        transfer = self.recipe.transfer.model_copy(update={"temperature": temperature})
+        refined = transfer.refine != "none"
+        if refined and description.photo is None:
+            raise ConfigError(
+                "this description lacks its photo; describe it with the segmenter that labels it"
+            )
+        found = [
+            self.index.search(view.vectors, min(k, len(self.index)), filter=chosen)
+            for view in description.views
+        ]
+        neighbors, labelled = label_views(found, grid, transfer, description.photo)
         return Segmentation(
             mask=mask_of_columns(labelled.columns, self.classes),
             confidence=labelled.confidence,
@@ -225,9 +244,9 @@ class Segmenter(Voter):
             shares=labelled.shares,
             neighbors=neighbors,
             vote_shares=labelled.vote_shares,
-            geometry=view.geometry,
             seconds=description.seconds + time.perf_counter() - start,
-            patch_size=patch_size,
+            grid=grid,
+            refined=refined,
             book=self._book,
         )
 
@@ -287,6 +306,16 @@ def _check_patches(folder: IndexFolder) -> None:
             f"{folder.path} describes whole images, which have no masks to give; use `mycelia classify` "
             "or `mycelia similar`, or build an index of images with masks"
         )
+
+
+def _changed(recipe: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A recipe's plain data with other values in its sections, where they are not None."""
+    changed = dict(recipe)
+    for name, values in changes.items():
+        given = {key: value for key, value in values.items() if value is not None}
+        if given:
+            changed[name] = {**(recipe.get(name) or {}), **given}
+    return changed
 
 
 def mask_of_columns(columns: npt.NDArray[np.int32], classes: ClassMap) -> Mask:

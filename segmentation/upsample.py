@@ -60,10 +60,27 @@ def _runs(values: torch.Tensor) -> Iterator[slice]:
         yield slice(start, stop)
 
 
+def interpolated(
+    shares: npt.NDArray[np.float32], rows: npt.NDArray[np.floating], cols: npt.NDArray[np.floating]
+) -> npt.NDArray[np.float32]:
+    """Each class of a grid (h, w, C) at fractional coordinates (H,) and (W,), clamped: (C, H, W) float32."""
+    upper, lower, down = _taps(rows, shares.shape[0])
+    left, right, across = _taps(cols, shares.shape[1])
+    grid = torch.from_numpy(np.ascontiguousarray(shares.transpose(2, 0, 1)))  # (C, h, w)
+    wide = torch.lerp(grid[:, :, left], grid[:, :, right], across)  # (C, h, W)
+    return torch.lerp(wide[:, upper], wide[:, lower], down[:, None]).numpy()
+
+
 def _taps(at: npt.NDArray[np.floating], size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    first, second, share = taps(at, size)
+    return torch.from_numpy(first), torch.from_numpy(second), torch.from_numpy(share)
+
+
+def taps(
+    at: npt.NDArray[np.floating], size: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """The two grid neighbours of each coordinate, and how far it lies towards the second."""
     clamped = np.clip(np.asarray(at, dtype=np.float64), 0, size - 1)
     first = np.floor(clamped).astype(np.int64)
     second = np.minimum(first + 1, size - 1)
-    share = (clamped - first).astype(np.float32)
-    return torch.from_numpy(first), torch.from_numpy(second), torch.from_numpy(share)
+    return first, second, (clamped - first).astype(np.float32)

@@ -31,7 +31,8 @@ def resolve_size(recipe: Recipe, samples: Sequence[Sample]) -> Recipe:
     chosen = chosen_size(recipe, shapes)
     height, width = chosen.size
     _LOG.info("image.size: auto takes [%d,%d]: %s", height, width, chosen.reason)
-    fixed = recipe.model_copy(update={"image": ImageSettings(size=chosen.size, fit=recipe.image.fit)})
+    kept = recipe.image.model_dump(exclude={"size", "auto_size"})
+    fixed = recipe.model_copy(update={"image": ImageSettings(size=chosen.size, **kept)})
     warn_of_long(shapes, fixed)
     return fixed
 

@@ -2,6 +2,7 @@
 
 from indexer.images.decode import ImageSource, decode_file, read_image
 from indexer.images.geometry import INTERPOLATIONS, Box, Fit, Geometry, make_geometry
+from indexer.images.grid import PatchGrid
 from indexer.images.listing import Listing, list_folder, list_images
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Geometry",
     "ImageSource",
     "Listing",
+    "PatchGrid",
     "decode_file",
     "list_folder",
     "list_images",

@@ -113,6 +113,11 @@ class Geometry:
         )
         return rows, cols
 
+    def input_places(self, axis: int) -> npt.NDArray[np.float64]:
+        """Where the centre of each source pixel lies along an axis of the model's input, in its pixels."""
+        offset, extent = self._offsets(axis)
+        return offset * self.content[axis] / extent
+
     def content_grid(self, patch_size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the patch grid that see some of the image; beyond them is padding alone."""
         return -(-self.content[0] // patch_size[0]), -(-self.content[1] // patch_size[1])
@@ -122,17 +127,19 @@ class Geometry:
 
         Clipped to the seen box, and so to the image; a patch of padding alone gets an empty box.
         """
-        top, bottom = self._span(0, row, patch_size[0])
-        left, right = self._span(1, col, patch_size[1])
+        height, width = patch_size
+        top, bottom = self.source_span(0, row * height, (row + 1) * height)
+        left, right = self.source_span(1, col * width, (col + 1) * width)
         return top, left, bottom, right
 
-    def _span(self, axis: int, position: int, patch: int) -> tuple[float, float]:
+    def source_span(self, axis: int, first: int, last: int) -> tuple[float, float]:
+        """The source pixels (floats, clipped to the seen box) between two edges of the model's input."""
         start, stop = self.box[axis], self.box[axis + 2]
 
         def source_of(edge: int) -> float:
             return min(max(start + edge * (stop - start) / self.content[axis], start), stop)
 
-        return source_of(position * patch), source_of((position + 1) * patch)
+        return source_of(first), source_of(last)
 
 
 def make_geometry(

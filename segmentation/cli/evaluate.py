@@ -85,6 +85,8 @@ def evaluate(
     Settings (KEY=VALUE) that may differ from those of the build:
       transfer.k  transfer.temperature  runtime.device  runtime.precision  runtime.batch_size
       rerank.candidates  (a number, where the index was built with one)
+      image.shifts=2  (a patch grid twice as fine, in four times the time)  image.flip=true
+      transfer.refine=guided  transfer.refine_radius  transfer.refine_eps  (edges that follow the photo's)
     """
     from retrieval import IndexFolder
 
@@ -158,11 +160,12 @@ def show_result(report: EvaluationReport) -> None:
     if report.summary is not None:
         show(report.summary)
     rows = [
-        [row.name, *map(format_percent, (row.iou, row.accuracy, row.truth, row.predicted))]
+        [row.name, *map(format_percent, (row.iou, row.boundary, row.accuracy, row.truth, row.predicted))]
         for row in report.rows()
     ]
-    rows.append(["mean", format_percent(report.miou), format_percent(report.mean_accuracy), "", ""])
+    means = (report.miou, report.boundary_miou, report.mean_accuracy)
+    rows.append(["mean", *map(format_percent, means), "", ""])
     if report.hummingbird_miou is not None:
-        rows.append(["hummingbird protocol", format_percent(report.hummingbird_miou), "", "", ""])
+        rows.append(["hummingbird protocol", format_percent(report.hummingbird_miou), "", "", "", ""])
     title = f"{count_of(report.images, 'image')}, {report.seconds:.0f} s; percent"
-    show_table(title, ["class", "IoU", "accuracy", "of truth", "of prediction"], rows)
+    show_table(title, ["class", "IoU", "boundary IoU", "accuracy", "of truth", "of prediction"], rows)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from retrieval.folder import IndexFolder
     from segmentation.segmenter import Segmenter
 
-#: Sections of the recipe that may differ from what built the index.
-FREE_SECTIONS = ("transfer", "rerank", "runtime")
+#: Sections of the recipe, and single keys, that may differ from what built the index.
+FREE_SECTIONS = ("transfer", "rerank", "runtime", "image.shifts", "image.flip")
 
 #: Anything like ``key=``: a wrong key is told apart from a photo that is not there.
 _SETTING = re.compile(r"[A-Za-z_.]+=")
@@ -38,7 +38,7 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
 
 
 def check_overrides(overrides: Sequence[str], *, sections: Sequence[str]) -> None:
-    """Allow ``key=value`` overrides of the given sections alone; ConfigError for any other.
+    """Allow ``key=value`` overrides of the given sections and keys alone; ConfigError for any other.
 
     The other settings are built into an index: changing them needs a new index.
     """
@@ -48,8 +48,8 @@ def check_overrides(overrides: Sequence[str], *, sections: Sequence[str]) -> Non
             raise ConfigError(
                 f"override {override!r} should be key=value, for example {_EXAMPLES[sections[0]]}"
             )
-        if key.partition(".")[0] not in sections:
-            allowed = ", ".join(f"{section}.*" for section in sections)
+        if key not in sections and key.partition(".")[0] not in sections:
+            allowed = ", ".join(name if "." in name else f"{name}.*" for name in sections)
             raise ConfigError(
                 f"{key} cannot be changed here, only {allowed}: the rest is fixed when an index is built; "
                 "build another index to change it"
@@ -89,4 +89,7 @@ def open_segmenter(folder: IndexFolder, recipe: Recipe) -> Segmenter:
         k=recipe.transfer.k,
         temperature=recipe.transfer.temperature,
         candidates=recipe.rerank.candidates,
+        shifts=recipe.image.shifts,
+        flip=recipe.image.flip,
+        transfer=recipe.transfer,
     )

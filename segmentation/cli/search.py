@@ -65,7 +65,7 @@ def search(
 
     \b
     Settings (KEY=VALUE) that may differ from those of the build, as `mycelia evaluate --help` lists them:
-      transfer.*  runtime.*  rerank.candidates
+      transfer.*  runtime.*  rerank.candidates  image.shifts  image.flip
     """
     row, col = parse_position(at)
 
@@ -86,7 +86,7 @@ def search(
     if picture is not None:
         from segmentation.drawing.votes import write_vote_picture
 
-        patch = result.geometry.patch_box(*result.patch_at(row, col), result.patch_size)
+        patch = result.grid.patch_box(*result.patch_at(row, col))
         title = f"{winner}, confidence {result.confidence[row, col]:.2f}"
         write_vote_picture(picture, photo, patch, votes, title=title)
         say(f"picture: {picture}")

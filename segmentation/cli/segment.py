@@ -85,10 +85,11 @@ def segment(
       mycelia segment my.index photo.jpg --out masks --overlay
       mycelia segment my.index photos/ more/*.jpg --out masks --skip-bad
       mycelia segment my.index photos/ --out masks runtime.device=cpu transfer.k=50
+      mycelia segment my.index photos/ --out masks image.shifts=2 transfer.refine=guided
 
     \b
     Settings (KEY=VALUE) that may differ from those of the build, as `mycelia evaluate --help` lists them:
-      transfer.*  runtime.*  rerank.candidates
+      transfer.*  runtime.*  rerank.candidates  image.shifts  image.flip
     """
     paths, overrides = split_overrides(images)
     if not paths:

@@ -19,6 +19,7 @@ from retrieval.classes import UNLABELLED, ClassMap
 from retrieval.errors import ConfigError, DataError, DatasetError, IndexMismatchError
 from retrieval.progress import Progress, Task, track
 from segmentation.scoring import metrics
+from segmentation.scoring.boundary import Overlap, boundary_iou, boundary_overlap
 from segmentation.scoring.memory import MemoryImages, check_leave_out, without
 from segmentation.scoring.peers import truth_at_input
 from segmentation.scoring.provenance import describe_dataset, describe_index, strict
@@ -49,6 +50,8 @@ class ClassRow:
 
     name: str
     iou: float
+    boundary: float
+    """Boundary IoU."""
     accuracy: float
     truth: float
     """Share of all labelled pixels that truly are of this class."""
@@ -63,6 +66,8 @@ class EvaluationReport:
     classes: ClassMap
     confusion: metrics.Confusion
     """(C, C) int64 pixels, rows the truth, columns the prediction, at the masks' own sizes."""
+    boundary: Overlap
+    """(C, 2) int64 pixels near the edges of each class, in truth and prediction, and in either."""
     per_image: tuple[ImageScore, ...]
     skipped: tuple[SkippedImage, ...]
     protocol: ScoringProtocol
@@ -136,6 +141,11 @@ class EvaluationReport:
         return metrics.mean_iou(self.confusion)
 
     @property
+    def boundary_miou(self) -> float:
+        """Mean boundary IoU in 0..1 of the classes in truth or prediction; NaN without labelled pixels."""
+        return metrics.mean_present(boundary_iou(self.boundary))
+
+    @property
     def per_class(self) -> dict[str, float]:
         """Class name -> IoU in 0..1, NaN for a class in neither truth nor prediction."""
         return dict(zip(self.classes.names, metrics.iou_per_class(self.confusion).tolist(), strict=True))
@@ -161,6 +171,7 @@ class EvaluationReport:
         table = zip(
             self.classes.names,
             metrics.iou_per_class(self.confusion).tolist(),
+            boundary_iou(self.boundary).tolist(),
             metrics.accuracy_per_class(self.confusion).tolist(),
             (self.confusion.sum(axis=1) / total).tolist(),
             (self.confusion.sum(axis=0) / total).tolist(),
@@ -172,10 +183,12 @@ class EvaluationReport:
         """Plain data for strict JSON: shares in 0..1, null where a number does not exist."""
         data = {
             "miou": self.miou,
+            "boundary_miou": self.boundary_miou,
             "hummingbird_miou": self.hummingbird_miou,
             "pixel_accuracy": self.pixel_accuracy,
             "mean_accuracy": self.mean_accuracy,
             "per_class": self.per_class,
+            "boundary_per_class": {row.name: row.boundary for row in self.rows()},
             "images": self.images,
             "protocol": self.protocol,
             "seconds": self.seconds,
@@ -240,6 +253,7 @@ def evaluate(
     return EvaluationReport(
         classes=segmenter.classes,
         confusion=run.confusion,
+        boundary=run.boundary,
         per_image=tuple(run.scores),
         skipped=tuple(run.skipped),
         protocol=protocol,
@@ -285,6 +299,7 @@ class _Run:
         self._column_of = column_table(dataset, segmenter.classes)
         size = (len(segmenter.classes),) * 2
         self.confusion = np.zeros(size, dtype=np.int64)
+        self.boundary = np.zeros((size[0], 2), dtype=np.int64)
         self.peers = np.zeros(size, dtype=np.int64) if peers else None
         self.scores: list[ImageScore] = []
         self.skipped: list[SkippedImage] = []
@@ -311,12 +326,18 @@ class _Run:
         classes = len(self._segmenter.classes)
         confusion = metrics.confusion_matrix(truth, result.columns, classes)
         self.confusion += confusion
+        self.boundary += boundary_overlap(truth, result.columns, classes)
         self.scores.append(
             ImageScore(case.sample.id, metrics.mean_iou(confusion), result.seconds, bool(case.numbers))
         )
         if self.peers is not None:
             small = truth_at_input(truth, result.geometry)
-            self.peers += metrics.confusion_matrix(small, result.columns_at_input(), classes)
+            seen = (
+                truth_at_input(result.columns, result.geometry)
+                if result.refined
+                else result.columns_at_input()
+            )
+            self.peers += metrics.confusion_matrix(small, seen, classes)
 
 
 def column_table(dataset: Dataset, classes: ClassMap) -> npt.NDArray[np.int32]:

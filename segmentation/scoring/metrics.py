@@ -45,12 +45,12 @@ def accuracy_per_class(confusion: Confusion) -> PerClass:
 
 def mean_iou(confusion: Confusion) -> float:
     """Mean IoU in 0..1 over the classes that occur in truth or prediction; NaN where none does."""
-    return _mean_present(iou_per_class(confusion))
+    return mean_present(iou_per_class(confusion))
 
 
 def mean_accuracy(confusion: Confusion) -> float:
     """Mean of the classes' accuracies in 0..1 over the classes in the truth; NaN where there is none."""
-    return _mean_present(accuracy_per_class(confusion))
+    return mean_present(accuracy_per_class(confusion))
 
 
 def pixel_accuracy(confusion: Confusion) -> float:
@@ -93,6 +93,7 @@ def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> PerClass:
     return result
 
 
-def _mean_present(values: PerClass) -> float:
+def mean_present(values: PerClass) -> float:
+    """Mean of the values that are not NaN; NaN where none is left."""
     present = values[~np.isnan(values)]
     return float(present.mean()) if present.size else float("nan")

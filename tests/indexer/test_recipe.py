@@ -162,7 +162,15 @@ def test_fingerprint_ignores_where_and_how_the_job_runs() -> None:
     recipe = Recipe()
     same = override_recipe(
         recipe,
-        ["runtime.device=cpu", "runtime.batch_size=9", "transfer.k=90", "index.engine=exact"],
+        [
+            "runtime.device=cpu",
+            "runtime.batch_size=9",
+            "transfer.k=90",
+            "transfer.refine=guided",
+            "image.shifts=2",
+            "image.flip=true",
+            "index.engine=exact",
+        ],
     )
     assert same.fingerprint() == recipe.fingerprint()
 
@@ -184,6 +192,14 @@ def test_fingerprint_ignores_where_and_how_the_job_runs() -> None:
 )
 def test_fingerprint_sees_what_decides_the_rows(override: str) -> None:
     assert load_recipe(None, [override]).fingerprint() != Recipe().fingerprint()
+
+
+@pytest.mark.parametrize("setting", ["image.shifts=2", "image.flip=true"])
+def test_whole_images_have_no_finer_masks(setting: str) -> None:
+    with pytest.raises(ConfigError, match=r"of whole images they have to be 1 and false"):
+        load_recipe(None, ["features.level=image", setting])
+    with pytest.raises(ConfigError, match=r"image\.shifts = 3 does not fit"):
+        load_recipe(None, ["image.shifts=3"])
 
 
 def test_augmentation_is_a_section_or_a_word(tmp_path: Path) -> None:

@@ -69,8 +69,11 @@ def bank_fingerprint(manifest: Manifest) -> str:
     Two builds may fill one collection exactly when this agrees.
     """
     aside = ("index", "rerank", "transfer", "runtime")  # a server has no re-ranking
+    recipe = {name: value for name, value in manifest.recipe.items() if name not in aside}
+    if "image" in recipe:  # how photos are asked about decides no row
+        recipe["image"] = {k: v for k, v in recipe["image"].items() if k not in ("shifts", "flip")}
     data = {
-        "recipe": {name: value for name, value in manifest.recipe.items() if name not in aside},
+        "recipe": recipe,
         "fingerprints": manifest.fingerprints,
         "dataset": {name: value for name, value in manifest.dataset.items() if name != "root"},
         "similarity": manifest.similarity.to_json(),

@@ -57,9 +57,11 @@ def test_ordinary_images_are_built_as_with_the_fixed_size(
 ) -> None:
     caplog.set_level(logging.INFO, "mycelia")
     dataset = strips((60, 80), (75, 100))
-    image = built(dataset, tmp_path / "auto", tiny_recipe(*AUTO))
+    image = built(dataset, tmp_path / "auto", tiny_recipe(*AUTO, "image.shifts=2"))
     assert "image.size: auto takes [48,64]: the images' median shape is" in caplog.text
-    assert image == built(dataset, tmp_path / "fixed", tiny_recipe()) == {"size": [48, 64], "fit": "stretch"}
+    fixed = built(dataset, tmp_path / "fixed", tiny_recipe())
+    assert fixed == {"size": [48, 64], "fit": "stretch", "shifts": 1, "flip": False}
+    assert image == {**fixed, "shifts": 2}
     assert content(tmp_path / "auto") == content(tmp_path / "fixed")
     manifests = [IndexFolder.open(tmp_path / name).manifest for name in ("auto", "fixed")]
     assert manifests[0].fingerprints == manifests[1].fingerprints

@@ -35,6 +35,24 @@ def test_segment_writes_masks_of_the_photos_size(index: Path, data: Path, tmp_pa
             assert picture.format == "JPEG"
 
 
+def test_segment_takes_settings_of_finer_masks(index: Path, data: Path, tmp_path: Path) -> None:
+    photo = data / "images" / "photo0.png"
+    finer = ("image.shifts=2", "image.flip=true", "transfer.refine=guided", "transfer.refine_radius=4")
+    result = run("segment", index, photo, "--out", tmp_path, *finer)
+    assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "photo0.png") as mask, Image.open(photo) as original:
+        assert mask.size == original.size
+    file = tmp_path / "score.json"
+    result = run("evaluate", index, data, *finer, "--json", file)
+    assert result.exit_code == 0, result.output
+    report = json.loads(file.read_text())
+    assert report["recipe"]["image"]["shifts"] == 2 and report["recipe"]["image"]["flip"] is True
+    assert report["recipe"]["transfer"]["refine"] == "guided"
+    assert f"{100 * report['boundary_miou']:.1f}" in result.stdout
+    error = error_of(run("segment", index, photo, "--out", tmp_path / "more", "image.fit=pad"))
+    assert "image.fit cannot be changed here, only transfer.*, rerank.*, runtime.*, image.shifts" in error
+
+
 def test_segment_overwrites_only_when_told(index: Path, data: Path, tmp_path: Path) -> None:
     photo = data / "images" / "photo0.png"
     target = tmp_path / "photo0.png"
