@@ -108,8 +108,10 @@ def classify(
     found: Array, labels: npt.NDArray[np.int64], k: int, temperature: float
 ) -> npt.NDArray[np.int64]:
     """The class with most votes, softmax(similarity / T) over the k nearest: (Q,)."""
-    nearest = np.argsort(-found, axis=1)[:, :k]
-    best = np.take_along_axis(found, nearest, axis=1)
+    first = np.argpartition(-found, min(k, found.shape[1] - 1), axis=1)[:, :k]
+    best = np.take_along_axis(found, first, axis=1)
+    order = np.argsort(-best, axis=1, kind="stable")
+    nearest, best = np.take_along_axis(first, order, axis=1), np.take_along_axis(best, order, axis=1)
     one_hot = 255 * np.eye(int(labels.max()) + 1, dtype=np.uint8)
     neighbors = Neighbors(nearest, best, one_hot[labels[nearest]])
     votes = vote_shares(neighbors, temperature=temperature)
