@@ -47,10 +47,10 @@ class Outline:
 
     @property
     def samples(self) -> tuple[Sample, ...]:
-        """Those of all splits, each image once, as the first split has it."""
-        found: dict[Path, Sample] = {}
+        """Those of all splits, each image once, as the first split has it; of texts in tables every one."""
+        found: dict[Path | str, Sample] = {}
         for item in self._listed():
-            found.setdefault(item.image, item)
+            found.setdefault(item.image if item.text is None else item.id, item)
         return tuple(found.values())
 
     def draft(self, split: str | None) -> Dataset:
@@ -67,7 +67,10 @@ class Outline:
         name = parts[0].name if parts else self.root.resolve().name
         whole = any(part.whole for part in parts)
         notes = tuple(dict.fromkeys(note for part in parts for note in part.notes)) if whole else ()
-        return Dataset(name, self.layout.name, self.root, None, self.samples, classes, notes, whole=whole)
+        kind = parts[0].kind if parts else "image"
+        return Dataset(
+            name, self.layout.name, self.root, None, self.samples, classes, notes, whole=whole, kind=kind
+        )
 
     def with_classes(self, draft: Dataset, masks: Sequence[Path]) -> Dataset:
         """The draft with its classes: those that are named, or else found in ``masks``.

@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.datasets import parse_ids, recognise
-from indexer.datasets.base import Dataset, Sample, size_problem
+from indexer.datasets.base import Dataset, Kind, Sample, size_problem
 from indexer.datasets.labels import MaskFile
 from indexer.datasets.oddities import (
     Oddity,
+    Problem,
     duplicates,
     group,
     odd_photos,
@@ -29,6 +30,7 @@ from indexer.datasets.oddities import (
     unread_endings,
 )
 from indexer.datasets.outline import Outline
+from indexer.datasets.survey_texts import look_at_texts
 from indexer.datasets.values import MaskValues, find_values
 from indexer.datasets.whole import whole_columns
 from indexer.images.headers import read_header
@@ -91,6 +93,8 @@ class Survey:
     left_out: tuple[tuple[str, int], ...]  #: endings of files that are no images here, and their number
     oddities: tuple[Oddity, ...]
     whole: bool = False  #: whether images have classes as a whole: shares are then of the images
+    kind: Kind = "image"  #: what is counted: images, texts or recordings
+    words: tuple[int, int, int] | None = None  #: of texts: in the shortest, the median and the longest
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: tuples of pairs are objects where the first of a pair is a name."""
@@ -143,13 +147,18 @@ def survey(dataset: Dataset, *, sample: int = MASKS, progress: Progress | None =
 def _survey_whole(dataset: Dataset) -> Survey:
     """As :func:`survey`, of images that have classes as a whole: no mask is read, and all labels count."""
     counts = np.zeros(len(dataset.classes), dtype=np.int64)
-    problems = []
+    problems: list[Problem] = []
     for item in dataset.samples:
         if not item.image.is_file():
-            problems.append(("image", str(item.image), f"image {item.image} does not exist"))
+            problems.append((dataset.kind, str(item.image), f"{dataset.kind} {item.image} does not exist"))
         counts[list(whole_columns(item.labels))] += 1
     classes = _found(dataset.classes, counts / max(len(dataset), 1), counts)
-    return replace(_outset(dataset, _shapes(dataset.samples)[0], problems), classes=classes, whole=True)
+    shapes, words = _shapes(dataset.samples if dataset.kind == "image" else ())[0], None
+    if dataset.kind == "text":
+        words, odd = look_at_texts(dataset.samples)
+        problems += odd
+    found = _outset(dataset, shapes, problems)
+    return replace(found, classes=classes, whole=True, kind=dataset.kind, words=words)
 
 
 def _outset(dataset: Dataset, shapes: Shapes, problems: list[tuple[str, str, str]]) -> Survey:
@@ -222,16 +231,22 @@ def survey_folder(
             found = replace(found, masks_read=values.masks, **_of_values(values))
     problems += [("palettes", "", f"palettes differ: {text}") for text in values.disagreeing]
     problems += opaque_masks(chosen)
-    photos = [item.image for item in dataset.samples if not dataset.whole or item.image.is_file()]
-    problems += odd_photos(choose_evenly(photos, count))
-    problems += duplicates({name: [item.image for item in part.samples] for name, part in outline.splits})
-    problems += stray_files(outline)
+    if dataset.kind == "image":
+        photos = [item.image for item in dataset.samples if not dataset.whole or item.image.is_file()]
+        problems += odd_photos(choose_evenly(photos, count))
+        problems += stray_files(outline)
+    files_of = {
+        name: [item.image for item in part.samples if item.text is None] for name, part in outline.splits
+    }
+    problems += duplicates(files_of)
     return replace(
         found,
         why=outline.layout.description,
         splits=tuple((name, len(part)) for name, part in outline.splits if name),
         palettes=None if dataset.whole else values.palettes,
-        left_out=unread_endings((*outline.image_folders(), *outline.mask_folders())),
+        left_out=unread_endings((*outline.image_folders(), *outline.mask_folders()))
+        if dataset.kind == "image"
+        else (),
         oddities=group(problems) + found.oddities,
     ), dataset
 

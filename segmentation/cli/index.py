@@ -31,7 +31,7 @@ from segmentation.cli.arguments import (
     read_recipe,
 )
 from segmentation.cli.console import count_of, folder_bytes, format_bytes, say, say_skipped, show, show_json
-from segmentation.cli.inputs import ASKED, NOUNS
+from segmentation.cli.inputs import ASKED, NOUNS, kind_of
 from segmentation.cli.progress import ProgressDisplay
 from segmentation.cli.shares import say_shares
 
@@ -170,7 +170,7 @@ def _facts(address: Path, folder: IndexFolder) -> list[tuple[str, str]]:
         ("data set", _join(dataset.get("root"), dataset.get("format"), dataset.get("split"))),
         ("engine", _describe_engine(manifest.engine, folder.spec.shown)),
         ("backbone", _join(backbone.get("model"), backbone.get("weights"), f"block {backbone.get('block')}")),
-        ("image size", " x ".join(str(side) for side in recipe.get("image", {}).get("size", ()))),
+        ("image size", _describe_size(recipe)),
         ("features", _describe_features(features)),
         ("metric", _describe_metric(folder)),
         ("re-ranking", _describe_reranking(manifest)),
@@ -183,7 +183,12 @@ def _noun(recipe: dict[str, Any]) -> str:
     """What the rows of an index are."""
     from indexer.recipe import describes_images
 
-    return "images" if describes_images(recipe) else "patches"
+    return f"{NOUNS[kind_of(recipe)]}s" if describes_images(recipe) else "patches"
+
+
+def _describe_size(recipe: dict[str, Any]) -> str:
+    size = recipe.get("image", {}).get("size", ()) if kind_of(recipe) == "image" else ()
+    return " x ".join(str(side) for side in size)
 
 
 def _describe_engine(engine: dict[str, Any], shown: Sequence[str]) -> str:

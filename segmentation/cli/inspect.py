@@ -23,6 +23,7 @@ from segmentation.cli.arguments import (
 )
 from segmentation.cli.console import count_of, format_percent, say, show, show_json, show_table
 from segmentation.cli.files import check_place
+from segmentation.cli.inputs import NOUNS
 from segmentation.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
@@ -75,7 +76,6 @@ def inspect(
 
     if picture is not None:
         check_place(picture, "--picture")
-    _, recipe = read_recipe(config, overrides or ())
     found, dataset = survey_folder(
         data,
         split=split,
@@ -86,13 +86,17 @@ def inspect(
         sample=sample,
         progress=ProgressDisplay(),
     )
+    _, recipe = read_recipe(config, overrides or (), found.kind)
     if as_json:
-        show_json({**found.to_json(), "image_size": asdict(judge_size(found.shapes, recipe))})
+        size = {"image_size": asdict(judge_size(found.shapes, recipe))} if found.kind == "image" else {}
+        show_json({**found.to_json(), **size})
     else:
         show_survey(found, recipe)
     if picture is not None:
         if found.whole:
-            raise ConfigError("--picture shows masks, but these images have none; leave --picture out")
+            raise ConfigError(
+                f"--picture shows masks, but these {NOUNS[found.kind]}s have none; leave --picture out"
+            )
         from segmentation.drawing.contact import contact_sheet
         from segmentation.drawing.pictures import write_image
 
@@ -104,10 +108,9 @@ def show_survey(found: Survey, recipe: Recipe) -> None:
     """Facts, the table of classes, then oddities, on stdout."""
     facts = [
         ("data set", f"{found.root} (format {found.format}: {found.why})"),
-        ("images", _describe_images(found)),
+        (f"{NOUNS[found.kind]}s", _describe_images(found)),
         ("splits", ", ".join(f"{name} {count:,}" for name, count in found.splits)),
-        ("sizes", describe_shapes(found.shapes, found.images)),
-        ("image.size", judge_size(found.shapes, recipe).text),
+        *_describe_sizes(found, recipe),
         ("palettes", _describe_palettes(found)),
         *(("note", note) for note in found.notes),
         ("left out", ", ".join(f"{count:,} {ending}" for ending, count in found.left_out)),
@@ -135,10 +138,23 @@ def show_survey(found: Survey, recipe: Recipe) -> None:
         show("nothing odd")
 
 
+def _describe_sizes(found: Survey, recipe: Recipe) -> list[tuple[str, str]]:
+    """How large images are and how they will be seen, or how long texts are."""
+    if found.kind == "image":
+        return [
+            ("sizes", describe_shapes(found.shapes, found.images)),
+            ("image.size", judge_size(found.shapes, recipe).text),
+        ]
+    if found.words is None:
+        return []
+    short, middle, long = found.words
+    return [("words", f"{short} to {long:,}, median {middle}")]
+
+
 def _show_class_counts(found: Survey) -> None:
     """The classes of images that have them as a whole, and how many images each has, on stdout."""
     rows = [[item.name, str(item.id), f"{item.images:,}"] for item in found.classes[:MOST_CLASSES]]
-    show_table(None, ["class", "id", "images"], rows)
+    show_table(None, ["class", "id", f"{NOUNS[found.kind]}s"], rows)
     if len(found.classes) > MOST_CLASSES:
         show(f"and {len(found.classes) - MOST_CLASSES:,} more (--json lists all)")
 
@@ -216,7 +232,7 @@ def _describe_palettes(found: Survey) -> str:
 def _describe_classes(found: Survey) -> str:
     if found.whole:
         several = sum(item.images for item in found.classes) > found.images
-        return f"{len(found.classes)} of whole images{', several of some' if several else ''}"
+        return f"{len(found.classes)} of whole {NOUNS[found.kind]}s{', several of some' if several else ''}"
     sample = f"from {found.masks_read:,} of {count_of(found.masked, 'mask')}"
     if not found.named:
         return f"unknown; {count_of(len(found.classes), 'id or colour', 'ids or colours')} found, {sample}"

@@ -139,3 +139,20 @@ def test_a_silent_recording_is_skipped_on_request(tones: Path, sound_encoder: Pa
     assert "9.wav is silent" in error_of(run(*command, "--out", tmp_path / "a"))
     result = run(*command, "--out", tmp_path / "b", "--skip-bad")
     assert result.exit_code == 0 and "8 recordings" in result.stdout
+
+
+def test_a_look_at_texts_and_recordings(texts: Path, tones: Path) -> None:
+    (texts / "train.csv").write_text(
+        'text,label\nrain,weather\nrain,card\n"",card\nsun,weather\nsun,weather\n'
+    )
+    result = run("inspect", texts, "--config", "text.yaml")
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stdout.split())
+    assert "texts 7, each labelled as a whole" in said and "words 1 to 4" in said
+    assert "train:3 is the text of train:2 with another class" in said
+    assert "line 4) has no word" in said and "train:6 is the same text as train:5" in said
+    assert "image.size" not in said
+    data = json.loads(run("inspect", texts, "--config", "text.yaml", "--json").stdout)
+    assert (data["kind"], data["images"], data["splits"]) == ("text", 7, {"train": 5, "val": 2})
+    result = run("inspect", tones, "--config", "audio.yaml")
+    assert "recordings 12, each labelled as a whole" in " ".join(result.stdout.split())
