@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,17 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 _REPEATABLE: dict[Any, Any] = {"svg.hashsalt": "mycelia", "svg.fonttype": "none"}
 
 
-def frontier(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """mIoU against bytes a patch, and against milliseconds a query; a point for each form."""
+def frontier(
+    rows: Sequence[Mapping[str, Any]],
+    path: Path,
+    *,
+    time: tuple[str, str] = ("ms_per_query", "ms a query"),
+) -> None:
+    """mIoU against bytes a patch, and against ``time`` (key, label); a point for each form."""
     with plt.rc_context(_REPEATABLE):
         figure, panels = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
         for axes, key, label in zip(
-            panels, ("bytes_per_patch", "ms_per_query"), ("bytes a patch", "ms a query"), strict=True
+            panels, ("bytes_per_patch", time[0]), ("bytes a patch", time[1]), strict=True
         ):
             for number, row in enumerate(rows):
                 axes.plot(row[key], row["miou"], "o", color=f"C{number}", label=row["form"])

@@ -41,6 +41,7 @@ number in `rerank.candidates` may be others each time it is asked.
 | `text.yaml`, `text-offline.yaml` | texts: BERT from the hub, or MiniLM from the package registry |
 | `audio.yaml` | recordings: an audio spectrogram transformer from the hub |
 | `default.yaml` | DINOv2 ViT-S/14 with registers from the hub; the default elsewhere |
+| `fast.yaml`, `balanced.yaml`, `best.yaml` | masks under a metric that knows the labels; then with refined edges; then seen four times |
 | `camvid.yaml` | the weights of `offline.yaml`, for street scenes |
 | `camvid-compact.yaml` | the same for large banks: 192 half-whitened components in 8 bits |
 | `voc-dino-s16.yaml`, `voc-dino-b16.yaml`, `voc-dinov2-s14.yaml`, `voc-dinov2-b14.yaml` | the papers' settings for Pascal VOC |
