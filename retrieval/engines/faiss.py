@@ -31,6 +31,11 @@ class FaissSettings(BaseModel):
         description="how FAISS's default type stores the vectors that rank the candidates; int8 goes well "
         "with features.pca; none, and always so with rerank.candidates: others rank them",
     )
+    codes: Literal["pq", "int8"] = Field(
+        default="pq",
+        description="what FAISS's default type scans: 4-bit product codes, whose candidates refine ranks; or "
+        "int8, the vectors themselves in 8 bits and nothing beside them: fewer bytes, a slower search",
+    )
     nprobe: int | None = Field(
         default=None, ge=1, description="inverted lists searched per query; chosen by size when empty"
     )

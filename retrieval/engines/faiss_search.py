@@ -77,8 +77,11 @@ class FaissEngine:
         vectors = np.empty((0, width), dtype=np.float32) if sample is None else sample
         factory = settings.factory
         if factory is None:
-            reduced = reduced_width(vectors) if rows >= FLAT_ROWS else None
-            factory = choose_factory(rows, width, len(vectors), refine=settings.refine, reduced=reduced)
+            scans = rows < FLAT_ROWS or settings.codes == "int8"
+            reduced = None if scans else reduced_width(vectors)
+            factory = choose_factory(
+                rows, width, len(vectors), refine=settings.refine, reduced=reduced, codes=settings.codes
+            )
         index = make_index(faiss, factory, width, vectors)
         reserve(faiss, index, rows)
         lists = inverted_lists(faiss, index)

@@ -15,6 +15,8 @@ from retrieval.errors import ConfigError, MissingExtraError
 
 #: Below this many rows a plain scan is fast enough, and exact.
 FLAT_ROWS = 100_000
+#: Banks of 8-bit codes below this size are scanned as a whole.
+SCANNED_ROWS = 10_000
 
 #: Training vectors that FAISS asks for per inverted list.
 _SAMPLE_PER_LIST = 39
@@ -62,7 +64,13 @@ def training_rows(rows: int) -> int:
 
 
 def choose_factory(
-    rows: int, width: int, sample: int, *, refine: str = "float16", reduced: int | None = None
+    rows: int,
+    width: int,
+    sample: int,
+    *,
+    refine: str = "float16",
+    reduced: int | None = None,
+    codes: str = "pq",
 ) -> str:
     """The factory string of a bank of ``rows`` vectors of ``width`` numbers (:func:`make_index`).
 
@@ -70,11 +78,15 @@ def choose_factory(
     training vectors cannot fill them), 4-bit product quantisation of each number (of pairs in wide
     vectors) and refinement with vectors of ``refine`` (float16, int8 or none) numbers. ``reduced`` is
     the width in which candidates are found, where that is less. Small banks of int8 are scanned as such.
+    With ``codes`` int8 the lists hold vectors of 8 bits a number and there is no refinement; scanning these
+    is slow, so that lists pay for smaller banks already.
     """
     stored = _STORED[refine]
+    lists = max(1, min(round(_LISTS_PER_ROOT * math.sqrt(rows)), sample // _SAMPLE_PER_LIST))
+    if codes == "int8":
+        return "SQ8" if rows < SCANNED_ROWS else f"IVF{lists},SQ8"
     if rows < FLAT_ROWS:
         return stored if stored == "SQ8" else "Flat"
-    lists = max(1, min(round(_LISTS_PER_ROOT * math.sqrt(rows)), sample // _SAMPLE_PER_LIST))
     if reduced is not None and stored is not None:
         return f"SVD{reduced},IVF{lists},PQ{reduced}x4fs,Refine({stored})"
     most = width if width <= _NARROW else width // 2

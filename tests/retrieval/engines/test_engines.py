@@ -160,6 +160,8 @@ def test_int8_refinement_is_chosen_by_the_recipe(
     pytest.importorskip("faiss")
     assert choose_factory(50_000, 64, 0) == "Flat"
     assert choose_factory(50_000, 64, 0, refine="int8") == "SQ8"
+    assert choose_factory(50_000, 64, 50_000, codes="int8") == "IVF894,SQ8"
+    assert choose_factory(9_000, 64, 9_000, codes="int8") == "SQ8"
     assert choose_factory(1_000_000, 64, 160_000, refine="int8") == "IVF4000,PQ64x4fs,Refine(SQ8)"
     monkeypatch.setattr(faiss_types, "FLAT_ROWS", 100)
     monkeypatch.setattr(faiss_search, "FLAT_ROWS", 100)
