@@ -12,7 +12,7 @@ from pathlib import Path
 
 from indexer.datasets.base import Dataset, Layout, Sample, check_samples, pick_split, split_names
 from indexer.datasets.names import Files, bare, composed
-from indexer.datasets.table_file import Row, Table, is_table, read_table
+from indexer.datasets.table_file import EXPECTED, Row, Table, is_table, read_table
 from indexer.datasets.whole import ClassLabels, classes_of_names, is_split_name
 from retrieval.errors import DatasetError
 
@@ -52,6 +52,11 @@ def load(root: Path, split: str | None) -> Dataset:
         for row, made in zip(rows, samples, strict=True)
     ]
     lost = [row for row, made in zip(rows, samples, strict=True) if not made.path.is_file()]
+    if rows and len(lost) == len(rows) and table.kind is None:
+        raise DatasetError(
+            f"{table.path}: expected {EXPECTED}; line {rows[0].line} begins with {rows[0].entry[:40]!r}, "
+            "which is no file; name the columns in the first line"
+        )
     if lost:
         notes.append(
             f"{len(lost)} of {len(rows)} files that {table.path} names are missing, "

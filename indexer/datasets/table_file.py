@@ -16,11 +16,14 @@ from indexer.images.formats import IMAGE_SUFFIXES
 from indexer.texts.formats import TEXT_SUFFIXES
 from retrieval.errors import DatasetError
 
+#: Letters of a cell, at most.
+_LARGEST_CELL = 1 << 30
+
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson")
 _PATHS = ("path", "image", "file", "filename", "audio", "recording")
 _LABELS = ("label", "labels", "class", "category", "intent")
 _TEXTS = ("text", "texts", "sentence", "utterance", "query", "document")
-_EXPECTED = (
+EXPECTED = (
     f"a column of paths ({', '.join(_PATHS)}) or of texts ({', '.join(_TEXTS)}), and one of labels "
     f"({', '.join(_LABELS)})"
 )
@@ -118,11 +121,11 @@ def read_table(path: Path) -> Table:
     except csv.Error as problem:
         return Table(path, (), (), f"{path} is no valid CSV ({problem}); check the quotes")
     if not rows:
-        return Table(path, (), (), f"{path} is empty; expected {_EXPECTED}")
+        return Table(path, (), (), f"{path} is empty; expected {EXPECTED}")
     line, first = rows[0]
     words = tuple(cell.strip().lower() for cell in first)
     if not _is_header(rows):
-        few = f"{path}, line {line}: found 1 column, expected {_EXPECTED}" if len(words) < 2 else ""
+        few = f"{path}, line {line}: found 1 column, expected {EXPECTED}" if len(words) < 2 else ""
         return Table(path, tuple(rows), (), few)
     return Table(path, tuple(rows[1:]), words, _header_problem(f"{path}, line {line}", words))
 
@@ -146,7 +149,7 @@ def _read_lines(text: str, path: Path) -> Table:
             )
         found.append((number, {str(key).lower(): _cell(value) for key, value in data.items()}))
     if not found:
-        return Table(path, (), (), f"{path} is empty; expected {_EXPECTED}")
+        return Table(path, (), (), f"{path} is empty; expected {EXPECTED}")
     header = tuple(dict.fromkeys(key for _, data in found for key in data))
     rows = tuple((number, tuple(data.get(key, "") for key in header)) for number, data in found)
     return Table(path, rows, header, _header_problem(str(path), header))
@@ -164,7 +167,7 @@ def _header_problem(where: str, header: tuple[str, ...]) -> str:
         return ""
     if not (has_path or has_text or has_label) and len(header) > 1:
         return ""  # columns of other names: the first two count
-    return f"{where}: expected {_EXPECTED}, found {', '.join(header[:8])}; name the columns so"
+    return f"{where}: expected {EXPECTED}, found {', '.join(header[:8])}; name the columns so"
 
 
 def _is_header(rows: list[tuple[int, tuple[str, ...]]]) -> bool:
@@ -192,8 +195,12 @@ def _cells(text: str, path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
     first = next((line for line in text.splitlines() if line.strip()), "")
     between = "\t" if path.suffix.lower() == ".tsv" else next((mark for mark in ",;\t" if mark in first), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=between, strict=True)
+    before = csv.field_size_limit(_LARGEST_CELL)  # a text may be long
     start = 1
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
-            yield start, tuple(cells)
-        start = reader.line_num + 1
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield start, tuple(cells)
+            start = reader.line_num + 1
+    finally:
+        csv.field_size_limit(before)

@@ -25,13 +25,17 @@ PROJECTIONS = (
     "attention.o_proj",  # AST
     "attention.out_lin",  # DistilBERT
     "attention.attn.o",  # MPNet
-    "attn.Wo",  # ModernBERT
     "attn.out_proj",
     "self_attn.out_proj",
     "attention.out_proj",
 )
 #: The norm behind the last layer, of models that have one.
-_FINAL_NORMS = ("layernorm", "final_norm", "layer_norm", "norm")
+_FINAL_NORMS = (
+    *("layernorm", "final_norm", "layer_norm", "norm", "LayerNorm"),
+    *("encoder.LayerNorm", "encoder.layer_norm", "encoder.emb_layer_norm_after"),
+)
+#: Largest difference, relative to the largest number, between the tail's output and the model's own.
+_TOLERANCE = 1e-3
 
 
 class Encoder:
@@ -48,8 +52,12 @@ class Encoder:
         """
         self.fingerprint = fingerprint(model)
         config: Any = model.config
-        self.width = int(config.hidden_size)
-        layers = _layers(model, int(config.num_hidden_layers), settings.model)
+        self._name = settings.model
+        width, count = (getattr(config, key, None) for key in ("hidden_size", "num_hidden_layers"))
+        if width is None or count is None:
+            raise ConfigError(f"{settings.model} is no single encoder; choose one such as BERT or AST")
+        self.width = int(width)
+        layers = _layers(model, int(count), settings.model)
         self.blocks = len(layers)
         self.block = number_of_block(settings.block, self.blocks)
         self.device = choose_device(runtime.device)
@@ -61,7 +69,7 @@ class Encoder:
         self._replay = Replay()
         self._tail = _replaced(self._layer, path, self._replay)
         last = self.block == self.blocks - 1
-        norm = next((getattr(model, name) for name in _FINAL_NORMS if hasattr(model, name)), None)
+        norm = _final_norm(model)
         # models that normalise at the end of each layer have no such norm, and need none behind any
         self._norm: nn.Module | None = norm if settings.norm == "model" or last else None
         self._plain = settings.norm == "plain" or (norm is not None and self._norm is None)
@@ -105,17 +113,59 @@ class Encoder:
                 hook.remove()
         return Cut(seen["residual"].float(), seen["activation"].float())
 
-    def tail(self, residual: Tensor, projected: Tensor) -> Tensor:
-        """From the projection's output to the embeddings, token by token: (B, N, E) -> (B, N, E).
+    @torch.no_grad()
+    def check(self, inputs: dict[str, Tensor]) -> None:
+        """Raise ConfigError where the tail does not give what the model itself gives of some inputs."""
+        caught: list[Tensor] = []
 
-        Differentiable with respect to ``projected``. The attention before it is run along and ignored.
-        """
+        def leaving(_: nn.Module, positional: Any, out: Any) -> None:
+            caught.append(out[0] if isinstance(out, tuple) else out)
+
+        hook = self._layer.register_forward_hook(leaving)
+        try:
+            given = self._model(**{name: value.to(self.device) for name, value in inputs.items()})
+        finally:
+            hook.remove()
+        try:
+            with torch.autocast(self.device.type, enabled=False):
+                cut = self.cut(inputs)
+                weight, bias = self.projection
+                projected = F.linear(cut.activation, weight, bias)
+                ours = self._layer_output(cut.residual, projected)
+                pairs = [(ours, caught[0])]
+                if self.block == self.blocks - 1 and self._norm is not None:
+                    pairs.append((self._norm(ours), given.last_hidden_state))
+                elif self.block == self.blocks - 1:
+                    pairs.append((ours, given.last_hidden_state))
+        except Exception as error:
+            raise ConfigError(
+                f"{self._name}: its layers cannot be run token by token ({type(error).__name__}: {error}); "
+                "choose an encoder such as BERT, MPNet, DistilBERT or AST"
+            ) from error
+        bound = _TOLERANCE if self._dtype == torch.float32 else 0.1
+        for mine, theirs in pairs:
+            if float((mine - theirs).abs().max()) > bound * float(theirs.abs().max()):
+                raise ConfigError(
+                    f"{self._name}: what follows its attention is not what is known here, so that embeddings "
+                    "would be wrong; choose an encoder such as BERT, MPNet, DistilBERT or AST"
+                )
+
+    def _layer_output(self, residual: Tensor, projected: Tensor) -> Tensor:
+        """The layer's output, before any norm that follows it."""
         self._replay.output = projected
         try:
             out: Any = self._tail(residual)
         finally:
             self._replay.output = None
         tokens: Tensor = out[0] if isinstance(out, tuple) else out
+        return tokens
+
+    def tail(self, residual: Tensor, projected: Tensor) -> Tensor:
+        """From the projection's output to the embeddings, token by token: (B, N, E) -> (B, N, E).
+
+        Differentiable with respect to ``projected``. The attention before it is run along and ignored.
+        """
+        tokens = self._layer_output(residual, projected)
         if self._norm is not None:
             tokens = self._norm(tokens)
         return F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6) if self._plain else tokens
@@ -129,6 +179,15 @@ def _layers(model: nn.Module, count: int, name: str) -> list[nn.Module]:
     raise ConfigError(
         f"{name} has no list of {count} layers to cut at; choose an encoder such as BERT or AST"
     )
+
+
+def _final_norm(model: nn.Module) -> nn.Module | None:
+    for path in _FINAL_NORMS:
+        try:
+            return model.get_submodule(path)
+        except AttributeError:
+            continue
+    return None
 
 
 def _projection_path(layer: nn.Module, name: str) -> str:

@@ -110,7 +110,7 @@ def classify(
                 put(item.source, target, link=link)
                 entry["sorted"] = str(target)
             entries.append(entry)
-    say_skipped(skipped)
+    say_skipped(skipped, NOUNS[kind])
     if json_file is not None:
         write_json(
             json_file, {"index": str(index), "top": top, f"{NOUNS[kind]}s": entries, "skipped": dict(skipped)}

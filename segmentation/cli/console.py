@@ -66,13 +66,13 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def say_skipped(skipped: Sequence[tuple[str, str]]) -> None:
+def say_skipped(skipped: Sequence[tuple[str, str]], noun: str = "image") -> None:
     """List the (name, reason) of what ``--skip-bad`` passed over; nothing where nothing was."""
     if not skipped:
         return
-    say(f"skipped {count_of(len(skipped), 'bad image')}:")
+    say(f"skipped {count_of(len(skipped), f'bad {noun}')}:")
     for name, reason in skipped:
-        say(f"  {name}: {' '.join(reason.split())}")
+        say(f"  {name or '(empty)'}: {' '.join(reason.split())}")
 
 
 def count_of(count: int, noun: str, plural: str | None = None) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from retrieval.errors import ConfigError, DataError
 from segmentation.cli.console import count_of, format_percent, say, say_skipped, show, show_table
 from segmentation.cli.files import check_place, write_json
+from segmentation.cli.inputs import NOUNS
 from segmentation.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def evaluate_images(
             classifier, dataset, leave_out=leave_out, skip_bad=skip_bad, progress=ProgressDisplay()
         )
     show_scores(result)
-    say_skipped(list(result.skipped))
+    say_skipped(list(result.skipped), NOUNS[dataset.kind])
     if json_file is not None:
         write_json(json_file, result.to_json())
         say(f"report: {json_file}")

@@ -105,7 +105,7 @@ def build(
     report = build_index(
         dataset, out, recipe=recipe, skip_bad=skip_bad, share=share, progress=ProgressDisplay()
     )
-    say_skipped([(image.id, image.reason) for image in report.skipped])
+    say_skipped([(image.id, image.reason) for image in report.skipped], NOUNS[dataset.kind])
     size = format_bytes(folder_bytes(report.path))
     show(
         f"{report.path}: {count_of(report.rows, 'row')} of {count_of(report.images, NOUNS[dataset.kind])}, "

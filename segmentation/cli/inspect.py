@@ -140,6 +140,8 @@ def show_survey(found: Survey, recipe: Recipe) -> None:
 
 def _describe_sizes(found: Survey, recipe: Recipe) -> list[tuple[str, str]]:
     """How large images are and how they will be seen, or how long texts are."""
+    if not found.images:
+        return []
     if found.kind == "image":
         return [
             ("sizes", describe_shapes(found.shapes, found.images)),

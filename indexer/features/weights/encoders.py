@@ -74,7 +74,11 @@ def load_encoder(name: str, weights: str, processor: str, *, seed: int = 0) -> P
         source = name
     else:
         raise ConfigError(f"backbone.weights {weights!r} should be {', '.join(FORMS[:-1])} or {FORMS[-1]}")
-    model = _had(lambda: transformers.AutoModel.from_pretrained(source, dtype=torch.float32), source)
+    model, found = _had(
+        lambda: transformers.AutoModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True),
+        source,
+    )
+    _check_whole(model, found, source)
     made = _had(lambda: getattr(transformers, processor).from_pretrained(source), source)
     return Pretrained(_frozen(model), made)
 
@@ -94,6 +98,18 @@ def _random(transformers: Any, name: str, processor: str, seed: int) -> Pretrain
         torch.manual_seed(seed)
         model = transformers.AutoModel.from_config(config)
     return Pretrained(_frozen(model), made)
+
+
+def _check_whole(model: Any, found: dict[str, Any], source: str) -> None:
+    """Raise WeightsError for a model that lacks a weight, but a pooler's: that is taken off."""
+    lacking = sorted(key for key in found.get("missing_keys", ()) if not key.startswith("pooler."))
+    if lacking:
+        raise WeightsError(
+            f"the encoder {source} lacks {len(lacking)} of its weights, {lacking[0]} first; "
+            "choose a checkpoint of the encoder itself"
+        )
+    if hasattr(model, "pooler"):
+        model.pooler = None  # made of random numbers where the checkpoint has none
 
 
 def _frozen(model: nn.Module) -> nn.Module:

@@ -38,6 +38,8 @@ class Seen:
     """(B, V, N, A + 1), with 1 appended where the projection has a bias."""
     weights: Tensor | None = None
     """(B * V, N) share of each token in the pooled embedding, summing to 1 over N; None: all alike."""
+    alike: Tensor | None = None
+    """(B,) bool: inputs whose views are all the same; None: not known, they differ."""
 
 
 class WholeExtractor(StoredExtractor, Generic[Content]):
@@ -104,7 +106,10 @@ class WholeExtractor(StoredExtractor, Generic[Content]):
         for objective in self._objectives:
             seen = single if objective.views == "single" else self.see(objective.views, contents)
             gradients = self._gradients(objective, seen)
-            yield objective.name, F.normalize(self._project(gradients, seen.activations), dim=-1)
+            part = F.normalize(self._project(gradients, seen.activations), dim=-1)
+            if seen.alike is not None and not self._has_negatives:
+                part[seen.alike.to(part.device)] = 0  # nothing to compare: what is left is rounding
+            yield objective.name, part
 
     def fit(self, batches: Callable[[], Iterable[list[Content]]], *, images: int) -> None:
         """Draw the negatives and fit the PCA on memory inputs, where the recipe has them.
@@ -204,4 +209,5 @@ class WholeExtractor(StoredExtractor, Generic[Content]):
         if not gradients:
             return embedding
         joined = join_gradients(gradients, self.recipe.objective.shares)
-        return join_features([embedding, joined], self.recipe.features.gradient_weight)
+        vectors = join_features([embedding, joined], self.recipe.features.gradient_weight)
+        return F.normalize(vectors, dim=-1)  # a part may be zero

@@ -141,6 +141,7 @@ class SpectrogramModel(Encoder):
         self.prefix_tokens = sum(
             hasattr(loaded.model.embeddings, token) for token in ("cls_token", "distillation_token")
         )
+        self.check({"input_values": torch.zeros(1, self.frames, self.mels)})
 
     def describe(self) -> dict[str, Any]:
         """What decides a spectrogram, as plain data."""

@@ -6,14 +6,16 @@ a text that lack a tenth of its words.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from indexer.features.encoder import Encoder
 from indexer.features.weights.encoders import load_encoder
@@ -51,13 +53,17 @@ class TextExtractor(WholeExtractor[str]):
 
     @property
     def _preprocessing(self) -> list[Any]:
-        return ["text", self._model.tokenizer_name, self._model.longest]
+        return ["text", self._model.tokenizer_digest, self._model.longest]
 
     def read(self, source: Any) -> str:
         """A text as it is, or the content of a file (a ``Path``); TextError for one without a word."""
         text = read_text_file(source) if isinstance(source, Path) else source
         if not isinstance(text, str):
             raise TextError(f"expected a text or the path of a text file, not {type(source).__name__}")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise TextError(f"the text holds what is no letter ({error}); save it in UTF-8") from error
         if not text.split():
             what = f"{source} holds" if isinstance(source, Path) else "the text has"
             raise TextError(f"{what} no word; give a text with words, or leave it out")
@@ -75,6 +81,7 @@ class TextExtractor(WholeExtractor[str]):
     def see(self, kind: str, contents: Sequence[str], *, few: bool = False) -> Seen:
         """The text alone (``single``), or copies without some of its words (``overlapping``)."""
         settings = self.recipe.objective.infonce
+        alike = None
         if kind == "single":
             views = [[text] for text in contents]
             for text in contents:
@@ -85,6 +92,7 @@ class TextExtractor(WholeExtractor[str]):
                 without_words(text, count, share=settings.deletion, seed=self.recipe.seed)
                 for text in contents
             ]
+            alike = torch.tensor([len(set(copies)) == 1 for copies in views])
         else:
             raise ConfigError(f"objectives that compare {kind} describe images alone; take kl or infonce")
         flat = [view for group in views for view in group]
@@ -98,7 +106,7 @@ class TextExtractor(WholeExtractor[str]):
         if self._model.projection[1] is not None:
             activation = F.pad(activation, (0, 1), value=1.0)
         shape = (len(views), len(views[0]))
-        return Seen(residual, activation.view(*shape, *activation.shape[1:]), weights)
+        return Seen(residual, activation.view(*shape, *activation.shape[1:]), weights, alike)
 
     def _cut(self, texts: list[str]) -> tuple[Tensor, Tensor, Tensor]:
         """Residuals and activations (n, N, .) of the tokens that are pooled, and their shares (n, N)."""
@@ -118,7 +126,8 @@ class TextExtractor(WholeExtractor[str]):
         # far below so many letters no text can be too long
         if self._said_cut or len(text) < self._model.longest:
             return
-        tokens = self._model.count(text)
+        with self._lock:  # the tokenizer keeps what it is asked
+            tokens = self._model.count(text)
         if tokens > self._model.longest:
             self._said_cut = True
             _LOG.warning(
@@ -137,13 +146,11 @@ class TextModel(Encoder):
         loaded = load_encoder(settings.model, settings.weights, "AutoTokenizer", seed=recipe.seed)
         super().__init__(loaded.model, settings, runtime=recipe.runtime)
         self._tokenizer = loaded.processor
-        self.tokenizer_name = type(loaded.processor).__name__
-        config = cast(Any, loaded.model.config)
-        positions = int(getattr(config, "max_position_embeddings", 512))
-        if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
-            positions -= int(config.pad_token_id) + 1  # their positions start behind the padding's
+        #: SHA-256 of all that the tokenizer does.
+        self.tokenizer_digest = _tokenizer_digest(loaded.processor)
         #: Most tokens of a text.
-        self.longest = min(positions, int(self._tokenizer.model_max_length))
+        self.longest = min(_positions(loaded.model), int(self._tokenizer.model_max_length))
+        self.check(self.tokens(["a b c"]))
 
     def tokens(self, texts: list[str]) -> dict[str, Tensor]:
         """The model's inputs, (n, N) int64 each, padded to the longest, cut to :attr:`longest`."""
@@ -157,16 +164,37 @@ class TextModel(Encoder):
         return len(self._tokenizer(text, truncation=False, verbose=False)["input_ids"])
 
 
+def _positions(model: nn.Module) -> int:
+    """Tokens that a model has positions for; of some the first ones are the padding's."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            reserved = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - reserved
+    return int(getattr(model.config, "max_position_embeddings", 512))
+
+
+def _tokenizer_digest(tokenizer: Any) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    told = backend.to_str() if backend is not None else json.dumps(sorted(tokenizer.get_vocab().items()))
+    return hashlib.sha256(told.encode(errors="backslashreplace")).hexdigest()
+
+
 def without_words(text: str, copies: int, *, share: float, seed: int) -> list[str]:
     """Copies of a text that each lack about ``share`` of its words, and never all of them.
 
-    Which ones follows from the seed and the place of the word alone, the same for every text.
+    A text of one word, as those without blanks between words are, lacks letters. Which ones follows from the
+    seed and the place of the word alone, the same for every text.
     """
     words = text.split()
+    between = " "
+    if len(words) == 1:
+        words, between = list(words[0]), ""
     draws = torch.rand(len(words), copies, generator=torch.Generator().manual_seed(seed)).T
     kept = draws >= share
     kept[:, 0] |= ~kept.any(dim=1)
-    return [" ".join(word for word, keep in zip(words, row, strict=True) if keep) for row in kept.tolist()]
+    return [
+        between.join(word for word, keep in zip(words, row, strict=True) if keep) for row in kept.tolist()
+    ]
 
 
 def _padded(part: Tensor, tokens: int) -> Tensor:

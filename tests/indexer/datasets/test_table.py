@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from indexer.datasets import ClassLabels, load_dataset
+from indexer.datasets import ClassLabels, load_dataset, whole_columns
 from indexer.datasets.table_file import _cells
 from retrieval.errors import DatasetError, ImageError
 
@@ -144,3 +144,34 @@ def test_cells_come_back_as_they_were_written(rows: list[tuple[str, str]]) -> No
     for row in rows:
         starts.append(starts[-1] + 1 + "".join(row).count("\n"))
     assert [line for line, _ in found[1:]] == starts[:-1]
+
+
+def test_texts_under_unknown_names_are_not_taken_for_images(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("review,sentiment\ngreat movie,pos\nbad movie,neg\n")
+    with pytest.raises(DatasetError, match="line 1 begins with 'review', which is no file; name the columns"):
+        load_dataset(tmp_path / "train.csv")
+
+
+def test_a_long_text(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text(f"text,label\n{'word ' * 40_000},a\nshort,b\n")
+    dataset = load_dataset(tmp_path / "train.csv")
+    assert dataset.samples[0].text is not None and len(dataset.samples[0].text) > 131_072
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    table = tmp_path / "train.jsonl"
+    table.write_text('{"text": "a b", "label": ["x", "y"]}\n\n{"label": 3, "text": "c"}\n')
+    dataset = load_dataset(tmp_path)
+    assert [sample.text for sample in dataset.samples] == ["a b", "c"]
+    assert dataset.classes.names == ("3", "x", "y")
+    assert whole_columns(dataset.samples[0].labels) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{", "line 1 is no JSON"), ("[1]", "expected an object"), ('{"text": "a"}', "expected a column")],
+)
+def test_faults_of_json_lines(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text(text)
+    with pytest.raises(DatasetError, match=said):
+        load_dataset(tmp_path / "train.jsonl")

@@ -81,7 +81,7 @@ def test_words_are_left_out() -> None:
     lengths = [len(copy.split()) for copy in copies]
     assert 165 < sum(lengths) / 12 < 195 and len(set(copies)) == 12
     assert all(copy.split() == sorted(copy.split(), key=words.index) for copy in copies)
-    assert without_words("one", 40, share=0.9, seed=0) == ["one"] * 40
+    assert without_words("a b", 40, share=0.99, seed=0).count("") == 0
     assert without_words("a b c", 3, share=0.0, seed=1) == ["a b c"] * 3
     # the same words fall out whatever follows
     assert (
@@ -153,3 +153,66 @@ def test_without_transformers(text_encoder: MakeEncoder, monkeypatch: pytest.Mon
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     with pytest.raises(MissingExtraError, match=r"mycelia\[text\]"):
         make(folder)
+
+
+def test_a_text_of_one_word_lacks_letters() -> None:
+    copies = without_words("refund", 12, share=0.2, seed=0)
+    assert len(set(copies)) > 1 and all(set(copy) <= set("refund") and copy for copy in copies)
+    assert without_words("a", 3, share=0.5, seed=0) == ["a"] * 3
+
+
+def test_copies_that_are_alike_say_nothing(text_encoder: MakeEncoder) -> None:
+    extractor = make(text_encoder(), "objective.kind=infonce", "objective.infonce.negatives=0")
+    parts = extractor.feature_parts(["a", "where is my card"])
+    assert float(parts["infonce"][0].abs().max()) == 0 and float(parts["infonce"][1].norm()) > 0.99
+    vectors = extractor.extract(["a", "where is my card"])
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(2))
+
+
+def test_letters_that_are_none(text_encoder: MakeEncoder) -> None:
+    with pytest.raises(TextError, match="what is no letter"):
+        make(text_encoder()).read("great \ud83d card")
+
+
+def test_the_tokenizer_is_in_the_fingerprint(text_encoder: MakeEncoder) -> None:
+    folder = text_encoder()
+    before = make(folder).fingerprints["preprocessing"]
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text().replace('"rain"', '"snow"'))
+    assert make(folder).fingerprints["preprocessing"] != before
+
+
+def test_a_checkpoint_without_a_pooler_is_the_same_each_time(
+    text_encoder: MakeEncoder, tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder, saved = text_encoder(), tmp_path / "saved"
+    model = transformers.AutoModelForMaskedLM.from_config(transformers.AutoConfig.from_pretrained(folder))
+    model.save_pretrained(saved)
+    for path in folder.glob("tokenizer*"):
+        (saved / path.name).write_bytes(path.read_bytes())
+    first, second = (make(folder, f"backbone.weights=file:{saved}").backbone.fingerprint for _ in range(2))
+    assert first == second
+
+
+def test_a_checkpoint_that_lacks_weights(text_encoder: MakeEncoder, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder, saved = text_encoder(), tmp_path / "saved"
+    config = transformers.AutoConfig.from_pretrained(folder)
+    shorter = transformers.AutoConfig.from_pretrained(folder, num_hidden_layers=1)
+    transformers.AutoModel.from_config(shorter).save_pretrained(saved)
+    config.save_pretrained(saved)
+    for path in folder.glob("tokenizer*"):
+        (saved / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(WeightsError, match=r"lacks \d+ of its weights"):
+        make(folder, f"backbone.weights=file:{saved}")
+
+
+@pytest.mark.parametrize("kind", ["modernbert", "deberta-v2", "roberta-prelayernorm"])
+def test_other_architectures_serve_or_are_refused(kind: str, text_encoder: MakeEncoder) -> None:
+    try:
+        extractor = make(text_encoder(kind), "objective.kind=kl")
+    except ConfigError as error:
+        assert "choose an encoder such as BERT" in str(error)
+    else:
+        assert torch.isfinite(extractor.extract(["where is my card " * 20])).all()
