@@ -110,6 +110,10 @@ def evaluate(
         data, split=split, format=format, subset=subset, images=images, masks=masks, unmasked=unmasked
     )
 
+    if calibrate and defect is not None:
+        raise ConfigError(
+            "--calibrate changes the shares that --defect judges by: run it first, and --defect then"
+        )
     if recipe.whole:
         if calibrate or defect is not None:
             raise ConfigError("--calibrate and --defect are about masks; this index describes whole images")

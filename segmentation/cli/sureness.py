@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def show_sureness(report: EvaluationReport) -> None:
     """The calibration error, and what is asked for of defects, on stdout."""
-    show(f"expected calibration error {format_percent(report.reliability.ece)}")
+    show(f"expected calibration error {_percent(report.reliability.ece)}")
     if report.defect is not None:
         _show_defect(report.defect, leave_out=report.leave_out)
 
@@ -35,8 +36,8 @@ def store_calibration(
         raise ConfigError("there is no labelled pixel to calibrate on; give images with masks")
     setting = f"transfer.calibration={calibration.tau:.4g}"
     show(
-        f"{setting}: expected calibration error {format_percent(calibration.ece)} on the "
-        f"{calibration.pixels:,} pixels of the fit, {format_percent(calibration.ece_shares)} without"
+        f"{setting}: expected calibration error {_percent(calibration.ece)} on the "
+        f"{calibration.pixels:,} pixels of the fit, {_percent(calibration.ece_shares)} without"
     )
     if calibration.at_limit:
         say(f"warning: {setting} is the end of what is tried; nearly all pixels are right, or hardly any")
@@ -60,3 +61,8 @@ def _show_defect(defect: DefectReport, *, leave_out: bool) -> None:
     if defect.proposed is not None:
         how = "of images left out one by one" if leave_out else "of these images"
         show(f"best threshold {how}: mycelia segment ... --threshold {defect.name}={defect.proposed:.4g}")
+
+
+def _percent(error: float) -> str:
+    """Two decimals: where one class has nearly all pixels the error is small."""
+    return "-" if math.isnan(error) else f"{100 * error:.2f}"

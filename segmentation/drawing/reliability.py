@@ -39,6 +39,6 @@ def _draw_bins(axes: Axes, bins: Sequence[ReliabilityBin], ece: float) -> None:
     axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle="--", label="calibrated")
     axes.plot([bin.confidence for bin in filled], [bin.accuracy for bin in filled], "o-", label="accuracy")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
-    axes.set_title(f"expected calibration error {100 * ece:.1f} %")
+    axes.set_title(f"expected calibration error {100 * ece:.2f} %")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left")
