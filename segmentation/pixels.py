@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from indexer.images import PatchGrid
 from indexer.recipe import TransferSettings
@@ -88,11 +89,14 @@ class PixelShares:
         self, seen: npt.NDArray[np.float32], present: npt.NDArray[np.intp]
     ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
         rows, cols = self.grid.coordinates()
+        rows = np.clip(rows, 0, len(seen) - 1)
         height, width = self.size
         step = max(1, STRIP // max(1, len(present) * width))
         for start in range(0, height, step):
             part = slice(start, min(start + step, height))
-            yield part, interpolated(seen[:, :, present], rows[part], cols)
+            first, last = int(rows[part][0]), int(rows[part][-1]) + 2  # of the grid, in between
+            near = seen[first:last, :, present]
+            yield part, interpolated(near, rows[part] - first, cols)
 
     def _refined(
         self, seen: npt.NDArray[np.float32], present: npt.NDArray[np.intp]
@@ -118,7 +122,8 @@ class PixelShares:
 
 def power(share: Floats, tau: float) -> Floats:
     """``max(share, FLOOR) ** (1 / tau)``: a class's term before normalisation."""
-    result: Floats = np.maximum(share, FLOOR) ** (1 / tau)
+    values = torch.from_numpy(np.ascontiguousarray(share))  # several times as fast as numpy's power
+    result: Floats = values.clamp(min=FLOOR).pow_(1 / tau).numpy()
     return result
 
 

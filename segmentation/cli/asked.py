@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from retrieval.errors import ConfigError
 from segmentation.cli.thresholds import class_columns, parse_threshold
 
 if TYPE_CHECKING:
@@ -29,14 +30,19 @@ class Asked:
         instances: str | None,
         min_area: int,
         thresholds: Sequence[str] | None,
+        as_json: bool,
     ) -> Asked:
         """What options ask for; regions of all classes but background where ``instances`` names none.
 
-        Raises ConfigError for an unknown class or a threshold outside 0..1.
+        Raises ConfigError for an unknown class, a threshold outside 0..1, and regions without ``as_json``.
         """
         from segmentation.drawing.overlays import UNPAINTED
 
-        if instances is None:
+        if not as_json and (instances is not None or min_area > 1):
+            raise ConfigError("--instances and --min-area choose the regions that --json lists; add --json")
+        if not as_json:
+            names = []
+        elif instances is None:
             names = [name for name in classes.names if name.lower() not in UNPAINTED]
         else:
             names = [name.strip() for name in instances.split(",") if name.strip()]

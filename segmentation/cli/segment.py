@@ -127,7 +127,9 @@ def segment(
         with storage_errors(out):
             out.mkdir(parents=True, exist_ok=True)
         results = _segment_jobs(segmenter, jobs, skipped=skipped if skip_bad else None)
-        asked = Asked.of(segmenter.classes, instances=instances, min_area=min_area, thresholds=threshold)
+        asked = Asked.of(
+            segmenter.classes, instances=instances, min_area=min_area, thresholds=threshold, as_json=as_json
+        )
         write = partial(_write, classes=segmenter.classes, asked=asked, paint_background=paint_background)
         with closing(behind(results, write)) as written:
             for entry in written:

@@ -65,7 +65,7 @@ class CalibrationFit:
 
     def add(self, pixels: PixelShares, truth: npt.NDArray[np.int32]) -> None:
         """Take in an image: its shares, and its true class columns (H, W) with -1 for unlabelled."""
-        every = max(1, int(np.sqrt(truth.size / SAMPLE)))
+        every = max(1, round(float(np.sqrt(truth.size / SAMPLE))))
         for strip in pixels.strips(every=every):
             true = truth[strip.rows, ::every].ravel()
             labelled = true != UNLABELLED

@@ -78,7 +78,9 @@ def test_regions_are_listed(index: Path, data: Path, tmp_path: Path) -> None:
     assert none["instances"] == []
     (one,) = entries_of(index, photo, "--out", tmp_path / "c", "--instances", "bright")
     assert {region["class"] for region in one["instances"]} == {"bright"}
-    error = error_of(run("segment", index, photo, "--out", tmp_path / "d", "--instances", "rust"))
+    error = error_of(run("segment", index, photo, "--out", tmp_path / "d", "--instances", "bright"))
+    assert "add --json" in error
+    error = error_of(run("segment", index, photo, "--out", tmp_path / "d", "--instances", "rust", "--json"))
     assert "no class 'rust' in the index; its classes are dark, bright" in error
 
 
