@@ -45,7 +45,7 @@ from segmentation import Segmenter
 from segmentation.cli.progress import ProgressDisplay
 from segmentation.description import Description
 from segmentation.labelling import label_pixels
-from segmentation.scoring.evaluator import column_table
+from segmentation.scoring.columns import column_table
 from segmentation.scoring.metrics import Confusion, confusion_matrix, mean_iou
 
 EXACT, FAISS = IndexSettings(engine="exact"), IndexSettings(engine="faiss")

@@ -33,7 +33,7 @@ from retrieval.store.manifest import has_manifest
 from segmentation import Segmenter
 from segmentation.cli.progress import ProgressDisplay
 from segmentation.description import Description
-from segmentation.scoring.evaluator import column_table
+from segmentation.scoring.columns import column_table
 from segmentation.scoring.metrics import confusion_matrix, mean_iou
 
 ENGINES = {

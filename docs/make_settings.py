@@ -120,6 +120,8 @@ def _kind(annotation: Any) -> str:
         return " or ".join(_kind(part) for part in inside if part is not type(None))
     if origin is tuple:
         return f"[{', '.join(_kind(part) for part in inside)}]"
+    if origin is dict:
+        return f"{{name: {_kind(inside[1])}, ...}}"
     if annotation is bool:
         return "`true` | `false`"
     return KINDS.get(annotation, getattr(annotation, "__name__", str(annotation)))

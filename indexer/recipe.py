@@ -130,6 +130,10 @@ class Recipe(Section):
                 "features.projection=none describes patches alone: a whole image's gradient is no product; "
                 "choose features.projection=factored or dense"
             )
+        if self.transfer.prior is not None or self.transfer.calibration is not None:
+            raise ConfigError(
+                "transfer.prior and transfer.calibration are of masks; of whole images leave them empty"
+            )
         if self.reranks:
             raise ConfigError("rerank.candidates orders patches; leave it empty with features.level=image")
         if self.bank.epochs > 1:

@@ -270,6 +270,17 @@ class TransferSettings(Section):
         gt=0,
         description="variance of colours (each 0 to 1) within a window below which it counts as smooth",
     )
+    calibration: float | None = Field(
+        None,
+        gt=0,
+        description="tau: confidence is the winner's part of the sum of all shares^(1/tau); "
+        "`mycelia evaluate --calibrate` fits it; empty leaves the shares as they are",
+    )
+    prior: dict[str, float] | str | None = Field(
+        None,
+        description="class shares to expect in photos, {road: 0.3, car: 0.1}, or a file of them; "
+        "classes not named share the rest as in the memory",
+    )
 
 
 class RuntimeSettings(Section):

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from indexer.images import Geometry, PatchGrid
 from indexer.recipe import TransferSettings
 from retrieval.neighbors import Neighbors
-from segmentation.refine import refined_classes
+from segmentation.pixels import PixelShares
+from segmentation.prior import reweighted
 from segmentation.transfer import blend_labels, vote_shares
 from segmentation.upsample import classes_at
 
@@ -29,7 +30,7 @@ class Labelling:
     columns: npt.NDArray[np.int32]
     """(H, W) class columns of the pixels."""
     confidence: npt.NDArray[np.float32]
-    """(H, W) in 0..1: the winning class's share of the interpolated, and perhaps refined, distribution."""
+    """(H, W) in 0..1: the winning class's share of the distribution there, perhaps refined and calibrated."""
 
 
 def label_pixels(
@@ -57,20 +58,19 @@ def label_views(
     grid: PatchGrid,
     transfer: TransferSettings,
     photo: npt.NDArray[np.uint8] | None,
-) -> tuple[Neighbors, Labelling]:
+    prior: Shares | None = None,
+) -> tuple[Neighbors, Labelling, PixelShares]:
     """The labels of a photo whose patches have neighbours ``found`` in each view: all of them, and the masks.
 
-    ``photo`` (H, W, 3) uint8 RGB is needed where ``transfer.refine`` is not none.
+    ``photo`` (H, W, 3) uint8 RGB is needed where ``transfer.refine`` is not none; ``prior`` (C,) is what
+    :func:`segmentation.prior.prior_ratio` gives.
     """
     neighbors, votes = pooled(found, [vote_shares(each, temperature=transfer.temperature) for each in found])
     shares = grid_shares(neighbors, votes, grid)
-    if transfer.refine == "none" or photo is None:
-        columns, confidence = classes_within(shares, grid, *grid.coordinates())
-    else:
-        columns, confidence = refined_classes(
-            shares, grid, photo, radius=transfer.refine_radius, eps=transfer.refine_eps
-        )
-    return neighbors, Labelling(votes, shares, columns, confidence)
+    if prior is not None:
+        shares = reweighted(shares, prior)
+    pixels = PixelShares(shares, grid, transfer, None if transfer.refine == "none" else photo)
+    return neighbors, Labelling(votes, shares, *pixels.winners()), pixels
 
 
 def pooled(found: Sequence[Neighbors], votes: Sequence[Shares]) -> tuple[Neighbors, Shares]:

@@ -45,27 +45,58 @@ def refined_classes(
     at a time, with no more than about ``strip`` numbers of a kind.
     """
     seen = shares[: grid.seen[0], : grid.seen[1]]
-    scale = max(1, radius // REDUCED_RADIUS)
-    size = tuple(max(1, round(content / scale)) for content in grid.geometry.content)
-    guide = _resized(photo, (size[0], size[1]))
-    window = Window(guide.transpose(2, 0, 1), radius=max(1, round(radius / scale)), eps=eps)
-    places = [
-        grid.at_input(axis, (np.arange(count) + 0.5) * content / count)
-        for axis, (count, content) in enumerate(zip(size, grid.geometry.content, strict=True))
-    ]
+    window, places = _reduced(grid, photo, radius=radius, eps=eps)
     columns = np.zeros(photo.shape[:2], dtype=np.int32)
     confidence = np.zeros(photo.shape[:2], dtype=np.float32)
     present = np.flatnonzero(seen.any(axis=(0, 1)))
     for start in range(0, len(present), GROUP):
         group = present[start : start + GROUP]
         coefficients = [window.coefficients(p) for p in interpolated(seen[:, :, group], *places)]
-        for rows, colors, weights in _strips(photo, size[0], strip):
+        for rows, colors, weights in _strips(photo, len(places[0]), strip):
             for column, planes in zip(group, coefficients, strict=True):
                 value = _applied(planes, colors, weights)
                 better = value > confidence[rows]
                 np.copyto(columns[rows], column, where=better)
                 np.maximum(value, confidence[rows], out=confidence[rows])
     return columns, np.minimum(confidence, 1.0, out=confidence)
+
+
+def refined_strips(
+    seen: npt.NDArray[np.float32],
+    grid: PatchGrid,
+    photo: npt.NDArray[np.uint8],
+    *,
+    radius: int,
+    eps: float,
+    strip: int = STRIP,
+) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+    """All classes' refined shares, some rows of pixels at a time: (rows, (C, r, W) float32, about 0..1).
+
+    ``seen`` (h, w, C) are those of the patches that see some of the photo; else as :func:`refined_classes`.
+    Every class's coefficients are held at once, at the reduced size.
+    """
+    window, places = _reduced(grid, photo, radius=radius, eps=eps)
+    classes = seen.shape[2]
+    coefficients = [window.coefficients(plane) for plane in interpolated(seen, *places)]
+    for rows, colors, weights in _strips(photo, len(places[0]), max(1, strip // max(1, classes))):
+        values = np.empty((classes, *colors[0].shape), dtype=np.float32)
+        for plane, planes in zip(values, coefficients, strict=True):
+            plane[:] = _applied(planes, colors, weights)
+        yield rows, values
+
+
+def _reduced(
+    grid: PatchGrid, photo: npt.NDArray[np.uint8], *, radius: int, eps: float
+) -> tuple[Window, list[npt.NDArray[np.floating]]]:
+    """The windows of the reduced photo, and where its rows and columns lie in the grid."""
+    scale = max(1, radius // REDUCED_RADIUS)
+    size = tuple(max(1, round(content / scale)) for content in grid.geometry.content)
+    guide = _resized(photo, (size[0], size[1]))
+    window = Window(guide.transpose(2, 0, 1), radius=max(1, round(radius / scale)), eps=eps)
+    return window, [
+        grid.at_input(axis, (np.arange(count) + 0.5) * content / count)
+        for axis, (count, content) in enumerate(zip(size, grid.geometry.content, strict=True))
+    ]
 
 
 class Window:

@@ -34,6 +34,8 @@ from segmentation.description import (
 )
 from segmentation.explain import Vote, VoteBook
 from segmentation.labelling import classes_within, label_views
+from segmentation.pixels import PixelShares
+from segmentation.prior import prior_ratio
 from segmentation.voter import Voter, check_transfer
 
 _LOG = logging.getLogger("mycelia")
@@ -49,11 +51,12 @@ class Segmentation:
     mask: Mask
     """(H, W) class ids at the photo's own size; uint8, or uint16 where an id exceeds 255."""
     confidence: npt.NDArray[np.float32]
-    """(H, W) in 0..1: the winning class's share of the interpolated, and perhaps refined, distribution."""
+    """(H, W) in 0..1: the winning class's share of the interpolated, perhaps refined, distribution,
+    calibrated where the recipe says so (``transfer.calibration``)."""
     columns: npt.NDArray[np.int32]
     """(H, W) class columns: the mask before ids."""
     shares: npt.NDArray[np.float32]
-    """(h, w, C) label distribution of each patch."""
+    """(h, w, C) label distribution of each patch, with ``transfer.prior`` corrected for it."""
     neighbors: Neighbors
     """The memory patches found for each patch, row-major in the grid."""
     vote_shares: npt.NDArray[np.float32]
@@ -64,6 +67,8 @@ class Segmentation:
     """Where its patches lie in the photo."""
     refined: bool = field(repr=False)
     """Whether the mask's edges follow the photo's."""
+    pixels: PixelShares = field(repr=False)
+    """The shares of all classes at the pixels."""
     book: VoteBook = field(repr=False)
 
     @property
@@ -137,7 +142,8 @@ class Segmenter(Voter):
         ``filter`` says which memory patches may vote; a patch for which it leaves none gets the
         first class with confidence 0.
 
-        Raises ConfigError for a ``k`` below 1, a temperature that is not positive, or an empty index.
+        Raises ConfigError for a ``k`` below 1, a temperature that is not positive, an empty index, or a
+        ``transfer.prior`` that does not fit its classes.
         """
         super().__init__(index, extractor, k=k, temperature=temperature)
         self.extractor = extractor
@@ -146,6 +152,7 @@ class Segmenter(Voter):
         self._book = VoteBook(
             index, self.images, recipe=extractor.recipe, patch_size=extractor.patch_size, thumbnail=thumbnail
         )
+        self._prior = prior_ratio(index, extractor.recipe.transfer.prior)
         self._warned = False  # of photos that do not fit the index's image.size
 
     @classmethod
@@ -177,12 +184,11 @@ class Segmenter(Voter):
         runtime = runtime or RuntimeSettings()
         index = folder.index(device=str(choose_device(runtime.device)), candidates=candidates)
         try:
-            changes = {
-                "rerank": {"candidates": candidates},
-                "image": {"shifts": shifts, "flip": flip},
-                "transfer": {} if transfer is None else transfer.model_dump(mode="json"),
-            }
-            manifest = replace(index.manifest, recipe=_changed(index.manifest.recipe, changes))
+            changes = {"rerank": {"candidates": candidates}, "image": {"shifts": shifts, "flip": flip}}
+            recipe = _changed(index.manifest.recipe, changes)
+            if transfer is not None:  # whole: what it leaves empty is empty
+                recipe["transfer"] = transfer.model_dump(mode="json")
+            manifest = replace(index.manifest, recipe=recipe)
             extractor = open_extractor(folder.path, manifest, runtime=runtime)
             return cls(
                 index,
@@ -236,7 +242,7 @@ class Segmenter(Voter):
             self.index.search(view.vectors, min(k, len(self.index)), filter=chosen)
             for view in description.views
         ]
-        neighbors, labelled = label_views(found, grid, transfer, description.photo)
+        neighbors, labelled, pixels = label_views(found, grid, transfer, description.photo, self._prior)
         return Segmentation(
             mask=mask_of_columns(labelled.columns, self.classes),
             confidence=labelled.confidence,
@@ -247,6 +253,7 @@ class Segmenter(Voter):
             seconds=description.seconds + time.perf_counter() - start,
             grid=grid,
             refined=refined,
+            pixels=pixels,
             book=self._book,
         )
 

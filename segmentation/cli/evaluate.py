@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from retrieval.errors import ConfigError
 from segmentation.cli.arguments import (
     DataPath,
     Format,
@@ -28,6 +29,8 @@ from segmentation.cli.console import count_of, format_percent, say, say_skipped,
 from segmentation.cli.files import check_place, write_json
 from segmentation.cli.overrides import changed_recipe, open_segmenter
 from segmentation.cli.progress import ProgressDisplay
+from segmentation.cli.sureness import show_sureness, store_calibration
+from segmentation.cli.thresholds import parse_threshold
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -70,6 +73,14 @@ def evaluate(
         bool,
         typer.Option("--leave-out", help="Score an image that is in the memory without itself."),
     ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate", help="Fit confidence to these images, and store that in the index."),
+    ] = False,
+    defect: Annotated[
+        str | None,
+        typer.Option("--defect", metavar="CLASS[=T]", help="Also tell images with CLASS from those without."),
+    ] = None,
 ) -> None:
     """Segment (or, with an index of whole images, classify) a labelled data set, and score what comes.
 
@@ -78,6 +89,8 @@ def evaluate(
       mycelia evaluate voc.index VOCdevkit/VOC2012 --split val
       mycelia evaluate cam.index camvid --split val --json cam.json --report cam-report
       mycelia evaluate my.index the-same-photos --leave-out
+      mycelia evaluate my.index the-same-photos --leave-out --calibrate
+      mycelia evaluate steel.index steel --split train --leave-out --defect scratch
       mycelia evaluate flowers.index flowers --split val --report mistakes --picture confusion.png
       mycelia evaluate cam.index camvid --split val transfer.k=50 transfer.temperature=0.05
 
@@ -87,6 +100,7 @@ def evaluate(
       rerank.candidates  (a number, where the index was built with one)
       image.shifts=2  (a patch grid twice as fine, in four times the time)  image.flip=true
       transfer.refine=guided  transfer.refine_radius  transfer.refine_eps  (edges that follow the photo's)
+      transfer.calibration=1.5  (null: none)  transfer.prior='{road: 0.3}'  (class shares, or a file)
     """
     from retrieval import IndexFolder
 
@@ -96,7 +110,13 @@ def evaluate(
         data, split=split, format=format, subset=subset, images=images, masks=masks, unmasked=unmasked
     )
 
+    if calibrate and defect is not None:
+        raise ConfigError(
+            "--calibrate changes the shares that --defect judges by: run it first, and --defect then"
+        )
     if recipe.whole:
+        if calibrate or defect is not None:
+            raise ConfigError("--calibrate and --defect are about masks; this index describes whole images")
         from segmentation.cli.evaluate_images import evaluate_images
 
         evaluate_images(
@@ -124,6 +144,9 @@ def evaluate(
     note = protocol_note(recipe, protocol.value)
     if note is not None:
         say(f"warning: {note}")
+    name, threshold = (
+        (defect, None) if defect is None or "=" not in defect else parse_threshold(defect, "--defect")
+    )
     with open_segmenter(folder, recipe) as segmenter:
         result = run(
             segmenter,
@@ -131,10 +154,14 @@ def evaluate(
             protocol=protocol.value,
             skip_bad=skip_bad,
             leave_out=leave_out,
+            calibrate=calibrate,
+            defect=name,
+            threshold=threshold,
             progress=ProgressDisplay(),
         )
         # What was computed is shown first: it must not be lost to a disk that is full.
         show_result(result)
+        show_sureness(result)
         say_skipped([(image.id, image.reason) for image in result.skipped])
         if json_file is not None:
             write_json(json_file, result.to_json())
@@ -143,6 +170,8 @@ def evaluate(
             write_confusion(picture, result.confusion, result.classes.names)
         if report is not None:
             say(f"page: {write_report(result, segmenter, dataset, report)}")
+    if calibrate:
+        store_calibration(index, result.calibration, overrides=overrides or (), leave_out=leave_out)
 
 
 def write_confusion(path: Path, confusion: npt.NDArray[Any], names: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ import typer
 from retrieval.errors import ConfigError, DataError, ImageError
 from retrieval.store.files import storage_errors
 from segmentation.cli.arguments import IndexPath, MaxPixels, SkipBad
+from segmentation.cli.asked import Asked
 from segmentation.cli.console import count_of, say, say_skipped, show, show_json
 from segmentation.cli.overrides import changed_recipe, open_segmenter, split_overrides
 from segmentation.cli.progress import ProgressDisplay
@@ -74,6 +75,23 @@ def segment(
     skip_bad: SkipBad = False,
     max_pixels: MaxPixels = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+    instances: Annotated[
+        str | None,
+        typer.Option(
+            "--instances", metavar="CLASS,...", help="Classes whose regions --json lists; all but background."
+        ),
+    ] = None,
+    min_area: Annotated[
+        int, typer.Option("--min-area", min=1, help="Smallest region that --json lists, in pixels.")
+    ] = 1,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--threshold",
+            metavar="CLASS=T",
+            help="Call a photo defective where the largest share of CLASS is T or more; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Segment photos into palette PNGs of class ids.
 
@@ -85,6 +103,8 @@ def segment(
       mycelia segment my.index photo.jpg --out masks --overlay
       mycelia segment my.index photos/ more/*.jpg --out masks --skip-bad
       mycelia segment my.index photos/ --out masks runtime.device=cpu transfer.k=50
+      mycelia segment steel.index photos/ --out masks --json --instances scratch,pit --min-area 20
+      mycelia segment steel.index photos/ --out masks --json --threshold scratch=0.4
       mycelia segment my.index photos/ --out masks image.shifts=2 transfer.refine=guided
 
     \b
@@ -107,7 +127,10 @@ def segment(
         with storage_errors(out):
             out.mkdir(parents=True, exist_ok=True)
         results = _segment_jobs(segmenter, jobs, skipped=skipped if skip_bad else None)
-        write = partial(_write, classes=segmenter.classes, paint_background=paint_background)
+        asked = Asked.of(
+            segmenter.classes, instances=instances, min_area=min_area, thresholds=threshold, as_json=as_json
+        )
+        write = partial(_write, classes=segmenter.classes, asked=asked, paint_background=paint_background)
         with closing(behind(results, write)) as written:
             for entry in written:
                 entries.append(entry)
@@ -117,6 +140,8 @@ def segment(
         show_json(entries)
     say_skipped(skipped)
     say(f"segmented {count_of(len(entries), 'image')} into {out}")
+    if threshold:
+        say(f"defective: {sum(entry['defective'] for entry in entries):,} of {len(entries):,}")
 
 
 def plan_jobs(
@@ -216,7 +241,7 @@ def _segment_jobs(
 
 
 def _write(
-    item: tuple[_Photo, Segmentation], classes: ClassMap, *, paint_background: bool = False
+    item: tuple[_Photo, Segmentation], classes: ClassMap, asked: Asked, *, paint_background: bool = False
 ) -> dict[str, Any]:
     """Write the files of one result; returns what is said of it."""
     from segmentation.drawing.masks import write_mask
@@ -232,7 +257,7 @@ def _write(
         write_image(job.overlay, picture)
     if job.confidence is not None:
         write_image(job.confidence, np.rint(255 * result.confidence).astype(np.uint8))
-    return _entry(job, result, classes)
+    return {**_entry(job, result, classes), **asked.entry(result, classes)}
 
 
 def _entry(job: Job, result: Segmentation, classes: ClassMap) -> dict[str, Any]:

@@ -15,14 +15,18 @@ from indexer.bank.build import SkippedImage
 from indexer.bank.versions import package_versions
 from indexer.datasets import Dataset, Sample
 from indexer.datasets.unmasked import adopt_classes
-from retrieval.classes import UNLABELLED, ClassMap
-from retrieval.errors import ConfigError, DataError, DatasetError, IndexMismatchError
+from retrieval.classes import ClassMap
+from retrieval.errors import ConfigError, DataError, DatasetError
 from retrieval.progress import Progress, Task, track
 from segmentation.scoring import metrics
 from segmentation.scoring.boundary import Overlap, boundary_iou, boundary_overlap
+from segmentation.scoring.calibration import Calibration, CalibrationFit
+from segmentation.scoring.columns import column_table
+from segmentation.scoring.defects import DefectReport, DefectScore, column_of, image_score
 from segmentation.scoring.memory import MemoryImages, check_leave_out, without
 from segmentation.scoring.peers import truth_at_input
 from segmentation.scoring.provenance import describe_dataset, describe_index, strict
+from segmentation.scoring.reliability import Reliability
 from segmentation.segmenter import Segmentation, Segmenter
 
 ScoringProtocol = Literal["standard", "hummingbird"]
@@ -68,6 +72,8 @@ class EvaluationReport:
     """(C, C) int64 pixels, rows the truth, columns the prediction, at the masks' own sizes."""
     boundary: Overlap
     """(C, 2) int64 pixels near the edges of each class, in truth and prediction, and in either."""
+    reliability: Reliability
+    """Pixels by confidence."""
     per_image: tuple[ImageScore, ...]
     skipped: tuple[SkippedImage, ...]
     protocol: ScoringProtocol
@@ -80,6 +86,10 @@ class EvaluationReport:
     versions: dict[str, str]
     leave_out: bool = False
     """Whether images of the memory were scored without themselves."""
+    calibration: Calibration | None = None
+    """The temperature that fits these images best, where it was asked for."""
+    defect: DefectReport | None = None
+    """Images with a class told from those without, where it was asked for."""
 
     @property
     def in_memory(self) -> int:
@@ -186,6 +196,7 @@ class EvaluationReport:
             "boundary_miou": self.boundary_miou,
             "hummingbird_miou": self.hummingbird_miou,
             "pixel_accuracy": self.pixel_accuracy,
+            "ece": self.reliability.ece,
             "mean_accuracy": self.mean_accuracy,
             "per_class": self.per_class,
             "boundary_per_class": {row.name: row.boundary for row in self.rows()},
@@ -199,6 +210,9 @@ class EvaluationReport:
             "in_memory": self.in_memory,
             "leave_out": self.leave_out,
             "rare": self._rare_json(),
+            "reliability": self.reliability.to_json(),
+            "calibration": None if self.calibration is None else self.calibration.to_json(),
+            "defect": None if self.defect is None else self.defect.to_json(),
             "skipped": [{"id": s.id, "reason": s.reason} for s in self.skipped],
             "per_image": [asdict(score) for score in self.per_image],
             "classes": self.classes.to_json(),
@@ -221,6 +235,9 @@ def evaluate(
     protocol: ScoringProtocol = "standard",
     skip_bad: bool = False,
     leave_out: bool = False,
+    calibrate: bool = False,
+    defect: str | None = None,
+    threshold: float | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport:
     """Segment every image of a labelled data set and score the masks at the truth's own size.
@@ -230,10 +247,13 @@ def evaluate(
     :func:`segmentation.scoring.metrics.hummingbird_miou`. ``skip_bad`` leaves out images and masks that
     cannot be used and lists them in the report; ``leave_out`` segments an image that the memory was built
     from without itself, all its augmentation epochs; ``progress`` hears how far it is.
+    ``calibrate`` fits ``transfer.calibration``; ``defect`` names a class whose images are told from those
+    without it, at ``threshold`` too where one is given.
 
     Where nobody named the data set's classes, they are those of the index with the same ids.
     Raises IndexMismatchError where the data set's classes are not the index's, ConfigError for an
-    unknown protocol or an index that cannot leave one image out, DataError for a bad image or mask,
+    unknown protocol or class, an index that cannot leave one image out, or a calibration on images of the
+    memory that are not left out, DataError for a bad image or mask,
     DatasetError where no image was usable.
     """
     if protocol not in get_args(ScoringProtocol):
@@ -246,14 +266,18 @@ def evaluate(
     if not skip_bad:
         dataset.check_files()  # a file that is missing should not end a long run
     run = _Run(segmenter, dataset, peers=protocol == "hummingbird", skip_bad=skip_bad, leave_out=leave_out)
+    run.calibration = CalibrationFit(len(segmenter.classes)) if calibrate else None
+    run.defect = None if defect is None else column_of(defect, segmenter.classes)
     with track(progress, "evaluate", len(dataset)) as task:
         run.score_all(task)
     if not run.scores:
         raise DatasetError(f"no image of {dataset.name} could be used; the first: {run.skipped[0].reason}")
+    flatters = not leave_out and any(score.in_memory for score in run.scores)
     return EvaluationReport(
         classes=segmenter.classes,
         confusion=run.confusion,
         boundary=run.boundary,
+        reliability=run.reliability,
         per_image=tuple(run.scores),
         skipped=tuple(run.skipped),
         protocol=protocol,
@@ -264,6 +288,8 @@ def evaluate(
         index=describe_index(segmenter.index),
         versions=package_versions(),
         leave_out=leave_out,
+        calibration=None if run.calibration is None else run.calibration.best(),
+        defect=None if defect is None else DefectReport(defect, tuple(run.defects), threshold, flatters),
     )
 
 
@@ -301,6 +327,10 @@ class _Run:
         self.confusion = np.zeros(size, dtype=np.int64)
         self.boundary = np.zeros((size[0], 2), dtype=np.int64)
         self.peers = np.zeros(size, dtype=np.int64) if peers else None
+        self.reliability = Reliability(size[0])
+        self.calibration: CalibrationFit | None = None
+        self.defect: int | None = None
+        self.defects: list[DefectScore] = []
         self.scores: list[ImageScore] = []
         self.skipped: list[SkippedImage] = []
 
@@ -327,6 +357,8 @@ class _Run:
         confusion = metrics.confusion_matrix(truth, result.columns, classes)
         self.confusion += confusion
         self.boundary += boundary_overlap(truth, result.columns, classes)
+        self.reliability.add(truth, result.columns, result.confidence)
+        self._score_more(case, result)
         self.scores.append(
             ImageScore(case.sample.id, metrics.mean_iou(confusion), result.seconds, bool(case.numbers))
         )
@@ -339,30 +371,18 @@ class _Run:
             )
             self.peers += metrics.confusion_matrix(small, seen, classes)
 
-
-def column_table(dataset: Dataset, classes: ClassMap) -> npt.NDArray[np.int32]:
-    """The index's column for each of the data set's, matched by class id: (C + 1,) int32, last entry -1.
-
-    The last entry serves the column -1 (unlabelled). Raises IndexMismatchError where names or ids differ.
-    """
-    ours = {info.id: info.name for info in classes.classes}
-    theirs = {info.id: info.name for info in dataset.classes.classes}
-    if ours != theirs:
-        raise IndexMismatchError(
-            f"the index was built for other classes than {dataset.name} has ({_difference(ours, theirs)}); "
-            "evaluate on a data set with the same class ids and names, or build an index from this one"
-        )
-    column_of_id = {int(id): column for column, id in enumerate(classes.ids)}
-    table = [column_of_id[info.id] for info in dataset.classes.classes]
-    return np.array([*table, UNLABELLED], dtype=np.int32)
-
-
-def _difference(ours: dict[int, str], theirs: dict[int, str]) -> str:
-    for id in sorted(ours.keys() | theirs.keys()):
-        if ours.get(id) != theirs.get(id):
-            index, dataset = (repr(names[id]) if id in names else "no such class" for names in (ours, theirs))
-            return f"id {id} is {index} in the index and {dataset} in the data set"
-    return "none"
+    def _score_more(self, case: _Case, result: Segmentation) -> None:
+        """What was asked for besides the mask's score."""
+        if self.calibration is not None:
+            if case.numbers and not self._leave_out:
+                raise ConfigError(
+                    f"{case.sample.id} is in the memory, and surer than a new photo would be; calibrate on "
+                    "other images, or add --leave-out"
+                )
+            self.calibration.add(result.pixels, case.truth)
+        if self.defect is not None and (case.truth >= 0).any():
+            score = image_score(result.pixels, self.defect)
+            self.defects.append(DefectScore(case.sample.id, score, bool((case.truth == self.defect).any())))
 
 
 def _percent(share: float) -> str:

@@ -24,11 +24,14 @@ from segmentation.drawing.masks import color_columns
 from segmentation.drawing.overlays import blend, confidence_picture, error_picture
 from segmentation.drawing.panels import fit_height
 from segmentation.drawing.pictures import write_figure, write_image
-from segmentation.scoring.evaluator import EvaluationReport, ImageScore, column_table
+from segmentation.drawing.reliability import draw_reliability
+from segmentation.scoring.columns import column_table
+from segmentation.scoring.evaluator import EvaluationReport, ImageScore
 from segmentation.scoring.memory import MemoryImages, without
 from segmentation.segmenter import Segmenter
 
-PAGE, DATA, CONFUSION, PICTURES = "index.html", "report.json", "confusion.png", "pictures"
+PAGE, DATA, PICTURES = "index.html", "report.json", "pictures"
+CONFUSION, RELIABILITY = "confusion.png", "reliability.png"
 
 #: Height in pixels to which pictures are reduced.
 PICTURE_HEIGHT = 480
@@ -75,6 +78,8 @@ def write_report(
         dataset = adopt_classes(dataset, segmenter.classes)
         groups = _draw_groups(report, segmenter, dataset, fresh, examples)
         write_figure(fresh / CONFUSION, draw_confusion(report.confusion, report.classes.names))
+        sure = report.reliability
+        write_figure(fresh / RELIABILITY, draw_reliability(sure.bins(), sure.coverage(), sure.ece))
         with atomic_write(fresh / DATA) as file:
             file.write(json.dumps(report.to_json(), indent=1, allow_nan=False).encode() + b"\n")
         with atomic_write(fresh / PAGE) as file:
@@ -102,7 +107,7 @@ def _unexpected(folder: Path) -> Iterator[str]:
     if names and not ({PAGE, DATA} <= names and _MARK in (folder / PAGE).read_text(errors="replace")):
         yield from names
         return
-    yield from names - {PAGE, DATA, CONFUSION, PICTURES}
+    yield from names - {PAGE, DATA, CONFUSION, RELIABILITY, PICTURES}
     if (folder / PICTURES).is_dir():
         for path in (folder / PICTURES).iterdir():
             if not _PICTURE_NAME.fullmatch(path.name):

@@ -194,6 +194,13 @@ def test_fingerprint_sees_what_decides_the_rows(override: str) -> None:
     assert load_recipe(None, [override]).fingerprint() != Recipe().fingerprint()
 
 
+@pytest.mark.parametrize("setting", ["transfer.prior={cat: 0.2}", "transfer.calibration=1.5"])
+def test_calibration_and_priors_are_of_masks_and_decide_no_row(setting: str) -> None:
+    assert load_recipe(None, [setting]).fingerprint() == Recipe().fingerprint()
+    with pytest.raises(ConfigError, match="are of masks; of whole images leave them empty"):
+        load_recipe(None, ["features.level=image", setting])
+
+
 @pytest.mark.parametrize("setting", ["image.shifts=2", "image.flip=true"])
 def test_whole_images_have_no_finer_masks(setting: str) -> None:
     with pytest.raises(ConfigError, match=r"of whole images they have to be 1 and false"):

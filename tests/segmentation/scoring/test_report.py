@@ -59,6 +59,16 @@ def test_the_page_is_complete(made, tmp_path) -> None:
     assert [p.name for p in page.parent.parent.iterdir()] == ["page"]
 
 
+def test_the_page_says_how_sure_and_how_defects_are_found(world, dataset, scene, tmp_path) -> None:
+    subject, data = world(), dataset([scene(seed, (40 + seed, 60)) for seed in range(4)])
+    result = evaluate(subject, data, defect="tree")
+    text = write_report(result, subject, data, tmp_path / "page", examples=0).read_text()
+    assert f"{100 * result.reliability.ece:.2f} %" in text
+    assert re.search(r"AUROC of tree</dt><dd>100\.0 %", text)
+    with Image.open(tmp_path / "page" / "reliability.png") as plot:
+        assert min(plot.size) > 300
+
+
 def test_names_are_escaped(made, tmp_path) -> None:
     subject, data, result = made
     nasty = replace(result, dataset={**result.dataset, "name": "<script>alert(1)</script>"})
