@@ -104,6 +104,11 @@ class Recipe(Section):
                 f"features.level=patch describes patches of images, and {what} are described as a whole; "
                 "leave it out"
             )
+        if self.backbone.blocks:
+            raise ConfigError(
+                f"backbone.blocks joins blocks of a model of images; for {what} choose one, backbone.block="
+                f"{self.backbone.blocks[-1]}"
+            )
         if "dino" in self.objective.kind and self.uses_gradients:
             raise ConfigError(f"the objective dino compares crops of images; for {what} take kl or infonce")
 
@@ -174,6 +179,9 @@ class Recipe(Section):
             del data["image"][key]
         if self.backbone.kind == "image":  # older fingerprints know no other kind
             del data["backbone"]["kind"]
+        del data["backbone"][
+            "block" if self.backbone.blocks else "blocks"
+        ]  # which they imply, or older ones lack
         if self.whole:
             _drop_ignored(data)
         else:

@@ -169,7 +169,7 @@ def _facts(address: Path, folder: IndexFolder) -> list[tuple[str, str]]:
         ("classes", f"{len(names)}: {', '.join(names)}"),
         ("data set", _join(dataset.get("root"), dataset.get("format"), dataset.get("split"))),
         ("engine", _describe_engine(manifest.engine, folder.spec.shown)),
-        ("backbone", _join(backbone.get("model"), backbone.get("weights"), f"block {backbone.get('block')}")),
+        ("backbone", _join(backbone.get("model"), backbone.get("weights"), _describe_blocks(backbone))),
         ("image size", " x ".join(str(side) for side in recipe.get("image", {}).get("size", ()))),
         ("features", _describe_features(features)),
         ("metric", _describe_metric(folder)),
@@ -177,6 +177,12 @@ def _facts(address: Path, folder: IndexFolder) -> list[tuple[str, str]]:
         ("on disk", format_bytes(sum(entry.bytes for entry in manifest.files.values()))),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _describe_blocks(backbone: dict[str, Any]) -> str:
+    """The block that is cut, or those that are joined."""
+    joined = backbone.get("blocks")  # older indexes do not say
+    return f"blocks {', '.join(map(str, joined))}" if joined else f"block {backbone.get('block')}"
 
 
 def _noun(recipe: dict[str, Any]) -> str:
