@@ -141,6 +141,10 @@ class Recipe(Section):
             raise ConfigError(
                 f"bank.epochs={self.bank.epochs} augments patches; of whole images it has to be 1"
             )
+        if self.bank.shifts > 1:
+            raise ConfigError(
+                f"bank.shifts={self.bank.shifts} shifts patches; of whole images it has to be 1"
+            )
         if self.uses_gradients and self.backbone.kind == "image" and self.image.size != "auto":
             self.objective.check_windows(self.image.size)
 
@@ -182,6 +186,8 @@ class Recipe(Section):
         del data["backbone"][
             "block" if self.backbone.blocks else "blocks"
         ]  # which they imply, or older ones lack
+        if self.bank.shifts == 1:
+            del data["bank"]["shifts"]
         if self.whole:
             _drop_ignored(data)
         else:

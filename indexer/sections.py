@@ -241,6 +241,11 @@ class BankSettings(Section):
         description="augmentation epochs; the first is unaugmented, but for hummingbird's augmentation",
     )
     augmentation: AugmentationSettings = AugmentationSettings()
+    shifts: Literal[1, 2] = Field(
+        1,
+        description="2: patches are chosen from 2 x 2 passes over each memory image, moved by half a patch, "
+        "at 4 times the cost; as many are kept as without",
+    )
     max_images: int | None = Field(
         None, ge=1, description="random subset of the images, from the seed (low-data protocol)"
     )
