@@ -89,7 +89,8 @@ def describe_jobs(
             thumb_of(job, thumbs).unlink(missing_ok=True)  # of an earlier run, when the image was good
         if batch and (len(batch) == recipe.runtime.batch_size or position == len(jobs) - 1):
             tensors = torch.stack([item.tensor for item, _ in batch])
-            vectors = extract_passes(extractor, tensors, [item.grid for item, _ in batch])[:, 0].numpy()
+            grids = [item.grid for item, _ in batch]
+            vectors = extract_passes(extractor, tensors, grids, flip=False)[:, 0].numpy()
             for (item, keys), rows in zip(batch, vectors, strict=True):
                 found.append(_select(extractor, item, keys, rows, limit))
                 if not item.job.epoch:
@@ -136,7 +137,9 @@ def prepare_job(
     if recipe.bank.protocol == "hummingbird":
         columns = np.maximum(columns, 0)
     grid = PatchGrid(geometry, extractor.patch_size, 1 if plain else recipe.bank.shifts)
-    counts = patch_labels(columns, grid, classes=len(dataset.classes))
+    counts = patch_labels(
+        columns, geometry, grid.patch_size, classes=len(dataset.classes), shifts=grid.shifts
+    )
     return PreparedImage(job, extractor.prepare(seen, geometry)[0], grid, counts, image)
 
 

@@ -48,16 +48,25 @@ def patches_per_image(settings: BankSettings, *, images: int, tokens: int) -> in
     return min(max(settings.max_patches // (images * settings.epochs), 1), tokens)
 
 
-def patch_labels(columns: npt.NDArray[np.int32], grid: PatchGrid, *, classes: int) -> npt.NDArray[np.int64]:
+def patch_labels(
+    columns: npt.NDArray[np.int32],
+    geometry: Geometry,
+    patch_size: tuple[int, int],
+    *,
+    classes: int,
+    shifts: int = 1,
+) -> npt.NDArray[np.int64]:
     """How many mask pixels of each class every patch covers: (H0, W0) int32, -1 unlabelled -> (T, C) int64.
 
+    The patches are those of the :class:`PatchGrid` of ``shifts``, row-major.
     Counted at the mask's own resolution: a pixel belongs to the patch that covers its centre, in each of
     several shifted passes. What a shift repeats of the last row or column counts once.
     """
-    rows, cols = grid.shape[0] // grid.shifts, grid.shape[1] // grid.shifts
-    counts = np.empty((rows, grid.shifts, cols, grid.shifts, classes), dtype=np.int64)
+    grid = PatchGrid(geometry, patch_size, shifts)
+    rows, cols = (cells // shifts for cells in grid.shape)
+    counts = np.empty((rows, shifts, cols, shifts, classes), dtype=np.int64)
     for (i, down), (j, right) in product(enumerate(grid.moves(0)), enumerate(grid.moves(1))):
-        of_pass = _labels_of_pass(columns, grid.geometry, grid.patch_size, (down, right), classes)
+        of_pass = _labels_of_pass(columns, geometry, patch_size, (down, right), classes)
         counts[:, i, :, j] = of_pass.reshape(rows, cols, classes)
     return counts.reshape(-1, classes)
 

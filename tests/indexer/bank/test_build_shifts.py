@@ -59,7 +59,7 @@ def test_every_row_is_the_patch_at_its_place(
         image, columns = dataset.read(sample)
         tensor, geometry = extractor.prepare(image, plain_geometry(image.shape[:2], recipe.image))
         grid = PatchGrid(geometry, extractor.patch_size, 2)
-        counts = patch_labels(columns, grid, classes=3).reshape(*grid.shape, 3)
+        counts = patch_labels(columns, geometry, grid.patch_size, classes=3, shifts=2).reshape(*grid.shape, 3)
         mine = patches[:, 0] == number
         assert mine.sum() == counts.any(axis=-1).sum(), "all that have a label"
         height, width = geometry.content

@@ -53,7 +53,7 @@ def test_patch_labels_equal_brute_force(
     columns = np.random.default_rng(0).integers(-1, 4, source).astype(np.int32)
     scaled = None if box is None else tuple(b * s for b, s in zip(box, source * 2, strict=True))
     geometry = make_geometry(source, (24, 32), fit=fit, box=scaled)  # type: ignore[arg-type]
-    counts = patch_labels(columns, PatchGrid(geometry, (8, 8)), classes=4)
+    counts = patch_labels(columns, geometry, (8, 8), classes=4)
     np.testing.assert_array_equal(counts, labels_by_pixels(columns, geometry, (8, 8), 4))
     if box is None:
         assert counts.sum() == (columns >= 0).sum(), "every labelled pixel of the whole image counts once"
@@ -67,7 +67,7 @@ def test_labels_of_shifted_passes_are_those_of_the_moved_mask(
 ) -> None:
     columns = np.random.default_rng(2).integers(-1, 3, source).astype(np.int32)
     grid = PatchGrid(make_geometry(source, (24, 32), fit=fit), patch, 2)
-    counts = patch_labels(columns, grid, classes=3).reshape(*grid.shape, 3)
+    counts = patch_labels(columns, grid.geometry, patch, classes=3, shifts=2).reshape(*grid.shape, 3)
     places = [
         [(i + Fraction(1, 2)) * grid.geometry.content[axis] / source[axis] for i in range(source[axis])]
         for axis in (0, 1)
@@ -80,7 +80,7 @@ def test_labels_of_shifted_passes_are_those_of_the_moved_mask(
             inside.append([start <= place < start + patch[axis] for place in places[axis]])
         seen = columns[np.ix_(*inside)]
         assert counts[row, col].tolist() == [(seen == c).sum() for c in range(3)]
-    once = patch_labels(columns, PatchGrid(grid.geometry, patch), classes=3)
+    once = patch_labels(columns, grid.geometry, patch, classes=3)
     np.testing.assert_array_equal(counts[::2, ::2].reshape(-1, 3), once)
 
 
@@ -88,7 +88,7 @@ def test_patches_that_are_not_square() -> None:
     columns = np.random.default_rng(1).integers(-1, 3, (31, 41)).astype(np.int32)
     geometry = make_geometry((31, 41), (24, 32), fit="pad")
     np.testing.assert_array_equal(
-        patch_labels(columns, PatchGrid(geometry, (12, 4)), classes=3),
+        patch_labels(columns, geometry, (12, 4), classes=3),
         labels_by_pixels(columns, geometry, (12, 4), 3),
     )
 
@@ -96,7 +96,7 @@ def test_patches_that_are_not_square() -> None:
 def test_ignored_pixels_do_not_count() -> None:
     columns = np.full((16, 16), -1, dtype=np.int32)
     columns[0, 0], columns[0, 1:4] = 1, 0
-    counts = patch_labels(columns, PatchGrid(make_geometry((16, 16), (16, 16)), (8, 8)), classes=2)
+    counts = patch_labels(columns, make_geometry((16, 16), (16, 16)), (8, 8), classes=2)
     assert counts.tolist() == [[3, 1], [0, 0], [0, 0], [0, 0]]
     assert soft_labels(counts).tolist() == [[191, 64], [0, 0], [0, 0], [0, 0]]
 

@@ -65,7 +65,7 @@ def test_a_linear_function_of_the_position_comes_back_exactly(source, patch, shi
 
 def test_patches_of_moved_passes_show_the_edge_repeated() -> None:
     grid = PatchGrid(make_geometry(SIZE, SIZE), (14, 14), 2)
-    vectors = extract_passes(MeanExtractor(recipe_of(), (14, 14)), positions()[None], [grid])
+    vectors = extract_passes(MeanExtractor(recipe_of(), (14, 14)), positions()[None], [grid], flip=False)
     down = vectors[0, 0].view(*grid.shape, 3)[:, 0, 0]
     last = (np.arange(35, 42) + 0.5).sum() / 14 + 41.5 / 2
     np.testing.assert_allclose(down, [7, 14, 21, 28, 35, last], rtol=1e-6)
