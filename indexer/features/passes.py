@@ -28,9 +28,9 @@ def extract_passes(
 ) -> torch.Tensor:
     """The vectors of photos (B, 3, H, W) in their grids: (B, M, T, D) float32 on the CPU.
 
-    M is 2 with ``flip``, else 1; T are all patches of the grid, row-major, those of the mirror image in the same
-    places. The model sees ``runtime.batch_size`` passes at once. Interleaved shifted
-    passes are the "shift-and-stitch" of Long, Shelhamer and Darrell (CVPR 2015), section 3.2.
+    M is 2 with ``flip``, else 1; T are all patches of the grid, row-major, those of the mirror image in the
+    same places. The model sees ``runtime.batch_size`` passes at once. Interleaved shifted passes are the
+    "shift-and-stitch" of Long, Shelhamer and Darrell (CVPR 2015), section 3.2.
     """
     shifts = grids[0].shifts
     if shifts == 1 and not flip:
