@@ -100,7 +100,7 @@ def _widths(extractor: FungiExtractor) -> tuple[int, int]:
 
 
 def _halved(cut: Cut, block: int) -> States:
-    states = torch.cat(cut, dim=-1).half()
+    states = torch.cat([cut.residual, cut.activation], dim=-1).half()
     if not bool(torch.isfinite(states).all()):
         raise ConfigError(
             f"block {block}: the model's states leave the range of float16, in which they are kept; "

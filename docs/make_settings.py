@@ -118,6 +118,8 @@ def _kind(annotation: Any) -> str:
         return " | ".join(f"`{value}`" for value in inside)
     if origin in (Union, types.UnionType):
         return " or ".join(_kind(part) for part in inside if part is not type(None))
+    if origin is tuple and Ellipsis in inside:
+        return f"list of {KINDS[inside[0]]}s"
     if origin is tuple:
         return f"[{', '.join(_kind(part) for part in inside)}]"
     if origin is dict:

@@ -104,6 +104,11 @@ class Recipe(Section):
                 f"features.level=patch describes patches of images, and {what} are described as a whole; "
                 "leave it out"
             )
+        if self.backbone.blocks:
+            raise ConfigError(
+                f"backbone.blocks joins blocks of a model of images; for {what} choose one, backbone.block="
+                f"{self.backbone.blocks[-1]}"
+            )
         if "dino" in self.objective.kind and self.uses_gradients:
             raise ConfigError(f"the objective dino compares crops of images; for {what} take kl or infonce")
 
@@ -139,6 +144,10 @@ class Recipe(Section):
         if self.bank.epochs > 1:
             raise ConfigError(
                 f"bank.epochs={self.bank.epochs} augments patches; of whole images it has to be 1"
+            )
+        if self.bank.shifts > 1:
+            raise ConfigError(
+                f"bank.shifts={self.bank.shifts} shifts patches; of whole images it has to be 1"
             )
         if self.uses_gradients and self.backbone.kind == "image" and self.image.size != "auto":
             self.objective.check_windows(self.image.size)
@@ -178,6 +187,11 @@ class Recipe(Section):
             del data["image"][key]
         if self.backbone.kind == "image":  # older fingerprints know no other kind
             del data["backbone"]["kind"]
+        del data["backbone"][
+            "block" if self.backbone.blocks else "blocks"
+        ]  # which they imply, or older ones lack
+        if self.bank.shifts == 1:
+            del data["bank"]["shifts"]
         if self.whole:
             _drop_ignored(data)
         else:

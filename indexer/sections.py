@@ -43,11 +43,23 @@ class BackboneSettings(Section):
     block: int = Field(
         -1, description="block whose attention projection is differentiated; negative counts from the last"
     )
+    blocks: tuple[int, ...] = Field(
+        (),
+        description="of images: two or more blocks, for example [7, 9], whose unit embeddings are joined "
+        "evenly; the gradient is the deepest one's, and block is left out",
+    )
     norm: Literal["auto", "model", "plain"] = Field(
         "auto",
         description="after the block: the model's final norm, one without its affine part, "
         "or (auto) the model's for the last block only",
     )
+
+    @field_validator("blocks")
+    @classmethod
+    def _check_blocks(cls, blocks: tuple[int, ...]) -> tuple[int, ...]:
+        if len(blocks) == 1:
+            raise ValueError("joins two or more blocks; for a single one take backbone.block")
+        return blocks
 
 
 class ImageSettings(Section):
@@ -229,6 +241,11 @@ class BankSettings(Section):
         description="augmentation epochs; the first is unaugmented, but for hummingbird's augmentation",
     )
     augmentation: AugmentationSettings = AugmentationSettings()
+    shifts: Literal[1, 2] = Field(
+        1,
+        description="2: patches are chosen from 2 x 2 passes over each memory image, moved by half a patch, "
+        "at 4 times the cost; as many are kept as without",
+    )
     max_images: int | None = Field(
         None, ge=1, description="random subset of the images, from the seed (low-data protocol)"
     )

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from indexer.features.passes import extract_passes
 from indexer.images import Geometry, ImageSource, PatchGrid, read_image
 from indexer.recipe import Recipe
 from retrieval.errors import DataError
-from segmentation.passes import extract_passes
 from segmentation.pipeline import ahead
 
 Key = TypeVar("Key")
@@ -159,7 +159,7 @@ def _extracted(
     try:
         for batch in batches:
             start = time.perf_counter()
-            vectors = extract_passes(extractor, batch.tensor, batch.grids)
+            vectors = extract_passes(extractor, batch.tensor, batch.grids, flip=extractor.recipe.image.flip)
             spent = batch.seconds + time.perf_counter() - start
             yield replace(batch, tensor=vectors, seconds=spent)
     finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from indexer.images import Box, make_geometry
+from indexer.images import Box, PatchGrid, make_geometry
 from indexer.recipe import Recipe
 from retrieval.errors import IndexDamagedError
 from retrieval.index import PatchIndex
@@ -28,7 +28,7 @@ class Vote:
     thumbnail: str | None
     """A small picture of the whole memory image, which the index keeps; None where it has none."""
     patch: tuple[int, int]
-    """(row, col) in the memory image's patch grid."""
+    """(row, col) in the memory image's patch grid, the fine one of all passes with ``bank.shifts``."""
     box: Box
     """(top, left, bottom, right) of the patch in the memory image's source pixels, floats."""
     similarity: float
@@ -109,7 +109,7 @@ class VoteBook:
     def _box(self, record: ImageRecord, row: int, col: int) -> Box:
         settings, source = self._recipe.image, (record.height, record.width)
         geometry = make_geometry(source, settings.fixed_size, fit=settings.fit, box=record.box)
-        return geometry.patch_box(row, col, self._patch_size)
+        return PatchGrid(geometry, self._patch_size, self._recipe.bank.shifts).patch_box(row, col)
 
     def _named(self, label: npt.NDArray[np.uint8]) -> dict[str, float]:
         names, total = self._index.classes.names, int(label.sum(dtype=np.int64))

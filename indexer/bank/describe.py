@@ -26,7 +26,8 @@ from indexer.bank.sampling import (
 from indexer.datasets import Dataset
 from indexer.datasets.keys import SampleKeys
 from indexer.features.fungi import FungiExtractor
-from indexer.images import Box, Geometry
+from indexer.features.passes import extract_passes
+from indexer.images import Box, Geometry, PatchGrid
 from indexer.recipe import Recipe
 from retrieval import ImageRecord
 from retrieval.errors import DataError
@@ -43,9 +44,16 @@ class PreparedImage:
 
     job: BankJob
     tensor: torch.Tensor
-    geometry: Geometry
+    grid: PatchGrid
+    """Its patches, those of all shifts."""
     counts: npt.NDArray[np.int64]
+    """(T, C) of the patches of the grid, row-major."""
     image: npt.NDArray[np.uint8]
+
+    @property
+    def geometry(self) -> Geometry:
+        """What the model sees of the image."""
+        return self.grid.geometry
 
 
 def describe_jobs(
@@ -80,7 +88,9 @@ def describe_jobs(
             skipped[job.sample.id] = str(error)
             thumb_of(job, thumbs).unlink(missing_ok=True)  # of an earlier run, when the image was good
         if batch and (len(batch) == recipe.runtime.batch_size or position == len(jobs) - 1):
-            vectors = extractor.extract(torch.stack([item.tensor for item, _ in batch])).numpy()
+            tensors = torch.stack([item.tensor for item, _ in batch])
+            grids = [item.grid for item, _ in batch]
+            vectors = extract_passes(extractor, tensors, grids, flip=False)[:, 0].numpy()
             for (item, keys), rows in zip(batch, vectors, strict=True):
                 found.append(_select(extractor, item, keys, rows, limit))
                 if not item.job.epoch:
@@ -113,7 +123,7 @@ def prepare_job(
 ) -> PreparedImage:
     """Read a job's image and mask, augment them where its epoch is, and count the labels of its patches.
 
-    ``plain`` shows the whole image as it is, as one to segment is seen, whatever the epoch. Raises
+    ``plain`` shows the whole image as it is and once, whatever the epoch and ``bank.shifts``. Raises
     ImageError or MaskError.
     """
     recipe = extractor.recipe
@@ -126,8 +136,11 @@ def prepare_job(
         seen, geometry = image, plain_geometry(image.shape[:2], recipe.image)
     if recipe.bank.protocol == "hummingbird":
         columns = np.maximum(columns, 0)
-    counts = patch_labels(columns, geometry, extractor.patch_size, classes=len(dataset.classes))
-    return PreparedImage(job, extractor.prepare(seen, geometry)[0], geometry, counts, image)
+    grid = PatchGrid(geometry, extractor.patch_size, 1 if plain else recipe.bank.shifts)
+    counts = patch_labels(
+        columns, geometry, grid.patch_size, classes=len(dataset.classes), shifts=grid.shifts
+    )
+    return PreparedImage(job, extractor.prepare(seen, geometry)[0], grid, counts, image)
 
 
 def kept_patches(recipe: Recipe, item: PreparedImage, limit: int) -> npt.NDArray[np.int64]:
@@ -143,9 +156,9 @@ def _select(
     vectors: npt.NDArray[np.float32],
     limit: int,
 ) -> Part:
-    """The rows that one image gives, out of the vectors (T, D) of all its patches."""
+    """The rows that one image gives, out of the vectors (T, D) of all patches of its grid."""
     kept = kept_patches(extractor.recipe, item, limit)
-    rows, cols = np.divmod(kept, extractor.grid[1])
+    rows, cols = np.divmod(kept, item.grid.shape[1])
     patches = np.stack([np.full_like(kept, item.job.number), rows, cols], axis=1).astype(np.int32)
     stored, labels = vectors[kept].astype(np.float16), soft_labels(item.counts[kept])
     geometry = item.geometry

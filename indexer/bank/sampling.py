@@ -8,12 +8,13 @@ seed is a function of (seed, image id, epoch), so it does not depend on the orde
 from __future__ import annotations
 
 import hashlib
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 
 from indexer.datasets import Dataset, Sample
-from indexer.images import Geometry, make_geometry
+from indexer.images import Geometry, PatchGrid, make_geometry
 from indexer.recipe import BankSettings, ImageSettings
 
 
@@ -37,20 +38,47 @@ def choose_images(dataset: Dataset, settings: BankSettings, *, seed: int) -> lis
 
 
 def patches_per_image(settings: BankSettings, *, images: int, tokens: int) -> int:
-    """Patches that one image may give in one epoch: M // (N * A), at least 1, at most all of its tokens."""
+    """Patches that one image may give in one epoch, of all shifts together.
+
+    M // (N * A), at least 1, at most all that it has: ``tokens`` of each pass of the model.
+    """
+    tokens *= settings.shifts**2
     if settings.max_patches is None:
         return tokens
     return min(max(settings.max_patches // (images * settings.epochs), 1), tokens)
 
 
 def patch_labels(
-    columns: npt.NDArray[np.int32], geometry: Geometry, patch_size: tuple[int, int], *, classes: int
+    columns: npt.NDArray[np.int32],
+    geometry: Geometry,
+    patch_size: tuple[int, int],
+    *,
+    classes: int,
+    shifts: int = 1,
 ) -> npt.NDArray[np.int64]:
     """How many mask pixels of each class every patch covers: (H0, W0) int32, -1 unlabelled -> (T, C) int64.
 
-    Counted at the mask's own resolution: a pixel belongs to the patch that covers its centre.
+    The patches are those of the :class:`PatchGrid` of ``shifts``, row-major.
+    Counted at the mask's own resolution: a pixel belongs to the patch that covers its centre, in each of
+    several shifted passes. What a shift repeats of the last row or column counts once.
     """
-    rows, cols = geometry.patch_of_pixels(patch_size)
+    grid = PatchGrid(geometry, patch_size, shifts)
+    rows, cols = (cells // shifts for cells in grid.shape)
+    counts = np.empty((rows, shifts, cols, shifts, classes), dtype=np.int64)
+    for (i, down), (j, right) in product(enumerate(grid.moves(0)), enumerate(grid.moves(1))):
+        of_pass = _labels_of_pass(columns, geometry, patch_size, (down, right), classes)
+        counts[:, i, :, j] = of_pass.reshape(rows, cols, classes)
+    return counts.reshape(-1, classes)
+
+
+def _labels_of_pass(
+    columns: npt.NDArray[np.int32],
+    geometry: Geometry,
+    patch_size: tuple[int, int],
+    moves: tuple[int, int],
+    classes: int,
+) -> npt.NDArray[np.int64]:
+    rows, cols = geometry.patch_of_pixels(patch_size, moves=moves)
     height, width = geometry.size[0] // patch_size[0], geometry.size[1] // patch_size[1]
     patch = rows[:, None] * width + cols[None, :]
     counted = (rows[:, None] >= 0) & (cols[None, :] >= 0) & (columns >= 0)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from indexer.features.cut import Cut, CutReached, Replay, number_of_block
+from indexer.features.cut import Cut, CutReached, Replay, joined_blocks
 from indexer.features.weights import create_model, empty_model, fingerprint
 from indexer.recipe import BackboneSettings, RuntimeSettings
 from retrieval.errors import ConfigError
@@ -25,8 +25,8 @@ class Backbone:
 
     Attributes: ``patch_size`` (height, width), ``size`` (H, W) of its input, ``grid`` (h, w) of
     patches, ``prefix_tokens``, ``width`` E, ``mean`` and ``std`` of the input in 0..1, the name of
-    the ``interpolation`` it was trained with, ``block`` (not negative) of its ``blocks``, ``fingerprint``
-    of the weights.
+    the ``interpolation`` it was trained with, ``block`` (not negative) of its ``blocks`` that is cut, the
+    blocks whose embeddings are ``joined`` (rising, that one last), ``fingerprint`` of the weights.
     """
 
     def __init__(
@@ -52,7 +52,8 @@ class Backbone:
 
         blocks = list(model.blocks)  # type: ignore[arg-type]
         self.blocks = len(blocks)
-        self.block = number_of_block(settings.block, len(blocks))
+        self.joined = joined_blocks(settings, len(blocks))
+        self.block = self.joined[-1]
         block = blocks[self.block]
         if not isinstance(getattr(getattr(block, "attn", None), "proj", None), nn.Linear):
             raise ConfigError(
@@ -63,11 +64,15 @@ class Backbone:
         self._dtype = choose_precision(runtime.precision, self.device)
         self._model = model.to(self.device)
         self._block: nn.Module = block
+        self._earlier: list[nn.Module] = [blocks[number] for number in self.joined[:-1]]
         self._tail, self._replay = _make_tail(block)
         last = self.block == self.blocks - 1
         keeps_norm = settings.norm == "model" or (settings.norm == "auto" and last)
-        self._norm: nn.Module | None = getattr(model, "norm", None) if keeps_norm else None
+        final: nn.Module | None = getattr(model, "norm", None)
+        self._norm = final if keeps_norm else None
         self._plain = not keeps_norm
+        # one before the last has the model's norm only where the recipe says so
+        self._earlier_norm, self._earlier_plain = final, settings.norm != "model"
 
     @property
     def precision(self) -> str:
@@ -92,8 +97,15 @@ class Backbone:
 
     @torch.no_grad()
     def cut(self, images: Tensor) -> Cut:
-        """Run images (B, 3, H, W), normalised float32, up to the attention projection of the block."""
+        """Run images (B, 3, H, W), normalised float32, up to the attention projection of the block.
+
+        What earlier blocks give that are joined with it is kept on the way.
+        """
         seen: dict[str, Tensor] = {}
+        earlier: list[Tensor] = []
+
+        def leaving(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            earlier.append(output)
 
         def entering(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             seen["residual"] = inputs[0]
@@ -106,6 +118,7 @@ class Backbone:
         hooks = [
             self._block.register_forward_pre_hook(entering),
             linear.register_forward_pre_hook(projecting),
+            *(block.register_forward_hook(leaving) for block in self._earlier),
         ]
         mixed = self._dtype != torch.float32
         try:
@@ -118,7 +131,8 @@ class Backbone:
         finally:
             for hook in hooks:
                 hook.remove()
-        return Cut(seen["residual"].float(), seen["activation"].float())
+        kept = tuple(tokens.float() for tokens in earlier)
+        return Cut(seen["residual"].float(), seen["activation"].float(), kept)
 
     def projected(self, cut: Cut) -> Tensor:
         """Output of the attention projection, (B, N, E): h = W a + b."""
@@ -135,9 +149,12 @@ class Backbone:
             tokens: Tensor = self._tail(residual)
         finally:
             self._replay.output = None
-        if self._plain:
-            return F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6)
-        return tokens if self._norm is None else self._norm(tokens)
+        return _normed(tokens, self._norm, plain=self._plain)
+
+    @torch.no_grad()
+    def earlier(self, tokens: Tensor) -> Tensor:
+        """The embeddings, not normalised, of an earlier block that gave ``tokens``: both (B, N, E)."""
+        return _normed(tokens, self._earlier_norm, plain=self._earlier_plain)
 
     @torch.no_grad()
     def embed(self, images: Tensor) -> Tensor:
@@ -148,6 +165,13 @@ class Backbone:
     def embeddings(self, cut: Cut) -> Tensor:
         """What :meth:`embed` gives of the images whose cut this is, (B, N, E)."""
         return self.tail(cut.residual, self.projected(cut))
+
+
+def _normed(tokens: Tensor, norm: nn.Module | None, *, plain: bool) -> Tensor:
+    """Tokens (..., E) through a norm without an affine part, or the model's where it has one."""
+    if plain:
+        return F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6)
+    return tokens if norm is None else norm(tokens)
 
 
 def choose_device(name: str) -> torch.device:

@@ -11,7 +11,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from indexer.recipe import BackboneSettings
 from retrieval.errors import ConfigError
+
+#: What ``backbone.block`` is by default, and so what it is where nobody chose it.
+NO_BLOCK = BackboneSettings.model_fields["block"].default
 
 
 class Cut(NamedTuple):
@@ -21,6 +25,8 @@ class Cut(NamedTuple):
     """The residual stream that enters the block, (B, N, E) float32."""
     activation: Tensor
     """Input of the attention's output projection, (B, N, A) float32."""
+    earlier: tuple[Tensor, ...] = ()
+    """What the blocks before it that are joined with it give, by depth: (B, N, E) float32 each."""
 
 
 class CutReached(Exception):  # noqa: N818 - no error, but the way out of the forward pass
@@ -47,6 +53,7 @@ class CutModel(Protocol):
     width: int
     block: int
     blocks: int
+    joined: tuple[int, ...]
     device: torch.device
 
     @property
@@ -61,10 +68,31 @@ class CutModel(Protocol):
         """From the projection's output to the embeddings: (B, N, E) -> (B, N, E)."""
 
 
-def number_of_block(block: int, count: int) -> int:
+def number_of_block(block: int, count: int, *, key: str = "block") -> int:
     """The number, not negative, of a block that a recipe names; raises ConfigError where there is none."""
     if not -count <= block < count:
         raise ConfigError(
-            f"backbone.block {block} does not exist: the model has blocks 0..{count - 1} (or -{count}..-1)"
+            f"backbone.{key} {block} does not exist: the model has blocks 0..{count - 1} (or -{count}..-1)"
         )
     return block % count
+
+
+def joined_blocks(settings: BackboneSettings, count: int) -> tuple[int, ...]:
+    """The numbers, not negative and rising, of the blocks that a recipe joins; the last of them is cut.
+
+    Raises ConfigError for one that the model, of ``count`` blocks, lacks or that is named twice, and where
+    ``backbone.block`` names another than the deepest.
+    """
+    if not settings.blocks:
+        return (number_of_block(settings.block, count),)
+    chosen = tuple(sorted({number_of_block(block, count, key="blocks") for block in settings.blocks}))
+    if len(chosen) < len(settings.blocks):
+        raise ConfigError(
+            f"backbone.blocks {list(settings.blocks)} names one of the {count} blocks twice; name each once"
+        )
+    if settings.block not in (NO_BLOCK, chosen[-1], chosen[-1] - count):
+        raise ConfigError(
+            f"backbone.block={settings.block} is not the deepest of backbone.blocks={list(settings.blocks)}, "
+            f"whose gradient is taken; leave one of the two out, or set backbone.block={chosen[-1]}"
+        )
+    return chosen

@@ -60,6 +60,7 @@ class Encoder:
         layers = _layers(model, int(count), settings.model)
         self.blocks = len(layers)
         self.block = number_of_block(settings.block, self.blocks)
+        self.joined: tuple[int, ...] = (self.block,)
         self.device = choose_device(runtime.device)
         self._dtype = choose_precision(runtime.precision, self.device)
         self._model = model.to(self.device)

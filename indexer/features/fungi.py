@@ -26,6 +26,7 @@ from indexer.features.cut import Cut
 from indexer.features.objectives import Objective
 from indexer.features.projection import (
     fit_pca,
+    join_embeddings,
     join_features,
     join_gradients,
     project_dense,
@@ -49,11 +50,13 @@ class PatchGradients:
     """What one forward and one short backward pass say of B images' patches (prefix dropped)."""
 
     embeddings: Tensor
-    """e, (B, T, E) float32, not normalised."""
+    """e of the block that is cut, (B, T, E) float32, not normalised."""
     gradients: tuple[Tensor, ...]
     """g of each objective, (B, T, E): gradient of its loss with respect to the projection's output."""
     activations: Tensor
     """a with 1 appended where the projection has a bias, (B, T, A + 1)."""
+    earlier: tuple[Tensor, ...] = ()
+    """e of each earlier block that is joined, (B, T, E), not normalised."""
 
 
 class FungiExtractor(StoredExtractor):
@@ -92,7 +95,7 @@ class FungiExtractor(StoredExtractor):
         weight, bias = self.backbone.projection
         width, inputs = self.backbone.width, weight.shape[1] + (bias is not None)
         gradients = width * len(self.recipe.objective.kind)
-        product = GradientProduct(width, gradients, inputs, features.gradient_weight)
+        product = GradientProduct(self.embedding_width, gradients, inputs, features.gradient_weight)
         if not features.reduces and features.kind == "fungi" and features.projection == "none":
             return product
         first = Cosine(features.kept or self.raw_width)
@@ -143,13 +146,15 @@ class FungiExtractor(StoredExtractor):
     def feature_parts(self, images: Tensor | Cut) -> tuple[Tensor, ...]:
         """The unit vectors that the vectors of images (B, 3, H, W) are joined from, each (B, T, width).
 
-        The embedding; with ``fungi`` also the projected gradient, or (``projection: none``) gradient and
-        activation. Gradients of several objectives are joined to one unit vector, in which each has its
-        share of ``objective.weights``. None of them depends on the gradient weight, which
-        :func:`join_features` brings in.
+        The embedding, joined where it is of several blocks; with ``fungi`` also the projected gradient, or
+        (``projection: none``) gradient and activation. Gradients of several objectives are joined to one
+        unit vector, in which each has its share of ``objective.weights``. None of them depends on the
+        gradient weight, which :func:`join_features` brings in.
         """
         if self.recipe.features.kind == "embeddings":
-            return (F.normalize(self._embed(images), dim=-1),)
+            with self._lock:
+                cut = self._cut_of(images)
+                return (join_embeddings([*self._earlier(cut), self._embeddings(cut)]),)
         return self._feature_parts(self.patch_gradients(images))
 
     def patch_gradients(self, images: Tensor | Cut) -> PatchGradients:
@@ -160,7 +165,7 @@ class FungiExtractor(StoredExtractor):
         """
         backbone, prefix = self.backbone, self.backbone.prefix_tokens
         with self._lock, torch.enable_grad():
-            cut = images if isinstance(images, Cut) else backbone.cut(images)
+            cut = self._cut_of(images)
             projected = backbone.projected(cut).requires_grad_(True)
             embeddings = backbone.tail(cut.residual, projected)  # (B, N, E)
             losses = [self._loss(objective, embeddings) for objective in self._objectives]
@@ -172,7 +177,9 @@ class FungiExtractor(StoredExtractor):
         activations = cut.activation[:, prefix:]
         if backbone.projection[1] is not None:
             activations = F.pad(activations, (0, 1), value=1.0)
-        return PatchGradients(embeddings.detach()[:, prefix:], tuple(gradients), activations)
+        return PatchGradients(
+            embeddings.detach()[:, prefix:], tuple(gradients), activations, self._earlier(cut)
+        )
 
     def fit(self, batches: Callable[[], Iterable[Tensor | Cut]], *, images: int) -> None:
         """Fill the support bank and fit the PCA on memory images, where the recipe has them.
@@ -207,9 +214,21 @@ class FungiExtractor(StoredExtractor):
         return self._contrasts and self.recipe.objective.infonce.neighbours > 0
 
     def _embed(self, images: Tensor | Cut) -> Tensor:
+        """Embeddings (B, T, E) of the block that is cut, not normalised: what its objectives compare."""
         with self._lock:
-            cut = images if isinstance(images, Cut) else self.backbone.cut(images)
-            return self.backbone.embeddings(cut)[:, self.backbone.prefix_tokens :]
+            return self._embeddings(self._cut_of(images))
+
+    def _cut_of(self, images: Tensor | Cut) -> Cut:
+        return images if isinstance(images, Cut) else self.backbone.cut(images)
+
+    def _embeddings(self, cut: Cut) -> Tensor:
+        return self.backbone.embeddings(cut)[:, self.backbone.prefix_tokens :]
+
+    def _earlier(self, cut: Cut) -> tuple[Tensor, ...]:
+        """Embeddings (B, T, E) of the earlier blocks that are joined, not normalised."""
+        return tuple(
+            self.backbone.earlier(tokens[:, self.backbone.prefix_tokens :]) for tokens in cut.earlier
+        )
 
     def raw_vectors(self, images: Tensor | Cut) -> Tensor:
         """Vectors of images (B, 3, H, W) or their cut, before PCA or metric: (B, T, raw_width)."""
@@ -231,7 +250,7 @@ class FungiExtractor(StoredExtractor):
         """e, g and a, each of length one: (B, T, width) each."""
         gradients = [F.normalize(g, dim=-1, eps=1e-30) for g in parts.gradients]  # g is tiny
         return (
-            F.normalize(parts.embeddings, dim=-1),
+            join_embeddings([*parts.earlier, parts.embeddings]),
             join_gradients(gradients, self.recipe.objective.shares),
             F.normalize(parts.activations, dim=-1),
         )

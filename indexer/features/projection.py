@@ -49,6 +49,12 @@ def join_gradients(gradients: Sequence[Tensor], shares: Sequence[float]) -> Tens
     return torch.cat([g * share**0.5 for g, share in zip(gradients, shares, strict=True)], dim=-1)
 
 
+def join_embeddings(embeddings: Sequence[Tensor]) -> Tensor:
+    """Embeddings (..., E) of n blocks as one unit vector (..., n E), whose cosine is the mean of theirs."""
+    units = [F.normalize(e, dim=-1) for e in embeddings]
+    return units[0] if len(units) == 1 else torch.cat(units, dim=-1) / math.sqrt(len(units))
+
+
 def join_features(parts: Sequence[Tensor], weight: float) -> Tensor:
     """One vector of the unit vectors that describe a patch or an image: (..., width) each -> (..., D).
 

@@ -184,8 +184,13 @@ class StoredExtractor(ABC):
         """Numbers of a vector before PCA or metric."""
         features, width = self.recipe.features, self.backbone.width
         if features.kind == "embeddings":
-            return width
-        return width + len(self._objectives) * (features.projection_width or width)
+            return self.embedding_width
+        return self.embedding_width + len(self._objectives) * (features.projection_width or width)
+
+    @property
+    def embedding_width(self) -> int:
+        """Numbers of an embedding: those of all blocks that are joined."""
+        return self.backbone.width * len(self.backbone.joined)
 
     def _reduce(self, vectors: Tensor) -> Tensor:
         for mean, directions in (("pca_mean", "pca_components"), ("metric_mean", "metric_directions")):

@@ -77,20 +77,21 @@ class Geometry:
         return canvas
 
     def patch_of_pixels(
-        self, patch_size: tuple[int, int]
+        self, patch_size: tuple[int, int], *, moves: tuple[int, int] = (0, 0)
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """The patch that covers the centre of each source pixel: grid rows (H0,) and columns (W0,), int32.
 
         -1 stands for pixels outside the box, or past the last whole patch. ``patch_size`` is
-        (height, width) in pixels of the model's input.
+        (height, width) in pixels of the model's input. With ``moves`` (down, right) the first patch begins so
+        many pixels of the input later, and what lies before it has -1 too.
         """
-        return self._patches(0, patch_size[0]), self._patches(1, patch_size[1])
+        return self._patches(0, patch_size[0], moves[0]), self._patches(1, patch_size[1], moves[1])
 
-    def _patches(self, axis: int, patch: int) -> npt.NDArray[np.int32]:
+    def _patches(self, axis: int, patch: int, move: int) -> npt.NDArray[np.int32]:
         offset, extent = self._offsets(axis)
         # One division, so that floor() is exact where a pixel's centre falls on a patch's border.
-        patches = np.floor(offset * self.content[axis] / (extent * patch)).astype(np.int32)
-        outside = (offset < 0) | (offset >= extent) | (patches >= self.size[axis] // patch)
+        patches = np.floor((offset * self.content[axis] - move * extent) / (extent * patch)).astype(np.int32)
+        outside = (offset < 0) | (patches < 0) | (offset >= extent) | (patches >= self.size[axis] // patch)
         patches[outside] = -1
         return patches
 

@@ -23,7 +23,8 @@ class PatchGrid:
 
     Patch i of the pass that moves the photo by d pixels of the model's input is centred at
     ``(i + 1/2) p + d`` of it, for the patch size p and each d of :meth:`moves`; sorted by their centres, the
-    patches of all passes are the grid. Raises ConfigError where patches have fewer pixels than shifts.
+    patches of all passes are the grid: patch (i, j) of the pass that is moved the (k, l)th time lies at
+    (i n + k, j n + l) of it, n the shifts. Raises ConfigError where patches have fewer pixels than shifts.
     """
 
     geometry: Geometry
@@ -33,7 +34,7 @@ class PatchGrid:
     def __post_init__(self) -> None:
         if not 1 <= self.shifts <= min(self.patch_size):
             raise ConfigError(
-                f"image.shifts={self.shifts} does not fit patches of {self.patch_size[0]} x "
+                f"image.shifts or bank.shifts={self.shifts} does not fit patches of {self.patch_size[0]} x "
                 f"{self.patch_size[1]} pixels; it is 1 or more, and at most a patch's side"
             )
 

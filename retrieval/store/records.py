@@ -62,6 +62,27 @@ def _box(edges: Sequence[float] | None) -> tuple[float, float, float, float] | N
     return top, left, bottom, right
 
 
+@dataclass(frozen=True)
+class Drift:
+    """How a memory differs from the one that was built."""
+
+    added: int
+    """Rows, not removed, of images that came later."""
+    rows: int
+    """All rows that are not removed."""
+    removed: int
+    """Images of the build that are removed, counted once, whatever their epochs."""
+
+
+def drift_of(records: Iterable[ImageRecord], built: int) -> Drift:
+    """What changed since a build that gave the first ``built`` records, by their numbers, which only grow."""
+    ordered = sorted(records, key=lambda record: record.number)
+    live = [record.patches for record in ordered if not record.removed]
+    later = [record.patches for record in ordered[built:] if not record.removed]
+    gone = {record.id for record in ordered[:built] if record.removed}
+    return Drift(added=sum(later), rows=sum(live), removed=len(gone))
+
+
 def write_records(path: Path, records: Iterable[ImageRecord]) -> Path:
     """Write the records, in their order, to a file; returns its path. Raises StorageError."""
     with atomic_write(path) as file:

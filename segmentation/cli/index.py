@@ -169,7 +169,7 @@ def _facts(address: Path, folder: IndexFolder) -> list[tuple[str, str]]:
         ("classes", f"{len(names)}: {', '.join(names)}"),
         ("data set", _join(dataset.get("root"), dataset.get("format"), dataset.get("split"))),
         ("engine", _describe_engine(manifest.engine, folder.spec.shown)),
-        ("backbone", _join(backbone.get("model"), backbone.get("weights"), f"block {backbone.get('block')}")),
+        ("backbone", _join(backbone.get("model"), backbone.get("weights"), _describe_blocks(backbone))),
         ("image size", _describe_size(recipe)),
         ("features", _describe_features(features)),
         ("metric", _describe_metric(folder)),
@@ -177,6 +177,12 @@ def _facts(address: Path, folder: IndexFolder) -> list[tuple[str, str]]:
         ("on disk", format_bytes(sum(entry.bytes for entry in manifest.files.values()))),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _describe_blocks(backbone: dict[str, Any]) -> str:
+    """The block that is cut, or those that are joined."""
+    joined = backbone.get("blocks")  # older indexes do not say
+    return f"blocks {', '.join(map(str, joined))}" if joined else f"block {backbone.get('block')}"
 
 
 def _noun(recipe: dict[str, Any]) -> str:
@@ -223,12 +229,32 @@ def _describe_metric(folder: IndexFolder) -> str:
         f"{facts.kept} of {facts.of} numbers",
         f"fitted on {round(float(facts.patches.sum())):,} {rows}",
     )
+    text += _describe_drift(folder, rows)
     few = facts.few if features["metric"] == "class" else []
     if not few:
         return text
     named = [f"{manifest.classes.names[c]} ({facts.patches[c]:.0f})" for c in few[:NAMED]]
     more = f" and {len(few) - NAMED} more" if len(few) > NAMED else ""
     return f"{text}; fewer {rows} than numbers, so that shrinkage carries them: {', '.join(named)}{more}"
+
+
+def _describe_drift(folder: IndexFolder, noun: str) -> str:
+    """How far the memory is from the one that its metric was fitted on; nothing where it is the same."""
+    from retrieval.store.records import drift_of
+
+    images = folder.manifest.counts.get("images")
+    if images is None:  # made by hand: nobody knows which were first
+        return ""
+    drift = drift_of(folder.records, images * folder.recipe.get("bank", {}).get("epochs", 1))
+    parts = []
+    if drift.added:
+        share = 100 * drift.added / drift.rows
+        parts.append(f"{drift.added:,} of {drift.rows:,} {noun} ({share:.1f}%) were added after that")
+    if drift.removed:
+        parts.append(
+            f"{count_of(drift.removed, 'image')} that it saw {'is' if drift.removed == 1 else 'are'} gone"
+        )
+    return f"; {' and '.join(parts)} (building again fits it anew)" if parts else ""
 
 
 def _describe_reranking(manifest: Manifest) -> str:

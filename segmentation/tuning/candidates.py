@@ -16,7 +16,12 @@ def choose_values(given: Sequence[float] | None, default: Sequence[float], base:
 
 
 def blocks_of(recipe: Recipe) -> tuple[int, int]:
-    """How many blocks the model has, and which the recipe means."""
+    """How many blocks the model has, and which the recipe means; raises ConfigError for joined ones."""
+    if recipe.backbone.blocks:
+        raise ConfigError(
+            f"tuning compares single blocks, and backbone.blocks={list(recipe.backbone.blocks)} joins some; "
+            "leave it empty, and add it to the tuned recipe if you want"
+        )
     model = (whole_extractor(recipe) if recipe.whole else FungiExtractor).load_model(recipe)
     return model.blocks, model.block
 

@@ -222,6 +222,10 @@ def _check(recipe: Recipe) -> None:
             "tuning compares gradient weights, and a metric would have to be fitted for each; set "
             "features.metric=none, and add it to the tuned recipe if you need it, with a larger T"
         )
+    if recipe.bank.shifts > 1:
+        raise ConfigError(
+            "tuning sees each memory image once; set bank.shifts=1, and add the shifts to the tuned recipe"
+        )
     if recipe.reranks:
         raise ConfigError(
             "tuning does not re-rank; set rerank.candidates=null, and add it to the tuned recipe if you want"

@@ -19,7 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from indexer.features.objectives import Objective
-from indexer.features.projection import fit_pca, join_features, join_gradients, project_factored
+from indexer.features.projection import (
+    fit_pca,
+    join_embeddings,
+    join_features,
+    join_gradients,
+    project_factored,
+)
 from indexer.features.stored import StoredExtractor
 from retrieval.errors import ConfigError, DatasetError
 from retrieval.similarity import Cosine
@@ -40,6 +46,8 @@ class Seen:
     """(B * V, N) share of each token in the pooled embedding, summing to 1 over N; None: all alike."""
     alike: Tensor | None = None
     """(B,) bool: inputs whose views are all the same; None: not known, they differ."""
+    earlier: tuple[Tensor, ...] = ()
+    """Embeddings (B * V, N, E) of each earlier block that is joined, not normalised."""
 
 
 class WholeExtractor(StoredExtractor, Generic[Content]):
@@ -102,7 +110,8 @@ class WholeExtractor(StoredExtractor, Generic[Content]):
     def each_part(self, contents: Sequence[Content]) -> Iterator[tuple[str, Tensor]]:
         """The parts of :meth:`feature_parts`, each computed when it is asked for."""
         single = self.see("single", contents)
-        yield "embedding", F.normalize(self._embed(single)[:, 0], dim=-1)
+        earlier = [self._pool(single, tokens)[:, 0] for tokens in single.earlier]
+        yield "embedding", join_embeddings([*earlier, self._embed(single)[:, 0]])
         for objective in self._objectives:
             seen = single if objective.views == "single" else self.see(objective.views, contents)
             gradients = self._gradients(objective, seen)
@@ -164,7 +173,10 @@ class WholeExtractor(StoredExtractor, Generic[Content]):
 
     def _pooled(self, seen: Seen, projected: Tensor) -> Tensor:
         """From the projection's output to pooled embeddings, (B, V, E); the lock has to be held."""
-        tokens = self.backbone.tail(seen.residual, projected)
+        return self._pool(seen, self.backbone.tail(seen.residual, projected))
+
+    def _pool(self, seen: Seen, tokens: Tensor) -> Tensor:
+        """The pooled tokens (B * V, N, E) of each view: (B, V, E)."""
         if seen.weights is None:
             return tokens.mean(dim=1).view(*seen.activations.shape[:2], -1)
         pooled = torch.einsum("bn,bne->be", seen.weights, tokens)

@@ -59,7 +59,7 @@ class ImageExtractor(WholeExtractor[Pixels]):
     @torch.no_grad()
     def _forward(self, views: Sequence[Tensor]) -> Seen:
         """Views of B images, V each, through the model to the cut."""
-        residuals, activations = [], []
+        residuals, activations, earlier = [], [], []
         kept = slice(0, 1) if self._cls else slice(self.backbone.prefix_tokens, None)
         with self._lock:
             for chunk in torch.split(torch.cat(list(views)), CHUNK):
@@ -67,11 +67,13 @@ class ImageExtractor(WholeExtractor[Pixels]):
                 # all behind the cut is token-wise: tokens that are not pooled have no gradient
                 residuals.append(cut.residual[:, kept].clone())
                 activations.append(cut.activation[:, kept].clone())
+                earlier.append([self.backbone.earlier(tokens[:, kept]) for tokens in cut.earlier])
         activation = torch.cat(activations)
         if self.backbone.projection[1] is not None:
             activation = F.pad(activation, (0, 1), value=1.0)
         shape = (len(views), len(views[0]))
-        return Seen(torch.cat(residuals), activation.view(*shape, *activation.shape[1:]))
+        joined = tuple(torch.cat(tokens) for tokens in zip(*earlier, strict=True))
+        return Seen(torch.cat(residuals), activation.view(*shape, *activation.shape[1:]), earlier=joined)
 
     def _views(self, kind: str, image: Pixels) -> Tensor:
         """(V, 3, H, W) float32 normalised."""

@@ -22,7 +22,7 @@ from indexer.bank.sampling import (
     soft_labels,
 )
 from indexer.datasets import Dataset
-from indexer.images import Geometry, make_geometry
+from indexer.images import Fit, Geometry, PatchGrid, make_geometry
 from indexer.recipe import BankSettings, Recipe
 
 
@@ -59,11 +59,37 @@ def test_patch_labels_equal_brute_force(
         assert counts.sum() == (columns >= 0).sum(), "every labelled pixel of the whole image counts once"
 
 
+@pytest.mark.parametrize("fit", ["stretch", "pad"])
+@pytest.mark.parametrize("source", [(37, 53), (53, 37), (24, 32), (5, 60)])
+@pytest.mark.parametrize("patch", [(8, 8), (12, 4), (7, 9)])
+def test_labels_of_shifted_passes_are_those_of_the_moved_mask(
+    fit: Fit, source: tuple[int, int], patch: tuple[int, int]
+) -> None:
+    columns = np.random.default_rng(2).integers(-1, 3, source).astype(np.int32)
+    grid = PatchGrid(make_geometry(source, (24, 32), fit=fit), patch, 2)
+    counts = patch_labels(columns, grid.geometry, patch, classes=3, shifts=2).reshape(*grid.shape, 3)
+    places = [
+        [(i + Fraction(1, 2)) * grid.geometry.content[axis] / source[axis] for i in range(source[axis])]
+        for axis in (0, 1)
+    ]
+    for row, col in np.ndindex(grid.shape):
+        inside = []
+        for axis, position in enumerate((row, col)):
+            move = 0 if position % 2 == 0 else math.floor(Fraction(patch[axis], 2) + Fraction(1, 2))
+            start = position // 2 * patch[axis] + move
+            inside.append([start <= place < start + patch[axis] for place in places[axis]])
+        seen = columns[np.ix_(*inside)]
+        assert counts[row, col].tolist() == [(seen == c).sum() for c in range(3)]
+    once = patch_labels(columns, grid.geometry, patch, classes=3)
+    np.testing.assert_array_equal(counts[::2, ::2].reshape(-1, 3), once)
+
+
 def test_patches_that_are_not_square() -> None:
     columns = np.random.default_rng(1).integers(-1, 3, (31, 41)).astype(np.int32)
     geometry = make_geometry((31, 41), (24, 32), fit="pad")
     np.testing.assert_array_equal(
-        patch_labels(columns, geometry, (12, 4), classes=3), labels_by_pixels(columns, geometry, (12, 4), 3)
+        patch_labels(columns, geometry, (12, 4), classes=3),
+        labels_by_pixels(columns, geometry, (12, 4), 3),
     )
 
 

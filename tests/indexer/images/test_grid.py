@@ -68,5 +68,7 @@ def test_the_patch_of_a_pixel_covers_it_and_is_centred_near_it(shifts: int) -> N
 
 
 def test_more_shifts_than_pixels_in_a_patch_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"image\.shifts=4 does not fit patches of 2 x 2 pixels"):
+    with pytest.raises(
+        ConfigError, match=r"image\.shifts or bank\.shifts=4 does not fit patches of 2 x 2 pixels"
+    ):
         grid_of(SIZE, patch=(2, 2), shifts=4)

@@ -7,11 +7,14 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from indexer.datasets import FORMATS
-from retrieval import read_manifest, write_manifest
+from retrieval import read_images, read_manifest, write_manifest
+from retrieval.edit.add import NewImage, add_images
+from retrieval.edit.remove import remove_images
 from retrieval.errors import ConfigError
 from segmentation.cli.console import format_bytes
 from segmentation.cli.overrides import check_overrides
@@ -315,3 +318,35 @@ def test_overrides_of_allowed_sections() -> None:
 )
 def test_sizes_for_people(count: int, text: str) -> None:
     assert format_bytes(count) == text
+
+
+def test_info_tells_how_far_a_memory_is_from_what_its_metric_saw(
+    data: Path, tiny: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "metric.index"
+    settings = ("features.metric=class", "features.width=30", "bank.epochs=2")
+    run("index", "build", data, "--config", tiny, "--out", out, *settings)
+
+    def metric() -> str:
+        shown = run("index", "info", out).stdout.splitlines()
+        return next(line for line in shown if line.startswith("metric "))
+
+    assert "fitted on" in metric() and "after that" not in metric() and "gone" not in metric()
+    before = read_manifest(out).counts["rows"]
+    record = replace(read_images(out)[0], id="new", sha256="0" * 64)
+    vectors = np.eye(30, dtype=np.float32)[:8]
+    labels = np.full((8, 2), 100, dtype=np.uint8)
+    add_images(out, [NewImage(record, vectors, labels, np.zeros((8, 2), dtype=np.int32))])
+    share = 100 * 8 / (before + 8)
+    assert f"; 8 of {before + 8} patches ({share:.1f}%) were added after that (building again" in metric()
+    remove_images(out, ["photo1"])
+    assert "were added after that and 1 image that it saw is gone (building again fits it anew)" in metric()
+    remove_images(out, ["photo2", "new"])
+    assert "added" not in metric() and "; 2 images that it saw are gone (building" in metric()
+
+
+def test_info_names_all_blocks_that_are_joined(index: Path, data: Path, tiny: Path, tmp_path: Path) -> None:
+    assert ", block -1\n" in run("index", "info", index).stdout
+    out = tmp_path / "joined.index"
+    run("index", "build", data, "--config", tiny, "--out", out, "backbone.blocks=[2,-1]")
+    assert ", blocks 2, -1\n" in run("index", "info", out).stdout

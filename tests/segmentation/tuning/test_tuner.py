@@ -149,6 +149,10 @@ def test_data_that_cannot_be_left_out_is_refused(
         tune(rooms, tiny_recipe("features.pca=4"))
     with pytest.raises(ConfigError, match=r"features\.metric=none"):
         tune(rooms, tiny_recipe("features.metric=class"))
+    with pytest.raises(ConfigError, match=r"backbone\.blocks=\[2, 4\] joins some; leave it empty"):
+        tune(rooms, tiny_recipe("backbone.blocks=[2,4]", "backbone.block=4"))
+    with pytest.raises(ConfigError, match=r"set bank\.shifts=1"):
+        tune(rooms, tiny_recipe("bank.shifts=2"))
 
 
 def test_masks_without_labels_are_refused(

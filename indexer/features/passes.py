@@ -1,4 +1,4 @@
-"""The passes of a photo through the model: shifted by parts of a patch, and mirrored."""
+"""The passes of an image through the model: shifted by parts of a patch, and mirrored."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ class SeesPatches(Protocol):
         """Vectors (B, T, D) float32 on the CPU of images (B, 3, H, W)."""
 
 
-def extract_passes(extractor: SeesPatches, photos: torch.Tensor, grids: Sequence[PatchGrid]) -> torch.Tensor:
+def extract_passes(
+    extractor: SeesPatches, photos: torch.Tensor, grids: Sequence[PatchGrid], *, flip: bool
+) -> torch.Tensor:
     """The vectors of photos (B, 3, H, W) in their grids: (B, M, T, D) float32 on the CPU.
 
-    M is 2 with the recipe's ``image.flip``, else 1; T are all patches of the grid, row-major, those of the
-    mirror image in the same places. The model sees ``runtime.batch_size`` passes at once. Interleaved shifted
-    passes are the "shift-and-stitch" of Long, Shelhamer and Darrell (CVPR 2015), section 3.2.
+    M is 2 with ``flip``, else 1; T are all patches of the grid, row-major, those of the mirror image in the
+    same places. The model sees ``runtime.batch_size`` passes at once. Interleaved shifted passes are the
+    "shift-and-stitch" of Long, Shelhamer and Darrell (CVPR 2015), section 3.2.
     """
-    shifts, flip = grids[0].shifts, extractor.recipe.image.flip
+    shifts = grids[0].shifts
     if shifts == 1 and not flip:
         return extractor.extract(photos)[:, None]
     seen = (view for photo, grid in zip(photos, grids, strict=True) for view in _views(photo, grid, flip))

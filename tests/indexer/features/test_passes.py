@@ -5,9 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from indexer.features.passes import extract_passes
 from indexer.images import PatchGrid, make_geometry
 from indexer.recipe import Recipe, recipe_from_dict
-from segmentation.passes import extract_passes
 from segmentation.upsample import interpolated
 
 SIZE = (42, 56)
@@ -29,9 +29,8 @@ class MeanExtractor:
         return F.avg_pool2d(images, (height, width)).flatten(2).transpose(1, 2)  # (B, T, 3)
 
 
-def recipe_of(*, shifts: int = 1, flip: bool = False, batch_size: int = 4) -> Recipe:
-    image = {"size": list(SIZE), "shifts": shifts, "flip": flip}
-    return recipe_from_dict({"image": image, "runtime": {"batch_size": batch_size}})
+def recipe_of(*, batch_size: int = 4) -> Recipe:
+    return recipe_from_dict({"image": {"size": list(SIZE)}, "runtime": {"batch_size": batch_size}})
 
 
 def positions() -> torch.Tensor:
@@ -48,8 +47,8 @@ def positions() -> torch.Tensor:
 @pytest.mark.parametrize("source", [(42, 56), (61, 33), (97, 131)])
 def test_a_linear_function_of_the_position_comes_back_exactly(source, patch, shifts, flip, fit) -> None:
     grid = PatchGrid(make_geometry(source, SIZE, fit=fit), patch, shifts)
-    extractor = MeanExtractor(recipe_of(shifts=shifts, flip=flip), patch)
-    vectors = extract_passes(extractor, positions()[None], [grid])
+    extractor = MeanExtractor(recipe_of(), patch)
+    vectors = extract_passes(extractor, positions()[None], [grid], flip=flip)
     assert vectors.shape == (1, 1 + flip, grid.shape[0] * grid.shape[1], 3)
     rows, cols = (grid.geometry.input_places(axis) for axis in (0, 1))
     # between the first centre and the last one that sees neither padding nor a repeated edge
@@ -66,7 +65,7 @@ def test_a_linear_function_of_the_position_comes_back_exactly(source, patch, shi
 
 def test_patches_of_moved_passes_show_the_edge_repeated() -> None:
     grid = PatchGrid(make_geometry(SIZE, SIZE), (14, 14), 2)
-    vectors = extract_passes(MeanExtractor(recipe_of(shifts=2), (14, 14)), positions()[None], [grid])
+    vectors = extract_passes(MeanExtractor(recipe_of(), (14, 14)), positions()[None], [grid], flip=False)
     down = vectors[0, 0].view(*grid.shape, 3)[:, 0, 0]
     last = (np.arange(35, 42) + 0.5).sum() / 14 + 41.5 / 2
     np.testing.assert_allclose(down, [7, 14, 21, 28, 35, last], rtol=1e-6)
@@ -78,18 +77,18 @@ def test_photos_of_a_batch_keep_to_themselves_whatever_its_size(flip: bool) -> N
     grids = [
         PatchGrid(make_geometry(size, SIZE, fit="pad"), (14, 14), 2) for size in ((9, 9), (4, 9), (9, 3))
     ]
-    extractor = MeanExtractor(recipe_of(shifts=2, flip=flip, batch_size=5), (14, 14))
-    together = extract_passes(extractor, photos, grids)
+    extractor = MeanExtractor(recipe_of(batch_size=5), (14, 14))
+    together = extract_passes(extractor, photos, grids, flip=flip)
     assert max(extractor.batches) == 5 and sum(extractor.batches) == 3 * 4 * (1 + flip)
     for photo, grid, found in zip(photos, grids, together, strict=True):
-        torch.testing.assert_close(extract_passes(extractor, photo[None], [grid])[0], found)
+        torch.testing.assert_close(extract_passes(extractor, photo[None], [grid], flip=flip)[0], found)
 
 
 def test_a_mirror_image_shows_each_patch_mirrored_in_its_own_place() -> None:
     photo = torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(1))
     grid = PatchGrid(make_geometry(SIZE, SIZE), (14, 14), 1)
     plain, mirrored = extract_passes(
-        MeanExtractor(recipe_of(flip=True), (14, 14), half=True), photo[None], [grid]
+        MeanExtractor(recipe_of(), (14, 14), half=True), photo[None], [grid], flip=True
     )[0]
     halves = F.avg_pool2d(photo, (14, 7)).view(3, 3, 4, 2)
     torch.testing.assert_close(plain.T.reshape(3, 3, 4), halves[..., 0])
