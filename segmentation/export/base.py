@@ -87,10 +87,6 @@ class RunFile:
     """The text of the file, piece by piece, from the records, which may be read more than once."""
 
 
-def _no_companions(settings: ExportSettings) -> Mapping[str, str]:
-    return {}
-
-
 def _nothing_needed() -> None:
     pass
 
@@ -105,8 +101,8 @@ class Format:
     """The tool or format, and what of a mask it gets, in a phrase."""
     photo_file: PhotoFile | None = None
     run_file: RunFile | None = None
-    companions: Callable[[ExportSettings], Mapping[str, str]] = _no_companions
-    """Further files of a run that depend on the settings alone: name and text."""
+    companions: Mapping[str, Callable[[ExportSettings], str]] = field(default_factory=dict)
+    """Further files of a run, which depend on the settings alone: name, and what makes the text."""
     require: Callable[[], None] = _nothing_needed
     """Raises MissingExtraError where a package is missing."""
 

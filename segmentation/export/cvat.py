@@ -1,4 +1,6 @@
-"""CVAT for images 1.1 (https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/): one XML file a run.
+"""CVAT for images 1.1: one XML file a run.
+
+https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/
 
 A region without holes in one part is a ``polygon``; any other is a ``mask``, the run lengths of its box
 row by row, which a ``tolerance`` does not change.

@@ -12,10 +12,10 @@ from segmentation.export.base import ExportSettings, Format, LabelledPhoto, RunF
 from segmentation.export.spool import Spool
 
 
-def run_files(formats: Sequence[Format], settings: ExportSettings) -> list[str]:
+def run_files(formats: Sequence[Format]) -> list[str]:
     """The files below the folder of the masks that a run gets once."""
     names = [format.run_file.name for format in formats if format.run_file is not None]
-    return [*names, *(name for format in formats for name in format.companions(settings))]
+    return [*names, *(name for format in formats for name in format.companions)]
 
 
 def photo_files(formats: Sequence[Format], stem: str) -> list[str]:
@@ -37,7 +37,7 @@ class Exporter:
         """Raises ConfigError where a stopped run left records made otherwise, StorageError."""
         self._out = out
         self._formats = tuple(formats)
-        self._settings = settings
+        self.settings = settings
         self._names = frozenset(names)
         self._spools: list[tuple[RunFile, Spool]] = []
 
@@ -48,8 +48,8 @@ class Exporter:
             for format in self._formats:
                 if format.run_file is not None:
                     self._spools.append((format.run_file, self._spool(format, format.run_file)))
-                for name, text in format.companions(self._settings).items():
-                    write_text(self._out / name, text)
+                for name, text in format.companions.items():
+                    write_text(self._out / name, text(self.settings))
         except BaseException:
             self._close()
             raise
@@ -85,9 +85,9 @@ class Exporter:
     def _spool(self, format: Format, run_file: RunFile) -> Spool:
         made_by = {
             "format": format.name,
-            "classes": self._settings.classes.to_json(),
-            "columns": list(self._settings.columns),
-            "tolerance": self._settings.tolerance,
+            "classes": self.settings.classes.to_json(),
+            "columns": list(self.settings.columns),
+            "tolerance": self.settings.tolerance,
         }
         return Spool(self._out / f"{run_file.name}.lines", made_by, replaced=self._names)
 
@@ -96,7 +96,7 @@ class Exporter:
             return spool.records()
 
         with atomic_write(self._out / run_file.name) as file:
-            for text in run_file.assemble(records, self._settings):
+            for text in run_file.assemble(records, self.settings):
                 file.write(text.encode(errors="backslashreplace"))
         spool.remove()
 

@@ -2,13 +2,14 @@
 
 ``label-studio`` paints: a brush layer for each class, with the class's mean confidence.
 ``label-studio-polygons`` outlines: a polygon for each part of a region, in percent of width and height; it
-knows no holes, which hang on by a seam. Each comes with the labelling interface that shows it. Photos are named for
-Label Studio's local files, relative to the document root.
+knows no holes, which hang on by a seam. Each comes with the labelling interface that shows it. Photos are
+named for Label Studio's local files, relative to the document root.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
@@ -78,10 +79,8 @@ def _format(name: str, about: str, tag: str, draw: Callable[[LabelledPhoto], lis
             prediction["score"] = score
         return {"data": {"image": _LOCAL_FILES + quote(photo.name)}, "predictions": [prediction]}
 
-    def interface(settings: ExportSettings) -> Mapping[str, str]:
-        return {f"{name}.xml": _interface(tag, settings)}
-
     run_file = RunFile(f"{name}.json", record, _assemble)
+    interface = {f"{name}.xml": partial(_interface, tag)}
     return Format(name, about, run_file=run_file, companions=interface)
 
 

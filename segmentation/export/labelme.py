@@ -1,4 +1,4 @@
-"""LabelMe (https://github.com/wkentaro/labelme): a JSON file a photo, which names the photo and does not hold it.
+"""LabelMe (https://github.com/wkentaro/labelme): a JSON file a photo, which names it and does not hold it.
 
 A shape is a polygon. It knows no holes, which hang on by a seam; parts of one region, which touch in
 corners only, share a ``group_id``.
@@ -18,7 +18,7 @@ _VERSION = "5.5.0"  # of LabelMe's files
 
 def _write(path: Path, photo: LabelledPhoto) -> None:
     height, width = photo.shape
-    data = {
+    data: dict[str, Any] = {
         "version": _VERSION,
         "flags": {},
         "shapes": _shapes(photo),

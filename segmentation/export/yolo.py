@@ -7,7 +7,6 @@ Classes count from 0 in the order of the mask ids' columns, as ``data.yaml`` nam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,15 +29,16 @@ def _write(path: Path, photo: LabelledPhoto) -> None:
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
-def _data_file(settings: ExportSettings) -> Mapping[str, str]:
+def _data_file(settings: ExportSettings) -> str:
     data = {"train": "images", "val": "images", "names": dict(enumerate(settings.names))}
     # Without a path, Ultralytics looks from the folder of this file on.
-    return {f"{_FOLDER}/data.yaml": yaml.safe_dump(data, allow_unicode=True, sort_keys=False)}
+    text: str = yaml.safe_dump(data, allow_unicode=True, sort_keys=False)
+    return text
 
 
 FORMAT = Format(
     "yolo",
     "YOLO segmentation texts with data.yaml, polygons",
     photo_file=PhotoFile(lambda stem: f"{_FOLDER}/labels/{stem}.txt", _write),
-    companions=_data_file,
+    companions={f"{_FOLDER}/data.yaml": _data_file},
 )
