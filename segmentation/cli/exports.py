@@ -87,13 +87,11 @@ class Exports:
         from segmentation.export.palette import FORMAT
 
         settings = ExportSettings(classes, choose_classes(classes, self.classes), self.tolerance)
-        exporter = Exporter(out, (FORMAT, *self.formats), settings, names=names)
+        exporter = Exporter(out, (*self.formats, FORMAT), settings, names=names)
         try:
             with exporter:
                 yield exporter
         except BaseException:
             for path in exporter.unfinished:
-                say(
-                    f"{path} keeps what is done; the next run with this --out and --export takes it from there"
-                )
+                say(f"{path} keeps what is done; the next run with this --out and --export goes on from it")
             raise

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
-from xml.etree.ElementTree import Element, SubElement, indent, tostring
+from xml.etree.ElementTree import Element, SubElement
 
 from segmentation.export.base import ExportSettings, Format, LabelledPhoto, RunFile
 from segmentation.export.regions import Region, Ring
 from segmentation.export.runs import row_runs
+from segmentation.export.xml_text import element_text, hex_color, printable
 
 
 def _record(photo: LabelledPhoto) -> dict[str, Any]:
@@ -43,12 +44,12 @@ def _points(ring: Ring) -> str:
 
 def _assemble(records: Callable[[], Iterator[Any]], settings: ExportSettings) -> Iterator[str]:
     yield '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n'
-    yield _text(_meta(sum(1 for _ in records()), settings))
+    yield element_text(_meta(sum(1 for _ in records()), settings), level=1)
     for number, record in enumerate(records()):
         image = Element("image", {"id": str(number), **_clean(record["image"])})
         for tag, attributes in record["shapes"]:
             SubElement(image, tag, _clean(attributes))
-        yield _text(image)
+        yield element_text(image, level=1)
     yield "</annotations>\n"
 
 
@@ -61,24 +62,14 @@ def _meta(size: int, settings: ExportSettings) -> Element:
     for column in settings.columns:
         info = settings.classes.classes[column]
         label = SubElement(labels, "label")
-        SubElement(label, "name").text = _printable(info.name)
-        SubElement(label, "color").text = "#{:02x}{:02x}{:02x}".format(*info.color)
+        SubElement(label, "name").text = printable(info.name)
+        SubElement(label, "color").text = hex_color(info.color)
         SubElement(label, "attributes")
     return meta
 
 
 def _clean(attributes: dict[str, str]) -> dict[str, str]:
-    return {name: _printable(value) for name, value in attributes.items()}
-
-
-def _printable(text: str) -> str:
-    """Text without the control characters that XML cannot hold."""
-    return "".join(letter if letter >= " " or letter in "\t\n\r" else "�" for letter in text)
-
-
-def _text(element: Element) -> str:
-    indent(element, "  ", level=1)
-    return f"  {tostring(element, encoding='unicode')}\n"
+    return {name: printable(value) for name, value in attributes.items()}
 
 
 FORMAT = Format(

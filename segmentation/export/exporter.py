@@ -71,15 +71,19 @@ class Exporter:
         return [spool.path for _, spool in self._spools if spool.path.exists()]
 
     def add(self, photo: LabelledPhoto) -> list[Path]:
-        """Write a photo's own files and keep what the run's need; returns the former. Raises StorageError."""
+        """Keep what the run's files need of a photo and write its own, in the order of the formats.
+
+        So the file of the last format is there only if nothing else of the photo is missing. Returns the
+        photo's own files. Raises StorageError.
+        """
+        for run_file, spool in self._spools:
+            spool.append(photo.name, run_file.record(photo))
         written = []
         for format in self._formats:
             if format.photo_file is not None:
                 path = self._out / format.photo_file.name(photo.stem)
                 format.photo_file.write(path, photo)
                 written.append(path)
-        for run_file, spool in self._spools:
-            spool.append(photo.name, run_file.record(photo))
         return written
 
     def _spool(self, format: Format, run_file: RunFile) -> Spool:

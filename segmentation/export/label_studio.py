@@ -8,11 +8,12 @@ named for Label Studio's local files, relative to the document root.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 from urllib.parse import quote
-from xml.etree.ElementTree import Element, SubElement, indent, tostring
+from xml.etree.ElementTree import Element, SubElement
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from segmentation.export.brush import pack
 from segmentation.export.regions import Region
 from segmentation.export.runs import photo_rows
 from segmentation.export.seams import joined
+from segmentation.export.xml_text import element_text, hex_color, printable
 
 _LOCAL_FILES = "/data/local-files/?d="
 _MODEL = "mycelia"
@@ -77,7 +79,7 @@ def _format(name: str, about: str, tag: str, draw: Callable[[LabelledPhoto], lis
         score = _mean_score(photo.regions)
         if score is not None:
             prediction["score"] = score
-        return {"data": {"image": _LOCAL_FILES + quote(photo.name)}, "predictions": [prediction]}
+        return {"data": {"image": _LOCAL_FILES + quote(os.fsencode(photo.name))}, "predictions": [prediction]}
 
     run_file = RunFile(f"{name}.json", record, _assemble)
     interface = {f"{name}.xml": partial(_interface, tag)}
@@ -90,11 +92,8 @@ def _interface(tag: str, settings: ExportSettings) -> str:
     labels = SubElement(view, tag, {"name": "label", "toName": "image"})
     for column in settings.columns:
         info = settings.classes.classes[column]
-        SubElement(
-            labels, "Label", {"value": info.name, "background": "#{:02x}{:02x}{:02x}".format(*info.color)}
-        )
-    indent(view, "  ")
-    return tostring(view, encoding="unicode") + "\n"
+        SubElement(labels, "Label", {"value": printable(info.name), "background": hex_color(info.color)})
+    return element_text(view)
 
 
 def _assemble(records: Callable[[], Iterator[Any]], settings: ExportSettings) -> Iterator[str]:

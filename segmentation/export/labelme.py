@@ -51,10 +51,11 @@ def _shapes(photo: LabelledPhoto) -> list[dict[str, Any]]:
 
 def _from(folder: Path, photo: Path) -> str:
     """The photo's path as seen from the folder of the JSON file, which is where LabelMe looks from."""
+    here = photo.parent.resolve() / photo.name
     try:
-        return Path(os.path.relpath(photo.resolve(), folder.resolve())).as_posix()
+        return Path(os.path.relpath(here, folder.resolve())).as_posix()
     except ValueError:  # another drive of Windows
-        return photo.resolve().as_posix()
+        return here.as_posix()
 
 
 FORMAT = Format(

@@ -24,6 +24,7 @@ class Spool:
         with atomic_write(path) as file:
             file.write(_line(made_by))
             file.writelines(kept)
+        self._count = len(kept)
         with storage_errors(path.parent):
             self._file = path.open("ab")
 
@@ -32,6 +33,7 @@ class Spool:
         with storage_errors(self.path.parent):
             self._file.write(_line({"name": name, "record": record}))
             self._file.flush()
+        self._count += 1
 
     def records(self) -> Iterator[Any]:
         """All records, in the order in which they were added."""
@@ -41,12 +43,14 @@ class Spool:
                 yield json.loads(line)["record"]
 
     def close(self) -> None:
-        """Close the file, which stays."""
+        """Close the file, which stays where it holds a record."""
         self._file.close()
+        if not self._count:
+            self.path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Close the file and delete it."""
-        self.close()
+        self._file.close()
         self.path.unlink(missing_ok=True)
 
     def _left(self, made_by: dict[str, Any]) -> list[bytes]:
