@@ -3,7 +3,7 @@
 ``label-studio`` paints: a brush layer for each class, with the class's mean confidence.
 ``label-studio-polygons`` outlines: a polygon for each part of a region, in percent of width and height; it
 knows no holes, which hang on by a seam. Each comes with the labelling interface that shows it. Photos are
-named for Label Studio's local files, relative to the document root.
+named for Label Studio's local files, from the name of the folder that was given on.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from xml.etree.ElementTree import Element, SubElement
@@ -79,11 +80,21 @@ def _format(name: str, about: str, tag: str, draw: Callable[[LabelledPhoto], lis
         score = _mean_score(photo.regions)
         if score is not None:
             prediction["score"] = score
-        return {"data": {"image": _LOCAL_FILES + quote(os.fsencode(photo.name))}, "predictions": [prediction]}
+        return {"data": {"image": _address(photo)}, "predictions": [prediction]}
 
     run_file = RunFile(f"{name}.json", record, _assemble)
     interface = {f"{name}.xml": partial(_interface, tag)}
     return Format(name, about, run_file=run_file, companions=interface)
+
+
+def _address(photo: LabelledPhoto) -> str:
+    """Where Label Studio asks for a photo: below its document root, which must not be the folder itself."""
+    path = photo.path.absolute().as_posix()
+    name = photo.name
+    if path.endswith(f"/{name}"):
+        folder = Path(path.removesuffix(name))
+        name = f"{folder.resolve().name if folder.name == '..' else folder.name}/{name}".lstrip("/")
+    return _LOCAL_FILES + quote(os.fsencode(name))
 
 
 def _interface(tag: str, settings: ExportSettings) -> str:

@@ -64,6 +64,21 @@ def test_coco_has_the_masks_of_all_photos(index: Path, data: Path, tmp_path: Pat
         assert np.array_equal(back, mask)
 
 
+def test_label_studio_asks_for_photos_from_the_name_of_their_folder_on(
+    index: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "Fotos 1" / "a").mkdir(parents=True)
+    shutil.copy(data / "images" / "photo0.png", tmp_path / "Fotos 1" / "a" / "ä.png")
+    monkeypatch.chdir(tmp_path / "Fotos 1")
+    here, there = "Fotos%201/a/%C3%A4.png", "a/%C3%A4.png"
+    given = {".": here, "a/..": here, "a": there, "a/ä.png": there, tmp_path / "Fotos 1": here}
+    for number, (photos, name) in enumerate(given.items()):
+        out = tmp_path / str(number)
+        assert run("segment", index, photos, "--out", out, "--export", "label-studio").exit_code == 0
+        (task,) = json.loads((out / "label-studio.json").read_text())
+        assert task["data"]["image"] == f"/data/local-files/?d={name}"
+
+
 def test_photos_are_exported_upright(index: Path, data: Path, tmp_path: Path) -> None:
     turned = tmp_path / "turned.jpg"
     with Image.open(data / "images" / "photo0.png") as photo:

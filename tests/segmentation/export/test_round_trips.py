@@ -89,7 +89,9 @@ def _cvat_shape(element: ElementTree.Element, shape: tuple[int, int]) -> npt.NDA
 
 def read_label_studio(out: Path, name: str, shape: tuple[int, int]) -> Mask:
     tasks = json.loads(next(out.glob("label-studio*.json")).read_text("utf-8"))
-    (task,) = (task for task in tasks if unquote(task["data"]["image"]) == f"/data/local-files/?d={name}")
+    (task,) = (
+        task for task in tasks if unquote(task["data"]["image"]) == f"/data/local-files/?d=photos/{name}"
+    )
     interface = ElementTree.parse(next(out.glob("label-studio*.xml"))).getroot()
     mask = np.zeros(shape, dtype=np.int32)
     (prediction,) = task["predictions"]
