@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from retrieval.classes import ClassMap
 from retrieval.store.files import atomic_write, storage_errors
-from segmentation.export.regions import Region, find_regions
+from segmentation.export.regions import Part, Region, find_regions
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ class LabelledPhoto:
     def regions(self) -> tuple[Region, ...]:
         """The connected regions of the classes to export; the same for every format."""
         return find_regions(self.columns, self.settings.columns, self.confidence)
+
+    @cached_property
+    def outlines(self) -> tuple[tuple[Region, tuple[Part, ...]], ...]:
+        """Each region with its parts' outlines, to the tolerance asked for."""
+        return tuple((region, region.parts(self.settings.tolerance)) for region in self.regions)
 
     def class_name(self, region: Region) -> str:
         """The name of a region's class."""

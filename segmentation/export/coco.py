@@ -7,7 +7,7 @@ masks, ``score`` (not COCO's) the mean confidence. Holes in polygons hang on by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -28,40 +28,53 @@ def _require() -> None:
         )
 
 
-def _polygons(photo: LabelledPhoto, region: Region, code: dict[str, Any]) -> Any:
-    parts = region.parts(photo.settings.tolerance)
-    return [joined(part).ravel().tolist() for part in parts]
+#: From a photo and the run-length codes of its regions to what stands for them in their annotations.
+Draw = Callable[[LabelledPhoto, Sequence[dict[str, Any]]], list[Any]]
 
 
-def _runs(photo: LabelledPhoto, region: Region, code: dict[str, Any]) -> Any:
-    return {"size": code["size"], "counts": code["counts"].decode("ascii")}
+def _polygons(photo: LabelledPhoto, codes: Sequence[dict[str, Any]]) -> list[Any]:
+    return [[joined(part).ravel().tolist() for part in parts] for _, parts in photo.outlines]
 
 
-def _format(name: str, about: str, shape: Callable[[LabelledPhoto, Region, dict[str, Any]], Any]) -> Format:
-    def annotation(photo: LabelledPhoto, region: Region) -> dict[str, Any]:
-        from pycocotools import mask as coco
+def _runs(photo: LabelledPhoto, codes: Sequence[dict[str, Any]]) -> list[Any]:
+    return [{"size": code["size"], "counts": code["counts"].decode("ascii")} for code in codes]
 
-        height, width = photo.shape
-        runs = {"size": [height, width], "counts": photo_columns(region, photo.shape)}
-        code = coco.frPyObjects(runs, height, width)
-        entry = {
-            "category_id": photo.settings.classes.classes[region.column].id,
-            "segmentation": shape(photo, region, code),
-            "area": float(coco.area(code)),
-            "bbox": coco.toBbox(code).tolist(),
-            "iscrowd": 0,
-        }
-        return entry if region.score is None else {**entry, "score": region.score}
 
+def _format(name: str, about: str, draw: Draw) -> Format:
     def record(photo: LabelledPhoto) -> dict[str, Any]:
         height, width = photo.shape
+        codes = [_code(region, photo.shape) for region in photo.regions]
+        drawn = zip(photo.regions, codes, draw(photo, codes), strict=True)
         return {
             "image": {"file_name": photo.name, "width": width, "height": height},
-            "annotations": [annotation(photo, region) for region in photo.regions],
+            "annotations": [_annotation(photo, *each) for each in drawn],
         }
 
-    run_file = RunFile(f"{name}.json", record, _assemble)
-    return Format(name, about, run_file=run_file, require=_require)
+    return Format(name, about, run_file=RunFile(f"{name}.json", record, _assemble), require=_require)
+
+
+def _code(region: Region, shape: tuple[int, int]) -> dict[str, Any]:
+    """The region's compressed run-length code in a photo of ``shape`` (H, W)."""
+    from pycocotools import mask as coco
+
+    runs = {"size": list(shape), "counts": photo_columns(region, shape)}
+    code: dict[str, Any] = coco.frPyObjects(runs, *shape)
+    return code
+
+
+def _annotation(
+    photo: LabelledPhoto, region: Region, code: dict[str, Any], segmentation: Any
+) -> dict[str, Any]:
+    from pycocotools import mask as coco
+
+    entry = {
+        "category_id": photo.settings.classes.classes[region.column].id,
+        "segmentation": segmentation,
+        "area": float(coco.area(code)),
+        "bbox": coco.toBbox(code).tolist(),
+        "iscrowd": 0,
+    }
+    return entry if region.score is None else {**entry, "score": region.score}
 
 
 def _assemble(records: Callable[[], Iterator[Any]], settings: ExportSettings) -> Iterator[str]:

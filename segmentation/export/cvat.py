@@ -13,7 +13,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
 from segmentation.export.base import ExportSettings, Format, LabelledPhoto, RunFile
-from segmentation.export.regions import Region, Ring
+from segmentation.export.regions import Part, Region, Ring
 from segmentation.export.runs import row_runs
 from segmentation.export.xml_text import element_text, hex_color, printable
 
@@ -22,14 +22,13 @@ def _record(photo: LabelledPhoto) -> dict[str, Any]:
     height, width = photo.shape
     return {
         "image": {"name": photo.name, "width": str(width), "height": str(height)},
-        "shapes": [_shape(photo, region) for region in photo.regions],
+        "shapes": [_shape(photo, region, parts) for region, parts in photo.outlines],
     }
 
 
-def _shape(photo: LabelledPhoto, region: Region) -> list[Any]:
+def _shape(photo: LabelledPhoto, region: Region, parts: tuple[Part, ...]) -> list[Any]:
     """Tag and attributes of a region's element."""
     shared = {"label": photo.class_name(region), "source": "auto", "occluded": "0", "z_order": "0"}
-    parts = region.parts(photo.settings.tolerance)
     if len(parts) == 1 and not parts[0].holes:
         return ["polygon", {**shared, "points": _points(parts[0].outer)}]
     height, width = region.pixels.shape

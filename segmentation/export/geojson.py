@@ -14,13 +14,13 @@ from segmentation.export.regions import Part, Region, Ring
 
 
 def _write(path: Path, photo: LabelledPhoto) -> None:
-    features = ",\n".join(to_json(_feature(photo, region)) for region in photo.regions)
+    features = ",\n".join(to_json(_feature(photo, region, parts)) for region, parts in photo.outlines)
     write_text(path, f'{{"type":"FeatureCollection","features":[\n{features}\n]}}\n')
 
 
-def _feature(photo: LabelledPhoto, region: Region) -> dict[str, Any]:
+def _feature(photo: LabelledPhoto, region: Region, parts: tuple[Part, ...]) -> dict[str, Any]:
     info = photo.settings.classes.classes[region.column]
-    polygons = [_lines(part) for part in region.parts(photo.settings.tolerance)]
+    polygons = [_lines(part) for part in parts]
     one = len(polygons) == 1
     properties = {
         "objectType": "annotation",

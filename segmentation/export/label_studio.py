@@ -46,8 +46,8 @@ def _outlines(photo: LabelledPhoto) -> list[dict[str, Any]]:
         _result(
             photo, [region], "polygonlabels", {"points": (joined(part) * percent).tolist(), "closed": True}
         )
-        for region in photo.regions
-        for part in region.parts(photo.settings.tolerance)
+        for region, parts in photo.outlines
+        for part in parts
     ]
 
 

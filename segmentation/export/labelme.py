@@ -32,8 +32,7 @@ def _write(path: Path, photo: LabelledPhoto) -> None:
 
 def _shapes(photo: LabelledPhoto) -> list[dict[str, Any]]:
     shapes = []
-    for number, region in enumerate(photo.regions, start=1):
-        parts = region.parts(photo.settings.tolerance)
+    for number, (region, parts) in enumerate(photo.outlines, start=1):
         for part in parts:
             shapes.append(
                 {

@@ -22,8 +22,8 @@ def _write(path: Path, photo: LabelledPhoto) -> None:
     height, width = photo.shape
     number = {column: number for number, column in enumerate(photo.settings.columns)}
     lines = []
-    for region in photo.regions:
-        for part in region.parts(photo.settings.tolerance):
+    for region, parts in photo.outlines:
+        for part in parts:
             shares = (joined(part) / np.array([width, height])).ravel().tolist()
             lines.append(" ".join([str(number[region.column]), *(f"{share:.8g}" for share in shares)]))
     write_text(path, "".join(f"{line}\n" for line in lines))
