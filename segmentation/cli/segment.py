@@ -14,15 +14,16 @@ import numpy.typing as npt
 import typer
 
 from retrieval.errors import ConfigError, DataError, ImageError
-from retrieval.store.files import storage_errors
 from segmentation.cli.arguments import IndexPath, MaxPixels, SkipBad
 from segmentation.cli.asked import Asked
 from segmentation.cli.console import count_of, say, say_skipped, show, show_json
+from segmentation.cli.exports import Export, ExportClasses, Exports, Tolerance
 from segmentation.cli.overrides import changed_recipe, open_segmenter, split_overrides
 from segmentation.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from retrieval.classes import ClassMap
+    from segmentation.export import Exporter, Format
     from segmentation.segmenter import Segmentation, Segmenter
 
 Pixels = npt.NDArray[np.uint8]
@@ -36,11 +37,20 @@ class Job:
     mask: Path
     overlay: Path | None
     confidence: Path | None
+    stem: str = ""
+    """The mask's name below the folder of the masks, without its ending."""
+    exports: tuple[Path, ...] = ()
 
     @property
     def outputs(self) -> tuple[Path, ...]:
         """Every file that this job writes."""
-        return tuple(path for path in (self.mask, self.overlay, self.confidence) if path is not None)
+        files = (self.mask, self.overlay, self.confidence, *self.exports)
+        return tuple(path for path in files if path is not None)
+
+    @property
+    def name(self) -> str:
+        """The photo's name in exports: from the folder that was given on, with its ending."""
+        return self.stem + self.image.suffix
 
 
 def segment(
@@ -63,6 +73,9 @@ def segment(
     confidence: Annotated[
         bool, typer.Option("--confidence", help="Also write NAME.confidence.png: grey, 255 is certain.")
     ] = False,
+    export: Export = None,
+    export_classes: ExportClasses = None,
+    tolerance: Tolerance = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that are in the way.")
     ] = False,
@@ -106,6 +119,7 @@ def segment(
       mycelia segment steel.index photos/ --out masks --json --instances scratch,pit --min-area 20
       mycelia segment steel.index photos/ --out masks --json --threshold scratch=0.4
       mycelia segment my.index photos/ --out masks image.shifts=2 transfer.refine=guided
+      mycelia segment my.index photos/ --out masks --export coco,labelme --tolerance 1
 
     \b
     Settings (KEY=VALUE) that may differ from those of the build, as `mycelia evaluate --help` lists them:
@@ -114,8 +128,11 @@ def segment(
     paths, overrides = split_overrides(images)
     if not paths:
         raise typer.BadParameter("expected a photo or a folder", param_hint="IMAGE|FOLDER")
-    jobs = plan_jobs(paths, out, overlay=overlay, confidence=confidence, skip_bad=skip_bad)
-    check_outputs(jobs, overwrite=overwrite)
+    exports = Exports.of(export, export_classes, tolerance)
+    jobs = plan_jobs(
+        paths, out, overlay=overlay, confidence=confidence, skip_bad=skip_bad, formats=exports.formats
+    )
+    check_outputs(jobs, overwrite=overwrite, shared=exports.shared_files(out))
 
     from retrieval import IndexFolder
     from segmentation.pipeline import behind
@@ -123,14 +140,16 @@ def segment(
     folder = IndexFolder.open(index)
     skipped: list[tuple[str, str]] = []
     entries: list[dict[str, Any]] = []
-    with open_segmenter(folder, changed_recipe(folder, overrides)) as segmenter:
-        with storage_errors(out):
-            out.mkdir(parents=True, exist_ok=True)
+    names = [job.name for job in jobs]
+    with (
+        open_segmenter(folder, changed_recipe(folder, overrides)) as segmenter,
+        exports.open(out, segmenter.classes, names) as exporter,
+    ):
         results = _segment_jobs(segmenter, jobs, skipped=skipped if skip_bad else None)
         asked = Asked.of(
             segmenter.classes, instances=instances, min_area=min_area, thresholds=threshold, as_json=as_json
         )
-        write = partial(_write, classes=segmenter.classes, asked=asked, paint_background=paint_background)
+        write = partial(_write, exporter=exporter, asked=asked, paint_background=paint_background)
         with closing(behind(results, write)) as written:
             for entry in written:
                 entries.append(entry)
@@ -139,15 +158,25 @@ def segment(
     if as_json:
         show_json(entries)
     say_skipped(skipped)
+    for path in exports.run_files(out):
+        say(f"exported {path}")
     say(f"segmented {count_of(len(entries), 'image')} into {out}")
     if threshold:
         say(f"defective: {sum(entry['defective'] for entry in entries):,} of {len(entries):,}")
 
 
 def plan_jobs(
-    inputs: Sequence[Path], out: Path, *, overlay: bool, confidence: bool, skip_bad: bool = False
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    overlay: bool,
+    confidence: bool,
+    skip_bad: bool = False,
+    formats: Sequence[Format] = (),
 ) -> list[Job]:
     """What to read and what to write; folders stand for the images in them, and keep their subfolders.
+
+    ``formats`` are those of exports beside the masks.
 
     Raises ImageError for a folder without images, and, unless ``skip_bad`` leaves that to whoever
     reads it, for an input that is not there.
@@ -167,6 +196,8 @@ def plan_jobs(
             out / f"{name}.png",
             out / f"{name}.overlay.jpg" if overlay else None,
             out / f"{name}.confidence.png" if confidence else None,
+            name.as_posix(),
+            tuple(out / format.photo_file.name(name.as_posix()) for format in formats if format.photo_file),
         )
         for image, name in images.items()
     ]
@@ -184,8 +215,11 @@ def _images_in(folder: Path) -> Sequence[Path]:
     return listing.images
 
 
-def check_outputs(jobs: Sequence[Job], *, overwrite: bool) -> None:
-    """Raise ConfigError, before any work, where a file would be written twice or something would be lost."""
+def check_outputs(jobs: Sequence[Job], *, overwrite: bool, shared: Sequence[Path] = ()) -> None:
+    """Raise ConfigError, before any work, where a file would be written twice or something would be lost.
+
+    ``shared`` are the files of the whole run.
+    """
     inputs = {job.image.resolve() for job in jobs}
     owners: dict[Path, Path] = {}
     for job in jobs:
@@ -198,10 +232,20 @@ def check_outputs(jobs: Sequence[Job], *, overwrite: bool) -> None:
             owners[path] = job.image
             if path.resolve() in inputs:
                 raise ConfigError(f"{path} is one of the images to segment; choose another --out")
-            if path.exists() and not overwrite:
-                raise ConfigError(
-                    f"{path} exists already; choose another --out, or replace it with --overwrite"
-                )
+            _check_free(path, overwrite=overwrite)
+    for path in shared:
+        if path in owners:
+            raise ConfigError(
+                f"{owners[path]} and --export would both be written to {path}; rename the photo"
+            )
+        if path.resolve() in inputs:
+            raise ConfigError(f"{path} is one of the images to segment; choose another --out")
+        _check_free(path, overwrite=overwrite)
+
+
+def _check_free(path: Path, *, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{path} exists already; choose another --out, or replace it with --overwrite")
 
 
 class _Photo:
@@ -241,17 +285,20 @@ def _segment_jobs(
 
 
 def _write(
-    item: tuple[_Photo, Segmentation], classes: ClassMap, asked: Asked, *, paint_background: bool = False
+    item: tuple[_Photo, Segmentation], exporter: Exporter, asked: Asked, *, paint_background: bool = False
 ) -> dict[str, Any]:
     """Write the files of one result; returns what is said of it."""
-    from segmentation.drawing.masks import write_mask
     from segmentation.drawing.overlays import overlay
     from segmentation.drawing.pictures import write_image
+    from segmentation.export import LabelledPhoto
 
     photo, result = item
     job = photo.job
-    job.mask.parent.mkdir(parents=True, exist_ok=True)
-    write_mask(job.mask, result.mask, classes)
+    settings = exporter.settings
+    classes = settings.classes
+    exporter.add(
+        LabelledPhoto(job.image, job.name, job.stem, result.mask, result.columns, result.confidence, settings)
+    )
     if job.overlay is not None:
         picture = overlay(photo.pixels, result.mask, classes, paint_background=paint_background)
         write_image(job.overlay, picture)
@@ -270,6 +317,7 @@ def _entry(job: Job, result: Segmentation, classes: ClassMap) -> dict[str, Any]:
         "mask": str(job.mask),
         "overlay": str(job.overlay) if job.overlay else None,
         "confidence": str(job.confidence) if job.confidence else None,
+        "exports": [str(path) for path in job.exports],
         "height": height,
         "width": width,
         "mean_confidence": round(float(result.confidence.mean()), 6),

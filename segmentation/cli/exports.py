@@ -1,0 +1,97 @@
+"""Exports beside the masks: the options of ``mycelia segment`` and what they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retrieval.errors import ConfigError
+from segmentation.cli.console import say
+
+if TYPE_CHECKING:
+    from retrieval.classes import ClassMap
+    from segmentation.export import Exporter, Format
+
+Export = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--export",
+        metavar="FORMAT,...",
+        help="Also write the masks for labelling tools: coco, coco-rle, labelme, cvat, label-studio, "
+        "label-studio-polygons, yolo, geojson; may be repeated.",
+    ),
+]
+ExportClasses = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--export-classes",
+        metavar="NAME,...",
+        help="Classes to export, or all; without, all but those named background, void or unlabelled.",
+    ),
+]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        "--tolerance",
+        min=0,
+        metavar="PIXELS",
+        help="How far exported polygons may be from the pixels' edges; 0 keeps every corner.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Exports:
+    """The formats to write beside the palette PNGs, which a run always writes."""
+
+    formats: tuple[Format, ...]
+    classes: tuple[str, ...]
+    tolerance: float
+
+    @classmethod
+    def of(
+        cls, formats: Sequence[str] | None, classes: Sequence[str] | None, tolerance: float | None
+    ) -> Exports:
+        """What the options ask for; raises ConfigError for an unknown format or options without one."""
+        from segmentation.export import choose_formats
+        from segmentation.export.palette import FORMAT
+
+        if not formats and (classes or tolerance is not None):
+            option = "--export-classes" if classes else "--tolerance"
+            raise ConfigError(f"{option} is about exports; name a format too, for example --export coco")
+        chosen = tuple(format for format in choose_formats(formats or ()) if format is not FORMAT)
+        return cls(chosen, tuple(classes or ()), tolerance or 0.0)
+
+    def run_files(self, out: Path) -> list[Path]:
+        """The files that hold all photos."""
+        return [out / format.run_file.name for format in self.formats if format.run_file is not None]
+
+    def shared_files(self, out: Path) -> list[Path]:
+        """Every file of a run that is no single photo's."""
+        from segmentation.export import run_files
+
+        return [out / name for name in run_files(self.formats)]
+
+    @contextmanager
+    def open(self, out: Path, classes: ClassMap, names: Sequence[str]) -> Iterator[Exporter]:
+        """The writer of a run over the photos ``names``; says what a run that is stopped leaves.
+
+        Raises ConfigError for an unknown class, StorageError.
+        """
+        from segmentation.export import Exporter, ExportSettings, choose_classes
+        from segmentation.export.palette import FORMAT
+
+        settings = ExportSettings(classes, choose_classes(classes, self.classes), self.tolerance)
+        exporter = Exporter(out, (*self.formats, FORMAT), settings, names=names)
+        try:
+            with exporter:
+                yield exporter
+        except BaseException:
+            for path in exporter.unfinished:
+                say(f"{path} keeps what is done; the next run with this --out and --export goes on from it")
+            raise
