@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from indexer.datasets.base import Dataset, Layout, Sample, check_samples, pick_split, read_text, split_names
 from indexer.datasets.class_file import parse_color
-from indexer.datasets.tools.entries import Canvas, Entry, content_of, fault, named
+from indexer.datasets.tools.entries import Canvas, Entry, content_of, fault, named, number
 from indexer.datasets.tools.files import ImageFinder, Meaning, ids_of, meaning_of
 from indexer.datasets.tools.fill import Patch, box_corners, ellipse_corners, fill_runs
 from indexer.images.listing import subfolders
@@ -133,10 +133,10 @@ def _entry(place: Path, image: ElementTree.Element, where: str, meaning: Meaning
 
 def _draw(data: Any, canvas: Canvas) -> None:
     """Draw the shapes from the lowest z_order to the highest, in the file's order where it is equal."""
-    drawn = [(number, shape) for number, shape in enumerate(data["shapes"], start=1)]
+    drawn = [(place, shape) for place, shape in enumerate(data["shapes"], start=1)]
     outer = canvas.where
-    for number, shape in sorted(drawn, key=lambda item: int(item[1]["z"])):
-        canvas.where = f"{outer}, {shape['kind']} (shape {number})"
+    for place, shape in sorted(drawn, key=lambda item: int(item[1]["z"])):
+        canvas.where = f"{outer}, {shape['kind']} (shape {place})"
         column = canvas.column(shape["label"])
         if shape["kind"] == "mask":
             canvas.paint(_mask(shape, canvas.size), column)
@@ -146,13 +146,13 @@ def _draw(data: Any, canvas: Canvas) -> None:
 
 def _outline(shape: Mapping[str, str]) -> list[list[float]]:
     if shape["kind"] == "polygon":
-        return [[float(value) for value in point.split(",")] for point in shape["points"].split(";")]
+        return [[number(float(value)) for value in point.split(",")] for point in shape["points"].split(";")]
+    turn = number(float(shape.get("rotation", 0)))
     if shape["kind"] == "box":
-        left, top, right, bottom = (float(shape[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
-        turn = float(shape.get("rotation", 0))
-        return box_corners(left, top, right - left, bottom - top, turn).tolist()  # type: ignore[no-any-return]
-    x, y, across, down = (float(shape[key]) for key in ("cx", "cy", "rx", "ry"))
-    return ellipse_corners(x, y, across, down, float(shape.get("rotation", 0))).tolist()  # type: ignore[no-any-return]
+        left, top, right, bottom = (number(float(shape[key])) for key in ("xtl", "ytl", "xbr", "ybr"))
+        return box_corners(left, top, right - left, bottom - top, turn).tolist()
+    x, y, across, down = (number(float(shape[key])) for key in ("cx", "cy", "rx", "ry"))
+    return ellipse_corners(x, y, across, down, turn).tolist()
 
 
 def _mask(shape: Mapping[str, str], image: tuple[int, int]) -> Patch:

@@ -20,6 +20,9 @@ from retrieval.errors import DataError, ImageError, MaskError, did_you_mean
 #: What a format calls a class: its name or its number.
 Label = str | int
 
+#: No length or place in an image is larger.
+_MOST = 1e9
+
 #: What wrong types and missing keys raise; turned into a sentence that names the place.
 FAULTS = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
@@ -61,7 +64,7 @@ class Canvas:
         flat = [number for pair in values for number in _pair(pair)]
         points = np.array(flat, dtype=np.float64).reshape(-1, 2)
         far = np.array(self.size[::-1], dtype=np.float64)
-        if not np.isfinite(points).all() or (points < -far).any() or (points > 2 * far).any():
+        if (points < -far).any() or (points > 2 * far).any():
             height, width = self.size
             raise MaskError(
                 f"{self.where} has corners far outside the image, which is {height} high and {width} wide; "
@@ -91,8 +94,8 @@ def _pair(values: Any) -> tuple[float, float]:
 
 
 def number(value: Any) -> float:
-    """A number as it is; raises ValueError for anything else (true and texts too)."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """A number as it is; raises ValueError for anything else, for true, texts and what is not finite, too."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MOST:
         raise ValueError(f"expected a number, found {_shown(value)}")
     return float(value)
 

@@ -210,7 +210,7 @@ def _outline(kind: str, value: Mapping[str, Any], size: tuple[int, int]) -> list
     turn = number(value.get("rotation") or 0)
     if kind == "ellipselabels":
         radii = number(value["radiusX"]) * width / 100, number(value["radiusY"]) * height / 100
-        return ellipse_corners(x, y, *radii, turn).tolist()  # type: ignore[no-any-return]
+        return ellipse_corners(x, y, *radii, turn).tolist()
     wide, high = number(value["width"]) * width / 100, number(value["height"]) * height / 100
     return _turned_box(x, y, wide, high, turn)
 

@@ -16,7 +16,7 @@ import yaml
 
 from indexer.datasets.base import Dataset, Layout, Sample, check_samples, pick_split, read_text, split_names
 from indexer.datasets.names import id_of
-from indexer.datasets.tools.entries import Canvas, Entry, content_of
+from indexer.datasets.tools.entries import Canvas, Entry, content_of, number
 from indexer.datasets.tools.files import Meaning, meaning_of, texts
 from indexer.datasets.whole import is_split_name
 from indexer.images.listing import list_folder, subfolders
@@ -166,18 +166,18 @@ def _meaning(root: Path, parts: dict[str, _Folder]) -> Meaning:
     """The classes that data.yaml names, or else the numbers that occur in any text."""
     path, given = _settings_file(root), _settings(root).get("names")
     if given is None:
-        ids = sorted({number for folder in parts.values() for number in _numbers(folder)})
-        return meaning_of(root, [(number, f"class_{number}", None) for number in ids])
+        ids = sorted({id for folder in parts.values() for id in _numbers(folder)})
+        return meaning_of(root, [(id, f"class_{id}", None) for id in ids])
     names = dict(enumerate(given)) if isinstance(given, list) else given
     if not isinstance(names, dict) or not names:
         raise DatasetError(f"{path}: expected names as a list or as numbers with names, found {given!r:.80}")
-    for number, name in names.items():
-        usable = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _MOST_CLASSES
+    for id, name in names.items():
+        usable = isinstance(id, int) and not isinstance(id, bool) and 0 <= id < _MOST_CLASSES
         if not usable or not isinstance(name, str | int) or not str(name).strip():
             raise DatasetError(
-                f"{path}: expected numbers from 0 on with names, found {number!r:.40}: {name!r:.40}"
+                f"{path}: expected numbers from 0 on with names, found {id!r:.40}: {name!r:.40}"
             )
-    return meaning_of(root, [(number, str(name), None) for number, name in sorted(names.items())])
+    return meaning_of(root, [(id, str(name), None) for id, name in sorted(names.items())])
 
 
 def _numbers(folder: _Folder) -> Iterator[int]:
@@ -202,7 +202,7 @@ def _draw(data: Any, canvas: Canvas) -> None:
                 f"{canvas.where} has {len(words)} numbers, expected a class and at least three corners (x y)"
                 + ("; boxes have no outline" if len(words) == 5 else "")
             )
-        shares = np.array([float(word) for word in words[1:]]).reshape(-1, 2)
+        shares = np.array([number(float(word)) for word in words[1:]]).reshape(-1, 2)
         points = canvas.points((shares * (width, height)).tolist())
         canvas.polygon(points, canvas.column(int(words[0])))
 
