@@ -132,7 +132,8 @@ def _file_name(data: Mapping[str, Any]) -> str:
     """The file that a task's data names: under ``image``, or else the first text that looks like a path."""
     given = data.get("image")
     if given is None:
-        given = next(value for value in [*data.values(), ""] if isinstance(value, str) and "." in value[-5:])
+        paths = (value for value in data.values() if isinstance(value, str) and "." in value[-5:])
+        given = next(paths, None)
     url = urlsplit(named(given))
     local = parse_qs(url.query).get("d", [])
     name = unquote(local[0] if local else url.path).rstrip("/")

@@ -209,7 +209,7 @@ class TestObjects:
         write(root, data)
         assert any("1 annotations of" in note for note in load_dataset(root).notes)
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
     def test_anything_else_is_refused(
         self, root: Path, mutated: Mutated, reads_or_refuses: Check, data: st.DataObject

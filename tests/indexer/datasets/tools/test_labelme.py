@@ -149,7 +149,7 @@ def test_what_cannot_be_drawn(root: Path, change: dict[str, Any], message: str) 
         load_dataset(root).samples[0].labels.read()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_anything_else_is_refused(
     root: Path, mutated: Mutated, reads_or_refuses: Check, data: st.DataObject
