@@ -45,7 +45,7 @@ Format = Annotated[
     typer.Option(
         "--format",
         help="Layout of the data set: auto, voc, folder, camvid, cityscapes, ade20k, coco-panoptic, coco, "
-        "coco-stuff, cvat, label-studio, labelme, yolo, table or classes.",
+        "coco-stuff, cvat, label-studio-png, label-studio, labelme, yolo, table or classes.",
     ),
 ]
 Subset = Annotated[Path | None, typer.Option("--subset", help="File with the ids to use, one a line.")]

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from indexer.datasets.base import Layout
-from indexer.datasets.tools import ade20k, cityscapes, coco, cvat, label_studio, labelme, yolo
+from indexer.datasets.tools import (
+    ade20k,
+    cityscapes,
+    coco,
+    cvat,
+    label_studio,
+    label_studio_png,
+    labelme,
+    yolo,
+)
 
 #: Folders of two kinds of pictures that only look like plain ones; tried before those.
 BENCHMARKS: tuple[Layout, ...] = (cityscapes.LAYOUT, ade20k.LAYOUT, coco.PANOPTIC)
@@ -13,6 +22,7 @@ TOOLS: tuple[Layout, ...] = (
     coco.INSTANCES,
     coco.STUFF,
     cvat.LAYOUT,
+    label_studio_png.LAYOUT,
     label_studio.LAYOUT,
     labelme.LAYOUT,
     yolo.LAYOUT,

@@ -46,8 +46,8 @@ _OTHERS = re.compile(r"(captions|person_keypoints|image_info)_", re.IGNORECASE)
 
 def _files(root: Path, kind: Kind) -> dict[str, Path]:
     """The JSON files of a kind by their splits; the name is empty where one file is all."""
-    folders = (root, root / "annotations", *subfolders(root))
-    paths = [path for folder in dict.fromkeys(folders) for path in texts(folder, ".json")]
+    parts = [folder for folder in subfolders(root) if is_split_name(folder.name)]
+    paths = [path for folder in (root, root / "annotations", *parts) for path in texts(folder, ".json")]
     paths = [path for path in paths if not _OTHERS.match(path.name) and _kind_of(path) == kind]
     names = [_split_of(path, root) for path in paths]
     if len(paths) == 1 and not is_split_name(names[0]):

@@ -5,7 +5,7 @@ Source: cvat-ai/cvat, cvat/apps/dataset_manager/formats/cvat.py, and docs.cvat.a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -87,10 +87,12 @@ def _by_subset(root: Path, tree: ElementTree.Element) -> dict[str, list[ElementT
     images = tree.findall("image")
     if not images:
         raise DatasetError(f"{root / _FILE} lists no image; export the task again as 'CVAT for images 1.1'")
+    if not any(image.get("subset") for image in images):
+        return {"": images}
     found: dict[str, list[ElementTree.Element]] = {}
     for image in images:
-        found.setdefault(image.get("subset") or "", []).append(image)
-    return found if len(found) > 1 or "" not in found else {"": images}
+        found.setdefault(image.get("subset") or "default", []).append(image)
+    return found
 
 
 def _places(root: Path, subset: str | None) -> list[Path]:
@@ -144,15 +146,15 @@ def _draw(data: Any, canvas: Canvas) -> None:
             canvas.polygon(canvas.points(_outline(shape)), column)
 
 
-def _outline(shape: Mapping[str, str]) -> list[list[float]]:
+def _outline(shape: Mapping[str, str]) -> Iterable[Any]:
     if shape["kind"] == "polygon":
         return [[number(float(value)) for value in point.split(",")] for point in shape["points"].split(";")]
     turn = number(float(shape.get("rotation", 0)))
     if shape["kind"] == "box":
         left, top, right, bottom = (number(float(shape[key])) for key in ("xtl", "ytl", "xbr", "ybr"))
-        return box_corners(left, top, right - left, bottom - top, turn).tolist()
+        return box_corners(left, top, right - left, bottom - top, turn)
     x, y, across, down = (number(float(shape[key])) for key in ("cx", "cy", "rx", "ry"))
-    return ellipse_corners(x, y, across, down, turn).tolist()
+    return ellipse_corners(x, y, across, down, turn)
 
 
 def _mask(shape: Mapping[str, str], image: tuple[int, int]) -> Patch:

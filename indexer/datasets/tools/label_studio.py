@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,15 +41,15 @@ _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")
 
 def find(path: Path) -> Path | None:
     """``path`` where it holds an export of Label Studio, or None."""
-    return path if path.is_dir() and _files(path) else None
+    return path if path.is_dir() and exports(path) else None
 
 
 def splits(root: Path) -> list[str]:
     """The names of the exports where there are several, sorted."""
-    return split_names(_files(root))
+    return split_names(exports(root))
 
 
-def _files(root: Path) -> dict[str, Path]:
+def exports(root: Path) -> dict[str, Path]:
     """The exports by their splits; the name is empty where one is all."""
     paths = [path for path in texts(root, ".json") if _is_export(path)]
     if len(paths) == 1 and not is_split_name(paths[0].stem):
@@ -84,7 +84,7 @@ def load(root: Path, split: str | None) -> Dataset:
     Raises DatasetError for an export that cannot be read or names no images; a result that makes no sense
     raises when its image is read.
     """
-    files = _files(root)
+    files = exports(root)
     chosen, path = pick_split(files, split, where=root)
     tasks = {file: list(read_tasks(file)) for file in files.values()}
     meaning = _meaning(root, {label for found in tasks.values() for task in found for label in _labels(task)})
@@ -202,7 +202,7 @@ def _draw(data: Any, canvas: Canvas) -> None:
             canvas.polygon(canvas.points(_outline(kind, value, canvas.size)), column)
 
 
-def _outline(kind: str, value: Mapping[str, Any], size: tuple[int, int]) -> list[list[float]]:
+def _outline(kind: str, value: Mapping[str, Any], size: tuple[int, int]) -> Iterable[Any]:
     """Corners in pixels; a share is in percent of the width or the height."""
     height, width = size
     if kind == "polygonlabels":
@@ -211,7 +211,7 @@ def _outline(kind: str, value: Mapping[str, Any], size: tuple[int, int]) -> list
     turn = number(value.get("rotation") or 0)
     if kind == "ellipselabels":
         radii = number(value["radiusX"]) * width / 100, number(value["radiusY"]) * height / 100
-        return ellipse_corners(x, y, *radii, turn).tolist()
+        return ellipse_corners(x, y, *radii, turn)
     wide, high = number(value["width"]) * width / 100, number(value["height"]) * height / 100
     return _turned_box(x, y, wide, high, turn)
 

@@ -52,7 +52,8 @@ def _parts(root: Path) -> dict[str, Path]:
     named = {folder.name: folder for folder in inner if is_split_name(folder.name) and _is_labelme(folder)}
     if named:
         return named
-    return next(({"": folder} for folder in (root, *inner) if _is_labelme(folder)), {})
+    one = inner if len(inner) == 1 else ()
+    return next(({"": folder} for folder in (root, *one) if _is_labelme(folder)), {})
 
 
 def _is_labelme(folder: Path) -> bool:

@@ -25,6 +25,8 @@ from retrieval.errors import DatasetError, MaskError
 _SPLITS = ("train", "val", "test")
 #: Files in which the names of classes may stand.
 _NAMES = (".yaml", ".yml")
+#: So many texts, and lines of each, are looked at to tell the layout.
+_LOOK = 50
 #: Class numbers are 0..65534, since the background comes before them.
 _MOST_CLASSES = 65535
 
@@ -89,18 +91,24 @@ def _labels_of(images: Path, root: Path) -> Path:
 
 
 def _has_texts(folder: _Folder) -> bool:
-    """Whether the first text file is one of class numbers."""
+    """Whether one of the first text files has an outline; boxes alone are of another task."""
     if not _exist(folder):
         return False
     inner = (folder.labels, *subfolders(folder.labels))
-    first = next((path for place in inner for path in texts(place, ".txt") if path.stat().st_size), None)
-    if first is None:
-        return False
+    first = [path for place in inner for path in texts(place, ".txt")][:_LOOK]
+    return any(_is_outline(line) for path in first for line in _head(path))
+
+
+def _head(path: Path) -> list[str]:
     try:
-        words = read_text(first).split()
+        return read_text(path).splitlines()[:_LOOK]
     except (OSError, ValueError):
-        return False
-    return len(words) > 4 and words[0].isascii() and words[0].isdigit()
+        return []
+
+
+def _is_outline(line: str) -> bool:
+    words = line.split()
+    return len(words) > 6 and len(words) % 2 == 1 and words[0].isascii() and words[0].isdigit()
 
 
 def _settings_file(root: Path) -> Path | None:
