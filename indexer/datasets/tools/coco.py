@@ -206,7 +206,9 @@ def _labels(file: _File, image: _Image, place: Path, meaning: Meaning, kind: Kin
         for item in found
     ]
     content = content_of(shapes, height=image.height, width=image.width)
-    return Entry(place, where, content, draw_annotations, meaning.columns, meaning.ground)
+    return Entry(
+        place, file.path, f"image {image.name!r}", content, draw_annotations, meaning.columns, meaning.ground
+    )
 
 
 def _layout(kind: Kind, description: str) -> Layout:

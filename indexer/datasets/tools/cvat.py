@@ -65,7 +65,9 @@ def load(root: Path, split: str | None) -> Dataset:
     for id, name, image in zip(ids_of(names), names, images, strict=True):
         where = f"{path}, image {name!r}"
         place = finder.find(name, where=where)
-        samples.append(Sample(id, place, _entry(place, image, where, meaning)))
+        shapes = _shapes(image)
+        entry = Entry(place, path, f"image {name!r}", shapes, _draw, meaning.columns, meaning.ground)
+        samples.append(Sample(id, place, entry))
     return Dataset(
         root.resolve().name,
         "cvat",
@@ -121,7 +123,7 @@ def _meaning(root: Path, tree: ElementTree.Element) -> Meaning:
     return meaning_of(root, labels)
 
 
-def _entry(place: Path, image: ElementTree.Element, where: str, meaning: Meaning) -> Entry:
+def _shapes(image: ElementTree.Element) -> str:
     shapes = []
     for element in image:
         kept = _SHAPES.get(element.tag)
@@ -129,8 +131,7 @@ def _entry(place: Path, image: ElementTree.Element, where: str, meaning: Meaning
             values = {key: element.get(key) for key in kept if element.get(key) is not None}
             shape = {"kind": element.tag, "label": element.get("label"), **values}
             shapes.append({"z": element.get("z_order") or "0", **shape})
-    content = content_of(shapes, height=image.get("height"), width=image.get("width"))
-    return Entry(place, where, content, _draw, meaning.columns, meaning.ground)
+    return content_of(shapes, height=image.get("height"), width=image.get("width"))
 
 
 def _draw(data: Any, canvas: Canvas) -> None:

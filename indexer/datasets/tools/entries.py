@@ -140,7 +140,8 @@ class Entry:
     """The labels of one image as a tool wrote them, drawn on an image of its size when they are read."""
 
     image: Path
-    where: str  #: the file, and the entry in it
+    file: Path  #: where it is written
+    entry: str  #: what the file calls it; empty where the whole file is of this image
     content: str  #: JSON of all that is drawn, and perhaps the "height" and "width" it was drawn at
     draw: Callable[[Any, Canvas], None]  #: draws the parsed content
     columns: tuple[tuple[Label, int], ...]  #: the class column of every label
@@ -149,7 +150,7 @@ class Entry:
     @property
     def name(self) -> str:
         """The file, and the entry in it."""
-        return self.where
+        return f"{self.file}, {self.entry}" if self.entry else str(self.file)
 
     def read(self) -> npt.NDArray[np.int32]:
         """The class columns, (H, W) int32, -1 unlabelled.
@@ -162,7 +163,7 @@ class Entry:
         except ImageError as error:
             raise MaskError(str(error)) from error
         data = json.loads(self.content)
-        canvas = Canvas(size, dict(self.columns), ground=self.ground, where=self.where)
+        canvas = Canvas(size, dict(self.columns), ground=self.ground, where=self.name)
         try:
             self._check_size(data, size)
             self.draw(data, canvas)
@@ -175,7 +176,7 @@ class Entry:
         if None in stated or (int(stated[0]), int(stated[1])) == size:
             return
         raise MaskError(
-            f"{self.where} was drawn at a height of {stated[0]} and a width of {stated[1]}, but its image "
+            f"{self.name} was drawn at a height of {stated[0]} and a width of {stated[1]}, but its image "
             f"{self.image} is {size[0]} high and {size[1]} wide (EXIF orientation applied); "
             "label the image as it is"
         )

@@ -170,8 +170,8 @@ def _entry(image: Path, task: Task, path: Path, meaning: Meaning) -> LabelSource
         for result in task.results
         if not isinstance(result, dict) or result.get("type") in _TYPES
     ]
-    where = f"{path}, task {task.number}"
-    return Entry(image, where, content_of(drawn), _draw, meaning.columns, meaning.ground)
+    name = f"task {task.number}"
+    return Entry(image, path, name, content_of(drawn), _draw, meaning.columns, meaning.ground)
 
 
 def _draw(data: Any, canvas: Canvas) -> None:

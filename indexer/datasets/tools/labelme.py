@@ -85,7 +85,7 @@ def load(root: Path, split: str | None) -> Dataset:
         labels = (
             NoLabels(image)
             if own is None
-            else Entry(image, str(path), own.content, _draw, meaning.columns, meaning.ground)
+            else Entry(image, path, "", own.content, _draw, meaning.columns, meaning.ground)
         )
         samples.append(Sample(id_of(image, folder), image, labels))
     return Dataset(

@@ -144,7 +144,7 @@ def load(root: Path, split: str | None) -> Dataset:
         path = _text_of(image, folder)
         content = _lines(path) if path.is_file() else []
         bare += not path.is_file()
-        entry = Entry(image, str(path), content_of(content), _draw, meaning.columns, meaning.ground)
+        entry = Entry(image, path, "", content_of(content), _draw, meaning.columns, meaning.ground)
         samples.append(Sample(id_of(image, folder.images), image, entry))
     note = f"{bare} of {len(samples)} images have no text in {folder.labels}: they show none of the objects"
     return Dataset(

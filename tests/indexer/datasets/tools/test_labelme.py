@@ -125,6 +125,7 @@ def test_a_shape_changes_one_key_and_the_copy_of_the_image_none(root: Path) -> N
 def test_inspect(root: Path) -> None:
     survey, _ = survey_folder(root)
     assert (survey.format, survey.masked, survey.oddities) == ("labelme", 2, ())
+    assert survey.left_out == ()
 
 
 @pytest.mark.parametrize(
