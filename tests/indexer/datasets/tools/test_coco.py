@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 from indexer.datasets import load_dataset
 from indexer.datasets.survey import survey_folder
 from indexer.datasets.tools.coco_shapes import parse_counts
-from retrieval.errors import DatasetError, MaskError
+from retrieval.errors import DatasetError, MaskError, MissingExtraError
 
 coco_mask = pytest.importorskip("pycocotools.mask")
 
@@ -202,6 +203,19 @@ class TestObjects:
         write(root, {**valid(), key: value})
         with pytest.raises(DatasetError, match=message):
             load_dataset(root)
+
+    def test_polygons_need_the_extra_and_run_lengths_do_not(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "pycocotools", None)
+        dataset = load_dataset(root)
+        with pytest.raises(MissingExtraError, match=r"pip install 'mycelia\[coco\]'"):
+            dataset.read_mask(dataset.samples[0])
+        data = valid()
+        data["annotations"] = data["annotations"][2:]
+        write(root, data)
+        dataset = load_dataset(root)
+        assert dataset.read_mask(dataset.samples[0])[5].tolist() == [0, 0, 0, 0, 0, 0, 2, 2]
 
     def test_orphans_are_told(self, root: Path) -> None:
         data = valid()

@@ -87,6 +87,12 @@ def test_subsets_are_splits(root: Path, picture: MakeImage) -> None:
         load_dataset(root)
 
 
+def test_images_of_no_subset_are_the_default_one(root: Path) -> None:
+    change(root, ('name="a.png"', 'name="a.png" subset="Train"'))
+    dataset = load_dataset(root, split="default")
+    assert [sample.id for sample in dataset.samples] == ["b"]
+
+
 def test_a_shape_changes_one_key(root: Path) -> None:
     before = [sample.labels.key() for sample in load_dataset(root).samples]
     change(root, ('xtl="1.0"', 'xtl="2.0"'))
