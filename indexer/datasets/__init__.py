@@ -10,6 +10,7 @@ from indexer.datasets import camvid, class_folders, folder, table, two_folders, 
 from indexer.datasets.base import Dataset, Layout, Sample, parse_ids
 from indexer.datasets.keys import SourceKey
 from indexer.datasets.labels import LabelSource, MaskFile, NoLabels
+from indexer.datasets.tools import BENCHMARKS, TOOLS
 from indexer.datasets.unmasked import Unmasked, check_unmasked, settle_unmasked
 from indexer.datasets.whole import ClassLabels, whole_columns
 from retrieval.errors import ConfigError, DatasetError
@@ -35,7 +36,12 @@ __all__ = [
 _LOG = logging.getLogger("mycelia")
 
 #: Tried in this order where the format is ``auto``; those of other packages come after them.
-_LAYOUTS: tuple[Layout, ...] = (voc.LAYOUT, folder.LAYOUT, camvid.LAYOUT, two_folders.LAYOUT)
+_LAYOUTS: tuple[Layout, ...] = (
+    *(voc.LAYOUT, folder.LAYOUT, camvid.LAYOUT),
+    *BENCHMARKS,
+    two_folders.LAYOUT,
+    *TOOLS,
+)
 
 #: Tried after all others: images with a class as a whole, whose folders look much like those of masks.
 _WHOLE: tuple[Layout, ...] = (table.LAYOUT, class_folders.LAYOUT)

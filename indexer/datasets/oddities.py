@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from indexer.datasets.outline import Outline
 from indexer.images import list_folder, list_images, read_image
 from indexer.images.decode import open_image
 from indexer.images.headers import ImageHeader, read_header
+from indexer.images.listing import count_endings
 from retrieval.errors import ImageError
 
 #: (kind, name of the file, sentence)
@@ -146,9 +147,7 @@ def stray_files(outline: Outline) -> list[Problem]:
     return problems
 
 
-def unread_endings(folders: Iterable[Path]) -> tuple[tuple[str, int], ...]:
-    """The endings of files in these folders that are not read as images, and how many have each."""
-    endings: Counter[str] = Counter()
-    for folder in folders:
-        endings.update(dict(list_folder(folder).endings()))
-    return tuple(endings.most_common())
+def unread_endings(folders: Iterable[Path], labels: Set[Path]) -> tuple[tuple[str, int], ...]:
+    """The endings of files in these folders that are neither images nor ``labels``, and how many of each."""
+    left_out = (path for folder in folders for path in list_folder(folder).left_out if path not in labels)
+    return count_endings(left_out)

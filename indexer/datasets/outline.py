@@ -8,6 +8,7 @@ from pathlib import Path
 
 from indexer.datasets.base import Dataset, Layout, Sample, name_samples
 from indexer.datasets.labels import MaskFile
+from indexer.datasets.tools.entries import Entry
 from retrieval.classes import ClassMap
 from retrieval.errors import DataError, DatasetError
 
@@ -93,6 +94,10 @@ class Outline:
     def mask_files(self) -> set[Path]:
         """The masks of all splits, those among them that are missing, too."""
         return {item.labels.path for item in self._listed() if isinstance(item.labels, MaskFile)}
+
+    def label_files(self) -> set[Path]:
+        """The files of labelling tools that were read."""
+        return {item.labels.file for item in self._listed() if isinstance(item.labels, Entry)}
 
     def _listed(self) -> Iterator[Sample]:
         return (item for _, part in self.splits for item in part.samples)

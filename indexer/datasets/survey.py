@@ -244,7 +244,7 @@ def survey_folder(
         why=outline.layout.description,
         splits=tuple((name, len(part)) for name, part in outline.splits if name),
         palettes=None if dataset.whole else values.palettes,
-        left_out=unread_endings((*outline.image_folders(), *outline.mask_folders()))
+        left_out=unread_endings((*outline.image_folders(), *outline.mask_folders()), outline.label_files())
         if dataset.kind == "image"
         else (),
         oddities=group(problems) + found.oddities,

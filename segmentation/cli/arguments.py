@@ -42,7 +42,11 @@ Split = Annotated[
 ]
 Format = Annotated[
     str,
-    typer.Option("--format", help="Layout of the data set: auto, voc, folder, camvid, table or classes."),
+    typer.Option(
+        "--format",
+        help="Layout of the data set: auto, voc, folder, camvid, cityscapes, ade20k, coco-panoptic, coco, "
+        "coco-stuff, cvat, label-studio-png, label-studio, labelme, yolo, table or classes.",
+    ),
 ]
 Subset = Annotated[Path | None, typer.Option("--subset", help="File with the ids to use, one a line.")]
 ImageFolder = Annotated[

@@ -332,7 +332,7 @@ class TestRecognition:
 
     def test_unknown_format(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=", ".join(FORMATS)):
-            load_dataset(tmp_path, format="coco")
+            load_dataset(tmp_path, format="dicom")
 
     def test_path_that_is_no_folder(self, tmp_path: Path, write: Writer) -> None:
         with pytest.raises(DatasetError, match="found nothing"):

@@ -285,7 +285,7 @@ def test_what_was_asked_must_be_there(data: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="has no layout"):
         survey_folder(empty)
     with pytest.raises(ConfigError, match="unknown data set format"):
-        survey_folder(data, format="coco")
+        survey_folder(data, format="dicom")
 
 
 def test_a_subset(data: Path, tmp_path: Path) -> None:
