@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from indexer.features.cut import CutModel
 from indexer.features.extractors import whole_extractor
 from indexer.features.fungi import FungiExtractor
 from indexer.recipe import Recipe
@@ -15,9 +16,14 @@ def choose_values(given: Sequence[float] | None, default: Sequence[float], base:
     return sorted(set(given)) if given is not None else sorted({*default, base})
 
 
+def model_of(recipe: Recipe) -> CutModel:
+    """The recipe's model."""
+    return (whole_extractor(recipe) if recipe.whole else FungiExtractor).load_model(recipe)
+
+
 def blocks_of(recipe: Recipe) -> tuple[int, int]:
     """How many blocks the model has, and which the recipe means."""
-    model = (whole_extractor(recipe) if recipe.whole else FungiExtractor).load_model(recipe)
+    model = model_of(recipe)
     return model.blocks, model.block
 
 
