@@ -22,24 +22,20 @@ from segmentation.cli.arguments import (
     read_dataset,
     read_recipe,
 )
-from segmentation.cli.console import count_of, format_percent, say, show, show_table
+from segmentation.cli.console import count_of, say, show
 from segmentation.cli.files import check_place, write_json
 from segmentation.cli.inputs import NOUNS
 from segmentation.cli.progress import ProgressDisplay
 from segmentation.cli.tune_images import tune_whole_images
+from segmentation.cli.tune_report import show_report
 
 if TYPE_CHECKING:
     from indexer.datasets import Dataset
     from indexer.recipe import Recipe
     from segmentation.tuning.image_settings import ImageCandidates
-    from segmentation.tuning.report import Row, TuningReport
-    from segmentation.tuning.settings import Setting
+    from segmentation.tuning.report import TuningReport
 
 Number = TypeVar("Number", int, float)
-
-#: Settings that the table shows.
-SHOWN = 12
-
 
 Group = Annotated[
     str | None,
@@ -169,7 +165,7 @@ def tune(
     Each image, or each group of images, is left out of the memory bank in turn and segmented with the rest.
     Backbone block, features, metric, k, temperature, finer masks and the index's settings are chosen, and
     the last lines are three choices: fast takes no more time an image than plain embeddings, balanced at most
-    1.15 times that, best whatever scores best. --out is a recipe for `mycelia index build`. The expected score
+    1.15 times that, best whatever scores best. --out is a recipe for `mycelia index build`. What is expected
     does not profit from having tried many settings.
     Images that have a class as a whole are classified: objectives, weight, k and temperature are chosen, by
     top-1 (mAP where images have several classes), and what costs more has to be better by a standard error.
@@ -378,91 +374,3 @@ def parse_numbers(option: str, text: str | None, kind: type[Number]) -> list[Num
 def parse_words(text: str | None) -> list[str] | None:
     """Words with commas between."""
     return None if text is None else [part.strip() for part in text.split(",")]
-
-
-def show_report(report: TuningReport) -> None:
-    """Settings, the index's trials, what to expect, and last the three choices, on stdout."""
-    from segmentation.tuning.recipe_file import expectation_lines
-
-    show_settings(report)
-    show_trials(report)
-    for line in (*report.notes, *expectation_lines(report)):
-        show(line)
-    show_choices(report)
-
-
-def show_settings(report: TuningReport) -> None:
-    """A table of the finals: of each vector and way of making masks the best k and T."""
-    best: dict[object, Row] = {}
-    for row in sorted(report.rows, key=lambda row: row.behind):
-        best.setdefault((row.setting.vector, row.setting.shifts, row.setting.refine), row)
-    shown = list(best.values())[:SHOWN]
-    shown += [row for row in (report.plain, report.base) if row is not None and row not in shown]
-    left_out = "images" if report.groups is None else "groups"
-    show_table(
-        f"mIoU of left-out {left_out}, percent; the finals, the best k and T of each",
-        ["block", "features", "metric", "k", "T", "shifts", "refine", "mIoU", "behind", "error", ""],
-        [
-            [
-                *setting_cells(row.setting),
-                format_percent(row.miou),
-                f"{100 * row.behind:.2f}",
-                f"{100 * row.error:.2f}",
-                "the base recipe" if row is report.base else "plain" if row is report.plain else "",
-            ]
-            for row in shown
-        ],
-        text=("features", "metric", "refine", ""),
-    )
-
-
-def setting_cells(setting: Setting) -> list[str]:
-    """A setting in a table: block, features, metric, k, T, shifts, refine."""
-    return [
-        str(setting.block),
-        setting.features,
-        str(setting.reduction),
-        str(setting.k),
-        f"{setting.temperature:g}",
-        str(setting.shifts),
-        setting.refine,
-    ]
-
-
-def show_choices(report: TuningReport) -> None:
-    """The three choices: what each is, gives and costs."""
-    show_table(
-        "choices; gain over plain embeddings, milliseconds an image measured here",
-        ["", "block", "features", "metric", "k", "T", "shifts", "refine", "mIoU", "gain", "ms", "of it "
-         "features", "search", "masks", "bytes a patch"],
-        [
-            [
-                choice.name + (" (written)" if choice.name == report.written else ""),
-                *setting_cells(choice.setting),
-                format_percent(choice.miou),
-                f"{100 * choice.gain:+.1f}",
-                f"{choice.cost.total:.0f}",
-                f"{choice.cost.features:.0f}",
-                f"{choice.cost.search:.0f}",
-                f"{choice.cost.labels:.0f}",
-                str(choice.cost.patch_bytes),
-            ]
-            for choice in report.choices
-        ],
-        text=("", "features", "metric", "refine"),
-    )  # fmt: skip
-
-
-def show_trials(report: TuningReport) -> None:
-    """A table of the index's trials, and what came of them."""
-    if report.engine.trials:
-        show_table(
-            "index, percent",
-            ["factory", "nprobe", "k_factor", "mIoU", "loss"],
-            [
-                [t.factory, str(t.nprobe), str(t.k_factor), format_percent(t.miou), f"{100 * t.loss:.2f}"]
-                for t in report.engine.trials
-            ],
-            text=("factory",),
-        )
-    show(f"index: {report.engine.reason}")

@@ -2,8 +2,8 @@
 
 A choice takes the best score among the settings within its limit of time; of those behind it by no more than
 the standard error of the paired difference the cheapest (Breiman et al., *Classification and Regression
-Trees*, 1984, section 3.4.3). Times that differ by less than :data:`SAME_TIME` count as the same, and the better score
-decides.
+Trees*, 1984, section 3.4.3). Times that differ by less than :data:`SAME_TIME` count as the same, and the
+better score decides.
 """
 
 from __future__ import annotations

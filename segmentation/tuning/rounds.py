@@ -1,8 +1,9 @@
 """Successive halving: many settings on few images, few on all; each unit's own choice knows nothing of it.
 
 Three rounds. *Blocks*: every block, on a part of the images, with a few vectors that stand for all.
-*Vectors*: the best block, on the whole memory and some queries: weights, metrics, widths, shrinkage, one changed
-at a time. *Finals*: the leaders on all queries, and with them what costs more: refined masks and shifted passes.
+*Vectors*: the best block, on the whole memory and some queries: weights, metrics, widths, shrinkage, one
+changed at a time. *Finals*: the leaders on all queries, and with them what costs more: refined masks and
+shifted passes.
 
 The procedure is followed once with all units (groups, or images alone), and once without each of them: what
 it would have carried on without the unit is carried on too. So the expectation can score each unit under a

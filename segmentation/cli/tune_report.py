@@ -1,0 +1,102 @@
+"""What ``mycelia tune`` shows of patches: the finals, the index's trials, what to expect, and three choices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from segmentation.cli.console import format_percent, show, show_table
+
+if TYPE_CHECKING:
+    from segmentation.tuning.report import Row, TuningReport
+    from segmentation.tuning.settings import Setting
+
+#: Settings that the table shows.
+SHOWN = 12
+
+
+def show_report(report: TuningReport) -> None:
+    """Settings, the index's trials, what to expect, and last the three choices, on stdout."""
+    from segmentation.tuning.recipe_file import expectation_lines
+
+    show_settings(report)
+    show_trials(report)
+    for line in (*report.notes, *expectation_lines(report)):
+        show(line)
+    show_choices(report)
+
+
+def show_settings(report: TuningReport) -> None:
+    """A table of the finals: of each vector and way of making masks the best k and T."""
+    best: dict[object, Row] = {}
+    for row in sorted(report.rows, key=lambda row: row.behind):
+        best.setdefault((row.setting.vector, row.setting.shifts, row.setting.refine), row)
+    shown = list(best.values())[:SHOWN]
+    shown += [row for row in (report.plain, report.base) if row is not None and row not in shown]
+    left_out = "images" if report.groups is None else "groups"
+    show_table(
+        f"mIoU of left-out {left_out}, percent; the finals, the best k and T of each",
+        ["block", "features", "metric", "k", "T", "shifts", "refine", "mIoU", "behind", "error", ""],
+        [
+            [
+                *setting_cells(row.setting),
+                format_percent(row.miou),
+                f"{100 * row.behind:.2f}",
+                f"{100 * row.error:.2f}",
+                "the base recipe" if row is report.base else "plain" if row is report.plain else "",
+            ]
+            for row in shown
+        ],
+        text=("features", "metric", "refine", ""),
+    )
+
+
+def setting_cells(setting: Setting) -> list[str]:
+    """A setting in a table: block, features, metric, k, T, shifts, refine."""
+    return [
+        str(setting.block),
+        setting.features,
+        str(setting.reduction),
+        str(setting.k),
+        f"{setting.temperature:g}",
+        str(setting.shifts),
+        setting.refine,
+    ]
+
+
+def show_choices(report: TuningReport) -> None:
+    """The three choices: what each is, gives and costs."""
+    show_table(
+        "choices; gain over plain embeddings, milliseconds an image measured here",
+        ["", "block", "features", "metric", "k", "T", "shifts", "refine", "mIoU", "gain", "ms", "of it "
+         "features", "search", "masks", "bytes a patch"],
+        [
+            [
+                choice.name + (" (written)" if choice.name == report.written else ""),
+                *setting_cells(choice.setting),
+                format_percent(choice.miou),
+                f"{100 * choice.gain:+.1f}",
+                f"{choice.cost.total:.0f}",
+                f"{choice.cost.features:.0f}",
+                f"{choice.cost.search:.0f}",
+                f"{choice.cost.labels:.0f}",
+                str(choice.cost.patch_bytes),
+            ]
+            for choice in report.choices
+        ],
+        text=("", "features", "metric", "refine"),
+    )  # fmt: skip
+
+
+def show_trials(report: TuningReport) -> None:
+    """A table of the index's trials, and what came of them."""
+    if report.engine.trials:
+        show_table(
+            "index, percent",
+            ["factory", "nprobe", "k_factor", "mIoU", "loss"],
+            [
+                [t.factory, str(t.nprobe), str(t.k_factor), format_percent(t.miou), f"{100 * t.loss:.2f}"]
+                for t in report.engine.trials
+            ],
+            text=("factory",),
+        )
+    show(f"index: {report.engine.reason}")
