@@ -1,4 +1,4 @@
-"""What ``mycelia tune`` shows of patches: the finals, the index's trials, what to expect, and three choices."""
+"""What ``mycelia tune`` shows of patches: finals, the index's trials, what to expect, three choices."""
 
 from __future__ import annotations
 
@@ -64,27 +64,17 @@ def setting_cells(setting: Setting) -> list[str]:
 
 
 def show_choices(report: TuningReport) -> None:
-    """The three choices: what each is, gives and costs."""
-    show_table(
-        "choices; gain over plain embeddings, milliseconds an image measured here",
-        ["", "block", "features", "metric", "k", "T", "shifts", "refine", "mIoU", "gain", "ms", "of it "
-         "features", "search", "masks", "bytes a patch"],
-        [
-            [
-                choice.name + (" (written)" if choice.name == report.written else ""),
-                *setting_cells(choice.setting),
-                format_percent(choice.miou),
-                f"{100 * choice.gain:+.1f}",
-                f"{choice.cost.total:.0f}",
-                f"{choice.cost.features:.0f}",
-                f"{choice.cost.search:.0f}",
-                f"{choice.cost.labels:.0f}",
-                str(choice.cost.patch_bytes),
-            ]
-            for choice in report.choices
-        ],
-        text=("", "features", "metric", "refine"),
-    )  # fmt: skip
+    """The three choices, a line each: what each gives and costs, and what it is."""
+    show("gains over plain embeddings; milliseconds as measured here, of features, search and masks:")
+    for choice in report.choices:
+        s, cost = choice.setting, choice.cost
+        name = choice.name + (" (written)" if choice.name == report.written else "")
+        show(
+            f"{name}: mIoU {format_percent(choice.miou)} ({100 * choice.gain:+.1f}), {cost.total:.0f} ms an "
+            f"image ({cost.features:.0f} + {cost.search:.0f} + {cost.labels:.0f}), {cost.patch_bytes} bytes "
+            f"a patch: block {s.block}, {s.features}, metric {s.reduction}, k {s.k}, T {s.temperature:g}, "
+            f"shifts {s.shifts}, refine {s.refine}"
+        )
 
 
 def show_trials(report: TuningReport) -> None:

@@ -14,7 +14,15 @@ from segmentation.tuning.engine import _smallest
 from segmentation.tuning.tuner import Candidates, TuningReport, tune
 
 pytest.importorskip("faiss")
-ONE = Candidates(blocks=(1,), weights=(0.0,), ks=(3,), temperatures=(0.02,))
+ONE = Candidates(
+    blocks=(1,),
+    weights=(0.0,),
+    ks=(3,),
+    temperatures=(0.02,),
+    metrics=("none",),
+    shifts=(1,),
+    refines=("none",),
+)
 
 
 @pytest.fixture
