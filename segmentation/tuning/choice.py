@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segmentation.tuning.cost import Cost
-from segmentation.tuning.expectation import Expectation, expect_of
+from segmentation.tuning.expectation import Expectation, expect
 from segmentation.tuning.scoring import Tally, miou_of
 from segmentation.tuning.settings import Setting
 
@@ -55,21 +55,11 @@ class Chooser:
         steps = np.floor(np.log(self.times[tied] / self.times[tied].min()) / math.log1p(SAME_TIME))
         return int(tied[np.lexsort((-scores[tied], steps))[0]])
 
-    def nested(self, score: Tally, counts: npt.NDArray[np.int64]) -> float:
-        """Pooled mIoU, in ``score``, of units each under what the others choose.
-
-        ``counts`` (U,): how often each unit is in the sample.
-        """
-        total = np.tensordot(self.tally, counts, axes=(1, 0))
-        pooled = np.zeros(score.shape[2:], dtype=np.int64)
-        for unit in np.flatnonzero(counts):
-            chosen = self.choose(total - counts[unit] * self.tally[:, unit], 1 + unit)
-            pooled += counts[unit] * score[chosen, unit]
-        return float(miou_of(pooled))
-
     def expect(self, score: Tally, *, generator: np.random.Generator) -> Expectation:
-        """What the choice will give, with its interval, by the bootstrap over units."""
-        return expect_of(lambda counts: self.nested(score, counts), score.shape[1], generator=generator)
+        """What the choice will give in ``score``, each unit under what the others choose."""
+        return expect(
+            self.tally, score, generator=generator, pick=lambda total, unit: self.choose(total, 1 + unit)
+        )
 
 
 @dataclass(frozen=True)
