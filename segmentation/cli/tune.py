@@ -182,7 +182,7 @@ def tune(
     Settings (KEY=VALUE) are those of `mycelia index build`; runtime.device=cpu says where to run.
 
     \b
-    Time: of a ViT-S on two cores, 400 images and 100,000 patches, minutes: 0.2 to 0.4 s an image and block for
+    Time: of a ViT-S on two cores, 400 images and 100,000 patches: 0.2 to 0.4 s an image and block for
     the features, of 100 images for each of several blocks and of all for the best one; as much again for
     comparing --images with the bank. FAISS's settings take some minutes more.
     Of whole images nearly all is the features: 0.1 s each with kl, 0.9 with dino too, 3 with infonce; but
