@@ -41,7 +41,7 @@ class Chooser:
     allowed: Bools
     """(1 + U, S): what may be chosen by all units, and without each of them."""
     errors: npt.NDArray[np.float64]
-    """(S, S) standard errors of the paired differences."""
+    """(S, S) standard errors of the paired differences, of all units: what counts as a tie, in every view."""
 
     def choose(self, total: npt.NDArray[np.int64], view: int) -> int:
         """The choice by a total (S, C, 2), among what the view may choose."""
