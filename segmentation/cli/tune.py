@@ -81,7 +81,8 @@ Temperatures = Annotated[
     typer.Option(
         "--temperatures",
         metavar="T,T,...",
-        help="transfer.temperature; 0.01,0.02,0.04,0.1, of whole images 0.02,0.05,0.1.",
+        help="transfer.temperature; 0.01,0.02,0.04,0.1, under a metric 0.02,0.03,0.06,0.1, "
+        "of whole images 0.02,0.05,0.1.",
     ),
 ]
 Objectives = Annotated[
@@ -106,7 +107,7 @@ Widths = Annotated[
     typer.Option(
         "--widths",
         metavar="N,N,...",
-        help="Widths of a metric; a third, half and two thirds of the embedding.",
+        help="Widths of a metric; a sixth, a third and half of the embedding.",
     ),
 ]
 Shrinkages = Annotated[

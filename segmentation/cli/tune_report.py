@@ -35,7 +35,7 @@ def show_settings(report: TuningReport) -> None:
     left_out = "images" if report.groups is None else "groups"
     show_table(
         f"mIoU of left-out {left_out}, percent; the finals, the best k and T of each",
-        ["block", "features", "metric", "k", "T", "shifts", "refine", "mIoU", "behind", "error", ""],
+        ["block", "vectors", "k", "T", "masks", "mIoU", "behind", "error", ""],
         [
             [
                 *setting_cells(row.setting),
@@ -46,20 +46,21 @@ def show_settings(report: TuningReport) -> None:
             ]
             for row in shown
         ],
-        text=("features", "metric", "refine", ""),
+        text=("vectors", "masks", ""),
     )
 
 
 def setting_cells(setting: Setting) -> list[str]:
-    """A setting in a table: block, features, metric, k, T, shifts, refine."""
+    """A setting in a table: block, vectors, k, T, masks."""
+    metric = "" if setting.reduction.kind == "none" else f", {setting.reduction}"
+    shifted = f"shifts {setting.shifts}" if setting.shifts > 1 else ""
+    refined = setting.refine if setting.refine != "none" else ""
     return [
         str(setting.block),
-        setting.features,
-        str(setting.reduction),
+        setting.features + metric,
         str(setting.k),
         f"{setting.temperature:g}",
-        str(setting.shifts),
-        setting.refine,
+        ", ".join(word for word in (shifted, refined) if word) or "plain",
     ]
 
 

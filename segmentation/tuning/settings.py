@@ -12,10 +12,10 @@ from segmentation.tuning.candidates import check_blocks, check_values, choose_va
 #: Tried unless the caller says otherwise; a weight of 0 means plain embeddings.
 WEIGHTS, KS = (0.0, 0.25, 0.5, 1.0), (10, 30, 90)
 #: Temperatures of plain vectors, and of those that went through a metric, whose similarities spread.
-TEMPERATURES, SPREAD_TEMPERATURES = (0.01, 0.02, 0.04, 0.1), (0.03, 0.06, 0.1, 0.15)
+TEMPERATURES, SPREAD_TEMPERATURES = (0.01, 0.02, 0.04, 0.1), (0.02, 0.03, 0.06, 0.1)
 METRICS, SHRINKAGES = ("none", "whiten", "class"), (0.1, 0.3)
 #: Widths of a metric, in shares of the embedding's.
-WIDTH_SHARES = (1 / 3, 1 / 2, 2 / 3)
+WIDTH_SHARES = (1 / 6, 1 / 3, 1 / 2)
 SHIFTS, REFINES = (1, 2), ("none", "guided")
 
 
