@@ -22,23 +22,20 @@ from segmentation.cli.arguments import (
     read_dataset,
     read_recipe,
 )
-from segmentation.cli.console import count_of, format_percent, say, show, show_table
+from segmentation.cli.console import count_of, say, show
 from segmentation.cli.files import check_place, write_json
 from segmentation.cli.inputs import NOUNS
 from segmentation.cli.progress import ProgressDisplay
 from segmentation.cli.tune_images import tune_whole_images
+from segmentation.cli.tune_report import show_report
 
 if TYPE_CHECKING:
     from indexer.datasets import Dataset
     from indexer.recipe import Recipe
     from segmentation.tuning.image_settings import ImageCandidates
-    from segmentation.tuning.tuner import TuningReport
+    from segmentation.tuning.report import TuningReport
 
 Number = TypeVar("Number", int, float)
-
-#: Settings that the table shows.
-SHOWN = 12
-
 
 Group = Annotated[
     str | None,
@@ -84,7 +81,8 @@ Temperatures = Annotated[
     typer.Option(
         "--temperatures",
         metavar="T,T,...",
-        help="transfer.temperature; 0.01,0.02,0.04,0.1, of whole images 0.02,0.05,0.1.",
+        help="transfer.temperature; 0.01,0.02,0.04,0.1, under a metric 0.02,0.03,0.06,0.1, "
+        "of whole images 0.02,0.05,0.1.",
     ),
 ]
 Objectives = Annotated[
@@ -99,6 +97,37 @@ Objectives = Annotated[
 Pca = Annotated[
     str | None,
     typer.Option("--pca", metavar="N,N,...", help="Of whole images: widths of a PCA to try, 0 for none; 0."),
+]
+Metrics = Annotated[
+    str | None,
+    typer.Option("--metrics", metavar="M,M,...", help="features.metric to try; none,whiten,class."),
+]
+Widths = Annotated[
+    str | None,
+    typer.Option(
+        "--widths",
+        metavar="N,N,...",
+        help="Widths of a metric; a sixth, a third and half of the embedding.",
+    ),
+]
+Shrinkages = Annotated[
+    str | None, typer.Option("--shrinkage", metavar="A,A,...", help="features.shrinkage to try; 0.1,0.3.")
+]
+Shifts = Annotated[
+    str | None,
+    typer.Option("--shifts", metavar="N,N,...", help="image.shifts of the leaders, besides 1; 1,2."),
+]
+Refines = Annotated[
+    str | None,
+    typer.Option("--refine", metavar="R,R", help="transfer.refine of the leaders; none,guided."),
+]
+Write = Annotated[
+    str | None,
+    typer.Option(
+        "--write",
+        metavar="fast|balanced|best",
+        help="Which of the three choices --out gets (balanced); the others are in its comments.",
+    ),
 ]
 
 
@@ -120,6 +149,12 @@ def tune(
     temperatures: Temperatures = None,
     objectives: Objectives = None,
     pca: Pca = None,
+    metrics: Metrics = None,
+    widths: Widths = None,
+    shrinkage: Shrinkages = None,
+    shifts: Shifts = None,
+    refine: Refines = None,
+    write: Write = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all results as JSON.")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the recipe that is in the way.")
@@ -129,8 +164,10 @@ def tune(
     """Choose settings and say what score to expect, from labelled images alone.
 
     Each image, or each group of images, is left out of the memory bank in turn and segmented with the rest.
-    Backbone block, features, k, temperature and the index's settings are chosen; --out is a
-    recipe for `mycelia index build`. The expected score does not profit from having tried many settings.
+    Backbone block, features, metric, k, temperature, finer masks and the index's settings are chosen, and
+    the last lines are three choices: fast takes no more time an image than plain embeddings, balanced at most
+    1.15 times that, best whatever scores best. --out is a recipe for `mycelia index build`. What is expected
+    does not profit from having tried many settings.
     Images that have a class as a whole are classified: objectives, weight, k and temperature are chosen, by
     top-1 (mAP where images have several classes), and what costs more has to be better by a standard error.
 
@@ -139,17 +176,20 @@ def tune(
       mycelia tune my-data --out my.yaml
       mycelia tune camvid --split train --group 9 --config camvid.yaml --out tuned.yaml
       mycelia tune flowers --split train --objectives kl,kl+dino --out flowers.yaml
+      mycelia tune camvid --split train --group 6 --blocks 9 --weights 0 --write best --out best.yaml
       mycelia tune scans --group "^(patient[0-9]+)" --blocks 8,9,10,11 --images 30 --out tuned.yaml
 
     \b
     Settings (KEY=VALUE) are those of `mycelia index build`; runtime.device=cpu says where to run.
 
     \b
-    Time: on two cores, for a ViT-S, 400 images and 100,000 patches, roughly 10 to 15 minutes a block: half
-    for the features, half for comparing 60 --images with the bank. FAISS's settings take some minutes more.
+    Time: of a ViT-S on two cores, 400 images and 100,000 patches: 0.2 to 0.4 s an image and block for
+    the features, of 100 images for each of several blocks and of all for the best one; as much again for
+    comparing --images with the bank. FAISS's settings take some minutes more.
     Of whole images nearly all is the features: 0.1 s each with kl, 0.9 with dino too, 3 with infonce; but
     average precision of 1000 images of several classes takes a minute for each 25 classes.
-    Memory: one block's bank, 2 bytes a number (0.25 GB for 100,000 patches of a ViT-S), at most twice.
+    Memory: the banks of the blocks that lead, 2 bytes a number (0.25 GB for 100,000 patches of a ViT-S and
+    their gradients), and one of 4 bytes a number that is searched.
     """
     check_out(out, overwrite=overwrite)
     if json_file is not None:
@@ -160,7 +200,16 @@ def tune(
         weights=parse_numbers("--weights", weights, float),
         ks=parse_numbers("--k", k, int),
         temperatures=parse_numbers("--temperatures", temperatures, float),
+        metrics=parse_words(metrics),
+        widths=parse_numbers("--widths", widths, int),
+        shrinkages=parse_numbers("--shrinkage", shrinkage, float),
+        shifts=parse_numbers("--shifts", shifts, int),
+        refines=parse_words(refine),
     )
+    of_masks = {
+        "--metrics": metrics, "--widths": widths, "--shrinkage": shrinkage, "--shifts": shifts,
+        "--refine": refine, "--write": write,
+    }  # fmt: skip
     number, image_folder = split_images(images or ())
     dataset = read_dataset(data, split=split, format=format, subset=subset, images=image_folder, masks=masks)
     base, recipe = read_recipe(config, list(overrides or ()), dataset.kind)
@@ -173,6 +222,7 @@ def tune(
 
     resolved = resolve_level(recipe, dataset)
     if resolved.whole:
+        refuse_options(of_masks, PATCHES_ONLY)
         tune_whole_images(
             dataset,
             resolved,
@@ -185,8 +235,8 @@ def tune(
             data=source,
         )
     else:
-        refuse_image_options({"--objectives": objectives, "--pca": pca})
-        report = tune_patches(dataset, recipe, tried, group=group, images=number)
+        refuse_options({"--objectives": objectives, "--pca": pca}, IMAGES_ONLY)
+        report = tune_patches(dataset, recipe, tried, group=group, images=number, write=write)
         write_results(report, out, json_file, base=base.name, data=source, rule=group)
     say(f"next: {command}")
 
@@ -199,19 +249,34 @@ class Tried:
     weights: Sequence[float] | None
     ks: Sequence[int] | None
     temperatures: Sequence[float] | None
+    metrics: Sequence[str] | None
+    widths: Sequence[int] | None
+    shrinkages: Sequence[float] | None
+    shifts: Sequence[int] | None
+    refines: Sequence[str] | None
 
 
 def tune_patches(
-    dataset: Dataset, recipe: Recipe, tried: Tried, *, group: str | None, images: int | None
+    dataset: Dataset,
+    recipe: Recipe,
+    tried: Tried,
+    *,
+    group: str | None,
+    images: int | None,
+    write: str | None,
 ) -> TuningReport:
     """Tune for patches, and show what came."""
-    from segmentation.tuning.tuner import IMAGES, Candidates
+    from segmentation.tuning.tuner import IMAGES, WRITE, Candidates
     from segmentation.tuning.tuner import tune as run
 
-    candidates = Candidates(tried.blocks, tried.weights, tried.ks, tried.temperatures)
-    count = IMAGES if images is None else images
     report = run(
-        dataset, recipe, group=group, candidates=candidates, images=count, progress=ProgressDisplay()
+        dataset,
+        recipe,
+        group=group,
+        candidates=Candidates(**vars(tried)),
+        images=IMAGES if images is None else images,
+        write=write or WRITE,
+        progress=ProgressDisplay(),
     )
     show_report(report)
     return report
@@ -231,15 +296,19 @@ def image_candidates(tried: Tried, objectives: str | None, pca: str | None) -> I
     )
 
 
-def refuse_image_options(options: Mapping[str, str | None]) -> None:
-    """Raise BadParameter for an option that only whole images have."""
+#: Why an option is refused.
+IMAGES_ONLY = (
+    "it is of images that have a class as a whole, and these have masks; leave it out, or set "
+    "features.level=image to classify images by the classes in their masks"
+)
+PATCHES_ONLY = "it is of images with masks, and these have a class as a whole; leave it out"
+
+
+def refuse_options(options: Mapping[str, str | None], why: str) -> None:
+    """Raise BadParameter for an option that was given and does not fit."""
     for option, value in options.items():
         if value is not None:
-            raise typer.BadParameter(
-                "it is of images that have a class as a whole, and these have masks; leave it out, or set "
-                "features.level=image to classify images by the classes in their masks",
-                param_hint=option,
-            )
+            raise typer.BadParameter(why, param_hint=option)
 
 
 def write_results(
@@ -305,55 +374,6 @@ def parse_numbers(option: str, text: str | None, kind: type[Number]) -> list[Num
         raise ConfigError(f"{option} {text!r} should be {numbers} with commas between") from error
 
 
-def show_report(report: TuningReport) -> None:
-    """Settings, the index's trials and what to expect, on stdout."""
-    from segmentation.tuning.recipe_file import expectation_lines
-
-    show_settings(report)
-    show_trials(report)
-    for line in expectation_lines(report):
-        show(line)
-
-
-def show_settings(report: TuningReport) -> None:
-    """A table of the best settings of every block and kind of features."""
-    best: dict[tuple[int, float], int] = {}
-    for number, row in sorted(enumerate(report.rows), key=lambda item: item[1].behind):
-        best.setdefault((row.setting.block, row.setting.weight), number)
-    shown = [report.rows[number] for number in list(best.values())[:SHOWN]]
-    if report.base is not None and report.base not in shown:
-        shown.append(report.base)
-    left_out = "images" if report.groups is None else "groups"
-    show_table(
-        f"mIoU of left-out {left_out}, percent; the best k and T of each",
-        ["block", "features", "k", "T", "mIoU", "behind", "error", ""],
-        [
-            [
-                str(row.setting.block),
-                row.setting.features,
-                str(row.setting.k),
-                f"{row.setting.temperature:g}",
-                format_percent(row.miou),
-                f"{100 * row.behind:.2f}",
-                f"{100 * row.error:.2f}",
-                "the base recipe" if row is report.base else "",
-            ]
-            for row in shown
-        ],
-        text=("features", ""),
-    )
-
-
-def show_trials(report: TuningReport) -> None:
-    """A table of the index's trials, and what came of them."""
-    if report.engine.trials:
-        show_table(
-            "index, percent",
-            ["factory", "nprobe", "k_factor", "mIoU", "loss"],
-            [
-                [t.factory, str(t.nprobe), str(t.k_factor), format_percent(t.miou), f"{100 * t.loss:.2f}"]
-                for t in report.engine.trials
-            ],
-            text=("factory",),
-        )
-    show(f"index: {report.engine.reason}")
+def parse_words(text: str | None) -> list[str] | None:
+    """Words with commas between."""
+    return None if text is None else [part.strip() for part in text.split(",")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from indexer.features.cut import CutModel
 from indexer.features.extractors import whole_extractor
 from indexer.features.fungi import FungiExtractor
 from indexer.recipe import Recipe
@@ -15,14 +16,19 @@ def choose_values(given: Sequence[float] | None, default: Sequence[float], base:
     return sorted(set(given)) if given is not None else sorted({*default, base})
 
 
-def blocks_of(recipe: Recipe) -> tuple[int, int]:
-    """How many blocks the model has, and which the recipe means; raises ConfigError for joined ones."""
+def model_of(recipe: Recipe) -> CutModel:
+    """The recipe's model; raises ConfigError for joined blocks, which tuning does not compare."""
     if recipe.backbone.blocks:
         raise ConfigError(
             f"tuning compares single blocks, and backbone.blocks={list(recipe.backbone.blocks)} joins some; "
             "leave it empty, and add it to the tuned recipe if you want"
         )
-    model = (whole_extractor(recipe) if recipe.whole else FungiExtractor).load_model(recipe)
+    return (whole_extractor(recipe) if recipe.whole else FungiExtractor).load_model(recipe)
+
+
+def blocks_of(recipe: Recipe) -> tuple[int, int]:
+    """How many blocks the model has, and which the recipe means."""
+    model = model_of(recipe)
     return model.blocks, model.block
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,17 @@ from retrieval.engines.vector_engine import VectorEngine
 from retrieval.neighbors import NO_NEIGHBOR, Neighbors
 from retrieval.progress import Progress, track
 from retrieval.settings import IndexSettings
+from segmentation.tuning.described import Described
+from segmentation.tuning.leave_out import neighbors_left_out
+from segmentation.tuning.reduced import reduced
 from segmentation.tuning.rows import Bank, Parts, Query
 from segmentation.tuning.scoring import miou_of, score_grid
+from segmentation.tuning.settings import Setting
 
 #: mIoU (0..1) below that of exact search that counts as nothing.
 TOLERANCE = 0.001
+#: Images that the trials segment, about.
+QUERIES = 24
 #: Rows added to the index at a time.
 _ROWS = 16_384
 
@@ -58,14 +64,15 @@ def choose_engine(
     dataset: Dataset,
     codes: npt.NDArray[np.int64],
     *,
-    exact_miou: float,
+    exact_miou: float | None = None,
     patch_size: tuple[int, int],
     progress: Progress | None = None,
 ) -> EngineChoice:
     """The smallest FAISS setting that loses nothing to exact search with the recipe's features, k and T.
 
     ``bank`` and ``queries`` are those of the recipe's block; the rows of a query's group (``codes``,
-    a group for each image) are left out of its search. ``exact_miou`` is what exact search gives for them.
+    a group for each image) are left out of its search. ``exact_miou`` is what exact search gives for them,
+    computed where None.
     """
     index = recipe.index
     if index.spec.searches_exactly:
@@ -76,6 +83,9 @@ def choose_engine(
     factory = str(engine.parameters["factory"])
     if factory == "Flat":
         return EngineChoice(index, (), f"FAISS scans {len(bank):,} rows of this bank exactly (Flat)")
+    exact = exact_miou
+    if exact is None:
+        exact = _exact_score(recipe, bank, queries, dataset, codes, patch_size, progress)
     trials: dict[tuple[int | None, int | None], EngineTrial] = {}
     refined = "Refine" in factory or "RFlat" in factory
     k_factor = (index.section.k_factor or default_k_factor(recipe.transfer.k)) if refined else None
@@ -84,18 +94,35 @@ def choose_engine(
         if (nprobe, k_factor) not in trials:
             searching = engine.searching(nprobe=nprobe, k_factor=k_factor)
             miou = _score(searching, recipe, bank, queries, dataset, codes, patch_size, progress)
-            trials[nprobe, k_factor] = EngineTrial(factory, nprobe, k_factor, miou, exact_miou - miou)
+            trials[nprobe, k_factor] = EngineTrial(factory, nprobe, k_factor, miou, exact - miou)
         return trials[nprobe, k_factor].loss <= TOLERANCE
 
     attempt(engine.parameters["nprobe"], k_factor)  # what the recipe would do as it stands comes first
     chosen = _smallest(attempt, engine.parameters["nprobe"], k_factor)
     tried = tuple(trials.values())
     if chosen is None:
-        exact = _changed(index, factory="Flat", nprobe=None, k_factor=None)
-        return EngineChoice(exact, tried, f"every setting of {factory} lost more than the tolerance")
+        flat = _changed(index, factory="Flat", nprobe=None, k_factor=None)
+        return EngineChoice(flat, tried, f"every setting of {factory} lost more than the tolerance")
     nprobe, k_factor = chosen
     found = _changed(index, nprobe=nprobe, k_factor=k_factor)
     return EngineChoice(found, tried, f"the smallest of {factory} that loses nothing")
+
+
+def inputs_of(block: Described, setting: Setting) -> tuple[Bank, list[Query]]:
+    """A block's bank, and some of its queries, with the vectors that an index of the setting has.
+
+    A metric is the one of the whole memory, in the exact search that trials are compared with too.
+    """
+    bank, queries = block.bank, block.queries[1]
+    queries = queries[:: -(-len(queries) // QUERIES)]
+    if setting.reduction.kind == "none":
+        return bank, queries
+    fitted = block.reducer.fit(0, None, setting.weight, setting.reduction)
+
+    def vectors(parts: Parts) -> Parts:
+        return (reduced(parts, setting.weight, fitted).half(),)
+
+    return replace(bank, parts=vectors(bank.parts)), [replace(q, parts=vectors(q.parts)) for q in queries]
 
 
 def _changed(index: IndexSettings, **changes: object) -> IndexSettings:
@@ -142,6 +169,31 @@ def _vectors(recipe: Recipe, parts: Parts, rows: npt.NDArray[np.int64]) -> npt.N
         join_features(picked, recipe.features.gradient_weight).half().float().numpy()
     )
     return joined
+
+
+def _exact_score(
+    recipe: Recipe,
+    bank: Bank,
+    queries: Sequence[Query],
+    dataset: Dataset,
+    codes: npt.NDArray[np.int64],
+    patch_size: tuple[int, int],
+    progress: Progress | None,
+) -> float:
+    """The pooled mIoU of the left-out images with exact search."""
+    features, transfer = recipe.features, recipe.transfer
+    weight = features.gradient_weight if features.kind == "fungi" and len(bank.parts) > 1 else 0.0
+    total = np.zeros((len(dataset.classes), 2), dtype=np.int64)
+    setting = [(transfer.k, transfer.temperature)]
+    with track(progress, "index: exact search", len(queries)) as task:
+        for query in queries:
+            ((near,),) = neighbors_left_out(
+                query, bank, [codes], [weight], transfer.k, device=torch.device("cpu")
+            )
+            truth = dataset.read_mask(query.sample)
+            total += score_grid(near, truth, query.geometry, patch_size, setting)[0]
+            task.advance()
+    return float(miou_of(total))
 
 
 def _score(

@@ -6,9 +6,10 @@ from what new images will come from; images of one unit may resemble one another
 *The estimate* is nested: for each unit the best setting is chosen by the pooled score of all
 *other* units, and the unit is scored under that choice; the units' pixels are pooled, and one mIoU
 is computed. So no unit is scored by a setting that it helped to choose, and having tried many
-settings does not raise the number. (The scores of the other units were made with this unit's rows
-in the bank; as in Tsamardinos et al., *Bootstrapping the out-of-sample predictions for efficient
-and accurate cross-validation*, Machine Learning 2018, whose idea this is.)
+settings does not raise the number; nor has it a part in the rounds before (:mod:`.rounds`). (The
+scores of the other units were made with this unit's rows in the bank; as in Tsamardinos et al.,
+*Bootstrapping the out-of-sample predictions for efficient and accurate cross-validation*, Machine
+Learning 2018, whose idea this is.)
 
 *The interval* is for the mIoU of a new set of as many units. The spread of the estimate is that of
 the whole procedure, choice included, over bootstrap samples of units; a new set varies as much
@@ -50,13 +51,21 @@ class Expectation:
         return {name: self.score, "low": self.low, "high": self.high, "units": self.units}
 
 
-def expect(choose: Tally, score: Tally, *, generator: np.random.Generator) -> Expectation:
-    """What the best of some settings will give.
+#: Chooses a setting by a total (settings, C, 2), which may depend on the unit that is not in it.
+Pick = Callable[[Tally, int], int]
+
+
+def expect(
+    choose: Tally, score: Tally, *, generator: np.random.Generator, pick: Pick | None = None
+) -> Expectation:
+    """What the chosen one of some settings will give; the best where there is no ``pick``.
 
     ``choose`` and ``score`` (settings, U, C, 2): the tallies that settings are chosen by, and those
     that say what the chosen gives (often the same). U is at least 2.
     """
-    return expect_of(lambda counts: nested_miou(choose, score, counts), choose.shape[1], generator=generator)
+    return expect_of(
+        lambda counts: nested_miou(choose, score, counts, pick=pick), choose.shape[1], generator=generator
+    )
 
 
 def expect_of(
@@ -78,8 +87,10 @@ def interval(score: float, error: float, *, units: int, parts: int) -> Expectati
     return Expectation(score, max(0.0, score - reach), min(1.0, score + reach), units)
 
 
-def nested_miou(choose: Tally, score: Tally, counts: npt.NDArray[np.int64]) -> float:
-    """Pooled mIoU of units each scored under the setting that is best for the others.
+def nested_miou(
+    choose: Tally, score: Tally, counts: npt.NDArray[np.int64], *, pick: Pick | None = None
+) -> float:
+    """Pooled mIoU of units each scored under the setting that the others pick, the best where not said.
 
     ``counts`` (U,): how often each unit is in the sample; all copies of a unit are left out together.
     """
@@ -87,7 +98,8 @@ def nested_miou(choose: Tally, score: Tally, counts: npt.NDArray[np.int64]) -> f
     total = np.tensordot(choose, counts, axes=(1, 0))  # (S, C, 2)
     pooled = np.zeros(score.shape[2:], dtype=np.int64)
     for unit in inside:
-        best = best_setting(total - counts[unit] * choose[:, unit])
+        others = total - counts[unit] * choose[:, unit]
+        best = best_setting(others) if pick is None else pick(others, int(unit))
         pooled += counts[unit] * score[best, unit]
     return float(miou_of(pooled))
 

@@ -75,5 +75,26 @@ def neighbors_left_out(
     return [[top.neighbors(bank.labels) for top in of_rule] for of_rule in tops]
 
 
+@torch.inference_mode()
+def nearest_left_out(
+    vectors: Tensor,
+    rows: Tensor,
+    labels: npt.NDArray[np.uint8],
+    hidden: npt.NDArray[np.bool_],
+    k: int,
+    *,
+    device: torch.device,
+) -> Neighbors:
+    """The ``k`` nearest of ``rows`` (N, D) to ``vectors`` (Q, D), float32, that are not ``hidden`` (N,)."""
+    ours, mask = vectors.to(device), torch.from_numpy(hidden)
+    top = Nearest.none(len(ours), k, device)
+    for start in range(0, len(rows), CHUNK):
+        here = mask[start : start + CHUNK]
+        if not bool(here.all()):
+            similarities = ours @ rows[start : start + CHUNK].to(device).T
+            top.update(_without(similarities, here.to(device)), start)
+    return top.neighbors(labels)
+
+
 def _without(similarities: Tensor, hidden: Tensor) -> Tensor:
     return similarities.masked_fill(hidden, -torch.inf) if bool(hidden.any()) else similarities

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +12,9 @@ import yaml
 
 from indexer.recipe import Recipe
 from retrieval.store.files import atomic_write
+from segmentation.tuning.choice import Choice
 from segmentation.tuning.expectation import Expectation
-from segmentation.tuning.tuner import TuningReport
+from segmentation.tuning.report import TuningReport
 
 _WIDTH = 110
 #: What every tuning decides or depends on.
@@ -30,7 +32,12 @@ def write_recipe(path: Path, report: TuningReport, *, base: str, data: str, rule
     ``base`` names the recipe that was tuned, ``data`` the data set and split, ``rule`` the groups.
     Raises StorageError.
     """
-    lines = [*_provenance(report, base=base, data=data, rule=rule), *expectation_lines(report)]
+    lines = [
+        *_provenance(report, base=base, data=data, rule=rule),
+        *expectation_lines(report),
+        *_others(report),
+        *report.notes,
+    ]
     write_commented(path, _plain(report.recipe), lines)
 
 
@@ -67,11 +74,41 @@ def _provenance(report: TuningReport, *, base: str, data: str, rule: str | None)
         left = f"one of {report.groups} groups of images (--group {rule})"
     lines = [
         f"Made by `mycelia tune` from {base} and the labels of {data} alone: {left} at a time was left out "
-        f"of the memory bank, {report.queries} images were segmented with the rest, and the best of "
-        f"{len(report.rows)} settings by mIoU was taken.",
+        f"of the memory bank, and {report.queries} images were segmented with the rest. Of "
+        f"{len({row.setting for row in (*report.rows, *report.earlier)})} settings this is the "
+        f"{report.written} one: {choice_line(report.choice)}.",
         f"Index: {report.engine.reason}.",
     ]
     return lines
+
+
+def choice_line(choice: Choice) -> str:
+    """Score, gain, time and size of a choice, in words."""
+    cost = choice.cost
+    return (
+        f"mIoU {100 * choice.miou:.1f} ({100 * choice.gain:+.1f} over plain embeddings), "
+        f"{cost.total:.0f} ms an image, {cost.patch_bytes} bytes a patch"
+    )
+
+
+def _others(report: TuningReport) -> list[str]:
+    """The choices that were not written, each with what to change for it."""
+    lines = []
+    for choice in report.choices:
+        if choice.setting != report.chosen:
+            changes = " ".join(changed_keys(report.recipe, choice.setting.apply(report.recipe)))
+            lines.append(f"The {choice.name} one, {choice_line(choice)}: {changes}")
+    return lines
+
+
+def changed_keys(recipe: Recipe, other: Recipe) -> list[str]:
+    """What makes one recipe the other, as ``key=value``, sorted."""
+    ours, theirs = (r.model_dump(mode="json") for r in (recipe, other))
+    return sorted(
+        f"{section}.{key}={json.dumps(value)}".replace('"', "")
+        for section, values in theirs.items() if isinstance(values, dict)
+        for key, value in values.items() if ours[section][key] != value
+    )  # fmt: skip
 
 
 def range_of(found: Expectation) -> str:

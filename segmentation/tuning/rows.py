@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,11 @@ from torch import Tensor
 
 from indexer.bank.describe import PreparedImage, kept_patches, prepare_job
 from indexer.bank.jobs import jobs_of
-from indexer.bank.sampling import patches_per_image, soft_labels
+from indexer.bank.metric import METRIC_PATCHES_PER_IMAGE
+from indexer.bank.sampling import choose_patches, generator_for, patches_per_image, soft_labels
 from indexer.datasets import Dataset, Sample
 from indexer.features.fungi import FungiExtractor
+from indexer.features.projection import join_features
 from indexer.images import Geometry
 from retrieval.errors import DatasetError
 from retrieval.progress import Progress, track
@@ -47,6 +50,17 @@ class Query:
     parts: Parts
     """float16, one row a patch."""
     geometry: Geometry
+    shifts: int = 1
+    """How many times finer than the model's grid its patches are."""
+
+
+class TakesPatches(Protocol):
+    """What is told of the labelled patches of each image, for a metric."""
+
+    def add(
+        self, image: int, parts: Sequence[npt.NDArray[np.float32]], shares: npt.NDArray[np.float64]
+    ) -> None:
+        """Unit vectors (n, .) float32 of an image's patches, and the shares (n, C) of their classes."""
 
 
 def channels(query: Parts, bank: Parts) -> tuple[Tensor, Tensor | None]:
@@ -68,24 +82,34 @@ def mix(embedding: Tensor, gradient: Tensor | None, weight: float) -> Tensor:
     return torch.add(embedding, gradient, alpha=weight).div_(1 + weight)
 
 
+def joined(parts: Parts, weight: float) -> Tensor:
+    """One vector of each patch's parts: the embedding alone with weight 0."""
+    return parts[0] if weight == 0 else join_features(parts, weight)
+
+
 def collect(
     extractor: FungiExtractor,
     dataset: Dataset,
     queries: Sequence[int],
     *,
+    total: int | None = None,
+    sums: TakesPatches | None = None,
     progress: Progress | None = None,
 ) -> tuple[Bank, list[Query]]:
     """Describe every image of the data set once: the recipe's bank, and all patches of ``queries``.
 
-    Raises ImageError or MaskError for a bad image or mask, DatasetError where no patch is labelled.
+    The data set is a part of one of ``total`` images, whose bank decides how many patches an image gives.
+    ``sums`` hears of the patches that a metric is fitted on, those that a build would take. Raises ImageError
+    or MaskError for a bad image or mask, DatasetError where no patch is labelled.
     """
     recipe, tokens = extractor.recipe, extractor.backbone.tokens
-    limit = patches_per_image(recipe.bank, images=len(dataset), tokens=tokens)
+    limit = patches_per_image(recipe.bank, images=total or len(dataset), tokens=tokens)
     jobs = jobs_of(dataset.samples, recipe.bank.epochs)
     store, wanted, found = _Store(limit * len(jobs)), set(queries), []
     views = [(job, False) for job in jobs]
     if recipe.bank.augments(0):  # no epoch sees an image as it is segmented
-        views += [(jobs[image], True) for image in sorted(wanted)]
+        plain_too = sorted(wanted) if sums is None else range(len(dataset))
+        views += [(jobs[image], True) for image in plain_too]
     with track(progress, f"block {extractor.backbone.block}: features", len(views)) as task:
         for start in range(0, len(views), recipe.runtime.batch_size):
             batch = views[start : start + recipe.runtime.batch_size]
@@ -94,12 +118,26 @@ def collect(
             for number, (item, (job, plain)) in enumerate(zip(items, batch, strict=True)):
                 parts = tuple(part[number].half().cpu() for part in described)
                 image = job.number % len(dataset)
+                own = plain or not recipe.bank.augments(job.epoch)
+                if sums is not None and own:
+                    _sum_up(sums, image, [part[number] for part in described], item, recipe.seed)
                 if not plain:
                     store.add(parts, item, kept_patches(recipe, item, limit), image)
-                if image in wanted and (plain or not recipe.bank.augments(job.epoch)):
+                if image in wanted and own:
                     found.append(Query(image, job.sample, parts, item.geometry))
                 task.advance()
     return store.bank(dataset), found
+
+
+def _sum_up(sums: TakesPatches, image: int, parts: Sequence[Tensor], item: PreparedImage, seed: int) -> None:
+    """Give the patches of an image that a build would fit a metric on."""
+    generator = generator_for(seed, "metric", item.job.sample.id)
+    kept = choose_patches(item.counts, METRIC_PATCHES_PER_IMAGE, generator)
+    if len(parts) == 3:  # of gradient and activation there is no metric
+        parts = parts[:1]
+    counts = item.counts[kept]
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    sums.add(image, [part.cpu().numpy()[kept] for part in parts], shares)
 
 
 class _Store:

@@ -3,20 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from indexer.images import Geometry
+from indexer.images import Geometry, PatchGrid
+from indexer.recipe import TransferSettings
 from retrieval.neighbors import Neighbors
-from segmentation.labelling import label_pixels
+from segmentation.labelling import classes_within, grid_shares
+from segmentation.refine import refined_classes
 from segmentation.scoring.metrics import confusion_matrix
+from segmentation.transfer import vote_shares
 
 #: Pixels of an image that are scored at most; of a larger one every n-th row and column is.
 PIXELS = 250_000
 
 #: Pixels per class that were found, and that are in truth or prediction: (..., C, 2) int64.
 Tally = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What the neighbours of an image's patches are scored with."""
+
+    truth: npt.NDArray[np.int32]
+    """(H, W) class columns, -1 unlabelled, at the photo's own size."""
+    grid: PatchGrid
+    photo: npt.NDArray[np.uint8] | None = None
+    """(H, W, 3) RGB, needed where masks are refined."""
+    pixels: int = PIXELS
+    """Scored at most."""
+
+    def confusion(
+        self, shares: npt.NDArray[np.float32], transfer: TransferSettings | None = None
+    ) -> npt.NDArray[np.int64]:
+        """The confusion matrix (C, C) of patches with these label distributions (h, w, C).
+
+        Masks are refined as ``transfer`` says, not at all without it.
+        """
+        step = max(1, int(np.ceil((self.truth.size / self.pixels) ** 0.5)))
+        every = slice(step // 2, None, step)
+        if transfer is None or transfer.refine == "none" or self.photo is None:
+            rows, cols = (places[every] for places in self.grid.coordinates())
+            columns = classes_within(shares, self.grid, rows, cols)[0]
+        else:
+            radius, eps = transfer.refine_radius, transfer.refine_eps
+            columns = refined_classes(shares, self.grid, self.photo, radius=radius, eps=eps)[0]
+            columns = columns[every, every]
+        return confusion_matrix(self.truth[every, every], columns, shares.shape[2])
+
+    def shares(self, found: Neighbors, *, temperature: float) -> npt.NDArray[np.float32]:
+        """The label distributions (h, w, C) of patches, row-major in the grid, that have these neighbours."""
+        return grid_shares(found, vote_shares(found, temperature=temperature), self.grid)
 
 
 def score_grid(
@@ -47,10 +86,8 @@ def confusion_of(
     temperature: float,
 ) -> npt.NDArray[np.int64]:
     """The confusion matrix (C, C) of one image whose patches have these neighbours."""
-    step = max(1, int(np.ceil((truth.size / PIXELS) ** 0.5)))
-    every = slice(step // 2, None, step)
-    labelled = label_pixels(found, geometry, patch_size, temperature=temperature, every=every)
-    return confusion_matrix(truth[every, every], labelled.columns, found.labels.shape[2])
+    scene = Scene(truth, PatchGrid(geometry, patch_size), pixels=PIXELS)
+    return scene.confusion(scene.shares(found, temperature=temperature))
 
 
 def tally_of(confusion: npt.NDArray[np.int64]) -> Tally:

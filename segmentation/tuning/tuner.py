@@ -1,169 +1,94 @@
-"""The whole of tuning: settings tried, scores of left-out images, choice, expectation, index."""
+"""The whole of tuning: rounds of settings on left-out images, three choices, expectation, index."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from indexer.bank.fitting import fit_on_samples
 from indexer.bank.image_size import resolve_size
 from indexer.bank.sampling import choose_images, generator_for
 from indexer.datasets import Dataset
-from indexer.features.fungi import FungiExtractor
 from indexer.recipe import Recipe, override_recipe
 from retrieval.errors import ConfigError
-from retrieval.progress import Progress, track
-from segmentation.tuning.candidates import blocks_of, check_blocks, check_values, choose_values
-from segmentation.tuning.engine import EngineChoice, choose_engine
-from segmentation.tuning.expectation import Expectation, best_setting, differences, expect
+from retrieval.progress import Progress
+from segmentation.tuning.candidates import model_of
+from segmentation.tuning.choice import LIMITS, choose_all
+from segmentation.tuning.cost import Meter, measure
+from segmentation.tuning.described import Described, Memory
+from segmentation.tuning.engine import choose_engine
+from segmentation.tuning.engine import inputs_of as engine_inputs
+from segmentation.tuning.expectation import best_setting, differences
 from segmentation.tuning.groups import choose_queries, group_codes, group_names
-from segmentation.tuning.leave_out import neighbors_left_out
-from segmentation.tuning.rows import Bank, Query, collect
-from segmentation.tuning.scoring import Tally, add_up, miou_of, score_grid
+from segmentation.tuning.report import Row, TuningReport
+from segmentation.tuning.rounds import (
+    Scored,
+    best_of_blocks,
+    block_settings,
+    finalists,
+    in_views,
+    vector_settings,
+    views,
+)
+from segmentation.tuning.scoring import PIXELS, Tally, miou_of
+from segmentation.tuning.settings import (
+    Candidates,
+    Grid,
+    Setting,
+    Vector,
+    reduction_of,
+    weight_of,
+)
 
-#: What is tried unless the caller says otherwise; a weight of 0 means plain embeddings.
-WEIGHTS, KS, TEMPERATURES = (0.0, 0.25, 0.5, 1.0), (10, 30, 90), (0.01, 0.02, 0.04, 0.1)
+__all__ = ["IMAGES", "WRITE", "Candidates", "Setting", "TuningReport", "tune"]
+
 #: Images segmented unless the caller says otherwise.
 IMAGES = 60
+#: The choice that is written unless the caller says otherwise.
+WRITE = "balanced"
+#: Images of the memory that the first round looks at, and of those the ones to segment in it.
+BLOCK_IMAGES, BLOCK_QUERIES = 100, 18
+#: Images to segment in the second round, and for the expectation of images like the memory's.
+VECTOR_QUERIES, NEAR_QUERIES = 24, 24
+#: Pixels of an image that the rounds before the finals score, about.
+FEWER_PIXELS = 45_000
 
 
-@dataclass(frozen=True, order=True)
-class Setting:
-    """One thing to try; weight 0 means plain embeddings."""
-
-    block: int
-    weight: float
-    k: int
-    temperature: float
-
-    @property
-    def features(self) -> str:
-        """For a table: what a patch's vector is made of."""
-        return f"fungi, weight {self.weight:g}" if self.weight else "embeddings"
-
-    def apply(self, recipe: Recipe) -> Recipe:
-        """The recipe with this setting."""
-        features = ["features.kind=embeddings"]
-        if self.weight:
-            features = ["features.kind=fungi", f"features.gradient_weight={self.weight!r}"]
-        transfer = [f"transfer.k={self.k}", f"transfer.temperature={self.temperature!r}"]
-        return override_recipe(recipe, [f"backbone.block={self.block}", *features, *transfer])
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """What to try; None: the last third of the blocks, or the defaults, and the base recipe's own value."""
-
-    blocks: Sequence[int] | None = None
-    weights: Sequence[float] | None = None
-    ks: Sequence[int] | None = None
-    temperatures: Sequence[float] | None = None
-
-    def settings(self, recipe: Recipe, *, blocks: int, block: int) -> list[Setting]:
-        """Every combination, block by block; ``blocks`` of the model, ``block`` of the recipe.
-
-        Raises ConfigError for a block that the model lacks or a value out of range.
-        """
-        transfer = recipe.transfer
-        last_third = range(blocks - max(1, round(blocks / 3)), blocks)
-        chosen = [
-            choose_values(self.blocks, last_third, block),
-            choose_values(self.weights, WEIGHTS, _weight(recipe)),
-            choose_values(self.ks, KS, transfer.k),
-            choose_values(self.temperatures, TEMPERATURES, transfer.temperature),
-        ]
-        check_blocks(chosen[0], blocks, recipe)
-        check_values({"weights": (chosen[1], 0), "k": (chosen[2], 1)}, chosen[3])
-        return [
-            Setting(int(b), w, int(k), t)
-            for b in chosen[0] for w in chosen[1] for k in chosen[2] for t in chosen[3]
-        ]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Row:
-    """A setting, its pooled mIoU over left-out groups, and how far it is below the best (standard error)."""
-
-    setting: Setting
-    miou: float
-    behind: float
-    error: float
-
-
-@dataclass(frozen=True)
-class TuningReport:
-    """What was chosen, why, and what to expect of it."""
-
-    recipe: Recipe
-    chosen: Setting
-    base: Row | None
-    """The base recipe's own setting, where it was among those tried."""
-    rows: tuple[Row, ...]
-    near: Expectation
-    """Of images like the memory's: only the image itself was left out."""
-    new: Expectation | None
-    """Of images of a new group; None where no groups were given."""
-    engine: EngineChoice
-    images: int
-    queries: int
-    groups: int | None
-    seconds: float
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The lowest and the highest mIoU, 0..1, that either expectation allows."""
-        both = [found for found in (self.near, self.new) if found is not None]
-        return min(found.low for found in both), max(found.high for found in both)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for strict JSON; shares in 0..1."""
-        low, high = self.interval
-        return {
-            "chosen": asdict(self.chosen),
-            "expected": {
-                "low": low,
-                "high": high,
-                "like_memory": self.near.to_json("miou"),
-                "new_group": self.new.to_json("miou") if self.new else None,
-            },
-            "index": {
-                "reason": self.engine.reason,
-                "trials": [asdict(trial) for trial in self.engine.trials],
-            },
-            "settings": [asdict(row) for row in self.rows],
-            "images": self.images,
-            "queries": self.queries,
-            "groups": self.groups,
-            "seconds": self.seconds,
-            "recipe": self.recipe.model_dump(mode="json"),
-        }
-
-
-@dataclass(frozen=True)
+@dataclass
 class _Work:
-    """What is the same for every block."""
+    """What is the same in every round."""
 
-    recipe: Recipe
-    dataset: Dataset
-    codes: npt.NDArray[np.int64]
-    queries: Sequence[int]
-    rules: tuple[npt.NDArray[np.int64], ...]
-    """Groups that are left out together: of the choice first, then, where it differs, each image alone."""
-    progress: Progress | None
+    memory: Memory
+    grid: Grid
+    own: Setting
+    """The base recipe's."""
+    units: npt.NDArray[np.int64]
+    """The unit (Q,) of each image to segment, from 0."""
+    described: dict[int, Described] = field(default_factory=dict)
+    """The blocks of which the whole memory is in memory."""
+    notes: list[str] = field(default_factory=list)
+    rounds: list[Scored] = field(default_factory=list)
 
+    @property
+    def count(self) -> int:
+        """Units."""
+        return int(self.units.max()) + 1
 
-@dataclass(frozen=True)
-class _Block:
-    """A block's bank, kept for the look at the index."""
+    @property
+    def measured(self) -> bool:
+        """Whether anything is tried that has to be fitted."""
+        return any(reduction.kind != "none" for reduction in self.grid.reductions)
 
-    bank: Bank
-    queries: list[Query]
-    patch_size: tuple[int, int]
+    def describe(self, block: int, memory: Memory, *, gradients: bool) -> Described:
+        """A block of a memory, of the whole one kept."""
+        if memory is not self.memory:
+            return Described.of(memory, block, gradients=gradients, measured=self.measured)
+        if block not in self.described:
+            self.described[block] = Described.of(memory, block, gradients=gradients, measured=self.measured)
+        return self.described[block]
 
 
 def tune(
@@ -173,150 +98,281 @@ def tune(
     group: str | None = None,
     candidates: Candidates | None = None,
     images: int = IMAGES,
+    write: str = WRITE,
     progress: Progress | None = None,
+    meter: Meter = measure,
 ) -> TuningReport:
-    """Choose block, features, k, temperature and index settings of a recipe by leaving images out.
+    """Choose block, features, metric, k, temperature, finer masks and index settings by leaving images out.
 
     ``group`` says which images are left out together (:func:`groups.group_names`); ``images`` of
-    the data set are segmented, all are in the memory bank; ``progress`` hears of each block. Raises
+    the data set are segmented, all are in the memory bank; ``write`` is the choice whose recipe the report
+    has (fast, balanced, best); ``progress`` hears of each step; ``meter`` measures times. Raises
     ConfigError for settings that cannot be tried, DataError for bad images or masks.
     """
     start = time.perf_counter()
-    _check(recipe)
+    if write not in LIMITS:
+        raise ConfigError(f"--write {write!r} should be one of {', '.join(LIMITS)}")
+    recipe.index.spec.require()
     samples = choose_images(dataset, recipe.bank, seed=recipe.seed)
     dataset = replace(dataset, samples=tuple(samples))
-    recipe = resolve_size(recipe, samples)
-    work = _plan(dataset, recipe, group, images, progress)
+    recipe, notes = _scored_recipe(resolve_size(recipe, samples))
+    memory = _plan(dataset, recipe, group, images, progress)
     dataset.check_files()
-    blocks, block = blocks_of(recipe)
-    settings = (candidates or Candidates()).settings(recipe, blocks=blocks, block=block)
-    for kind in {"fungi" if setting.weight else "embeddings" for setting in settings}:
-        override_recipe(recipe, [f"features.kind={kind}"])  # which checks its rules
-    own = Setting(block, _weight(recipe), recipe.transfer.k, recipe.transfer.temperature)
-    tallies, best, kept = [], -1.0, None
-    for number in dict.fromkeys(setting.block for setting in settings):
-        here = [setting for setting in settings if setting.block == number]
-        tally, described = _score_block(work, here)
-        tallies.append(tally)
-        top = float(np.nanmax(miou_of(tally[0].sum(axis=1)), initial=-1.0))
-        if kept is None or top > best:  # at most two banks are in memory at a time
-            best, kept = top, described
-        del described
-    assert kept is not None
-    joined = [np.concatenate([tally[rule] for tally in tallies]) for rule in range(len(work.rules))]
-    return _report(work, settings, joined, kept, own, start, grouped=group is not None)
+    model = model_of(recipe)
+    grid = (candidates or Candidates()).grid(
+        recipe, blocks=model.blocks, block=model.block, width=model.width
+    )
+    for kind in {"fungi" if weight else "embeddings" for weight in grid.weights}:
+        kept = ["features.pca=null", "features.whiten=none", "features.metric=none", "features.width=null"]
+        override_recipe(recipe, [f"features.kind={kind}", *kept])  # which checks its rules
+    transfer = recipe.transfer
+    own = Setting(
+        model.block, weight_of(recipe), transfer.k, transfer.temperature, reduction_of(recipe),
+        recipe.image.shifts, transfer.refine,
+    )  # fmt: skip
+    units = group_codes([str(code) for code in memory.rules[0][list(memory.queries)]])
+    work = _Work(memory, grid, own, units, notes=notes)
+    settings, allowed = _rounds(work)
+    return _report(work, settings, allowed, write, meter, start, grouped=group is not None)
 
 
-def _weight(recipe: Recipe) -> float:
-    return recipe.features.gradient_weight if recipe.features.kind == "fungi" else 0.0
-
-
-def _check(recipe: Recipe) -> None:
-    if recipe.features.pca is not None:
-        raise ConfigError(
-            "tuning compares gradient weights, and a PCA would have to be fitted for each; "
-            "set features.pca=null, and add it to the tuned recipe if you need it"
-        )
-    if recipe.features.metric != "none":
-        raise ConfigError(
-            "tuning compares gradient weights, and a metric would have to be fitted for each; set "
-            "features.metric=none, and add it to the tuned recipe if you need it, with a larger T"
-        )
-    if recipe.bank.shifts > 1:
-        raise ConfigError(
-            "tuning sees each memory image once; set bank.shifts=1, and add the shifts to the tuned recipe"
-        )
+def _scored_recipe(recipe: Recipe) -> tuple[Recipe, list[str]]:
+    """The recipe without what is not scored, and a sentence of each such thing."""
+    notes, changes = [], []
     if recipe.reranks:
-        raise ConfigError(
-            "tuning does not re-rank; set rerank.candidates=null, and add it to the tuned recipe if you want"
+        notes.append(
+            "Re-ranking was left out of scores and recipe: what was scored is the first similarity; with "
+            "features.projection=none the exact one is scored instead."
         )
-    recipe.index.spec.require()
+        changes.append("rerank.candidates=null")
+    if recipe.image.flip:
+        notes.append("Mirror images (image.flip) were left out of scores and recipe.")
+        changes.append("image.flip=false")
+    if recipe.bank.shifts > 1:
+        notes.append("Shifted memory patches (bank.shifts) were left out of scores and recipe.")
+        changes.append("bank.shifts=1")
+    if isinstance(recipe.features.shrinkage, str):
+        notes.append("features.shrinkage=ledoit-wolf was not scored; shares were tried in its place.")
+        changes.append("features.shrinkage=0.1")
+    return (override_recipe(recipe, changes) if changes else recipe), notes
 
 
 def _plan(
     dataset: Dataset, recipe: Recipe, group: str | None, images: int, progress: Progress | None
-) -> _Work:
+) -> Memory:
     codes = group_codes(group_names([sample.id for sample in dataset.samples], group))
     alone = np.arange(len(dataset), dtype=np.int64)
     rules = (codes,) if group is None else (codes, alone)
     queries = choose_queries(codes, images)
     if len(set(codes[queries].tolist())) < 2:
         raise ConfigError(f"--images {images} takes images of one group alone; give a larger number")
-    return _Work(recipe, dataset, codes, queries, rules, progress)
+    return Memory(recipe, dataset, rules, queries, len(dataset), progress)
 
 
-def _score_block(work: _Work, settings: Sequence[Setting]) -> tuple[list[Tally], _Block]:
-    """The tallies of one block's settings: for each rule (settings, units, C, 2); and its bank."""
-    weights = list(dict.fromkeys(setting.weight for setting in settings))
-    transfers = [(s.k, s.temperature) for s in settings if s.weight == weights[0]]
-    kind = "fungi" if any(weights) else "embeddings"
-    overrides = [f"backbone.block={settings[0].block}", f"features.kind={kind}"]
-    extractor = FungiExtractor.create(override_recipe(work.recipe, overrides))
-    fit_on_samples(extractor, work.dataset.samples, progress=work.progress)
-    bank, queries = collect(extractor, work.dataset, work.queries, progress=work.progress)
-    units = group_codes([str(code) for code in work.codes[[query.image for query in queries]]])
-    deepest, found = max(k for k, _ in transfers), []
-    with track(work.progress, f"block {settings[0].block}: leaving out", len(queries)) as task:
-        for query in queries:
-            truth = work.dataset.read_mask(query.sample)
-            rules = neighbors_left_out(
-                query, bank, work.rules, weights, deepest, device=extractor.backbone.device
-            )
-            found.append(
-                [
-                    np.concatenate(
-                        [
-                            score_grid(near, truth, query.geometry, extractor.patch_size, transfers)
-                            for near in of_rule
-                        ]
-                    )
-                    for of_rule in rules
-                ]
-            )
-            task.advance()
-    tallies = [add_up([image[rule] for image in found], units) for rule in range(len(work.rules))]
-    return tallies, _Block(bank, queries, extractor.patch_size)
+def _rounds(work: _Work) -> tuple[list[Setting], npt.NDArray[np.bool_]]:
+    """The settings of the finals, and which view of the units may choose which, (1 + U, S)."""
+    grid, own = work.grid, work.own
+    if len(grid.blocks) > 1:
+        first = _block_round(work)
+        leading = [best_of_blocks(first, unit) for unit in views(work.count)]
+    else:
+        middle = grid.middle_weight
+        leading = [(grid.blocks[0], {middle} if middle else set())]
+    alone = len(grid.blocks) == 1
+    settings = [
+        setting
+        for block, weights in leading
+        for setting in vector_settings(grid, block, plain=grid.weights if alone else weights, joined=weights)
+    ]
+    reference = Vector(own.block if own.block in grid.blocks else leading[0][0], 0.0)
+    settings += grid.of(reference)
+    if grid.has(own):
+        settings += grid.of(own.vector)
+    settings = _possible(work, list(dict.fromkeys(settings)), work.memory)
+    if not settings:
+        raise ConfigError("none of the settings to try can be scored: " + " ".join(work.notes))
+    places = spread_out(len(work.memory.queries), VECTOR_QUERIES)
+    second = _scored(work, "vectors", settings, work.memory, places, places, FEWER_PIXELS)
+    of_reference = [n for n, setting in enumerate(settings) if setting.vector == reference]
+    choosable = [n for n, s in enumerate(settings) if s.vector != reference or _tries(grid, reference)]
+    open_to_all = Scored("", tuple(settings[n] for n in choosable), second.tally[choosable])
+
+    def chosen(unit: int | None) -> list[Setting]:
+        found = finalists(grid, open_to_all, unit)
+        if _tries(grid, reference):
+            scores = second.scores(unit)[of_reference]
+            found.append(settings[of_reference[int(scores.argmax())]])
+        return [*found, own] if grid.has(own) and own.vector in {s.vector for s in settings} else found
+
+    finals, allowed = in_views(work.count, chosen)
+    plain = settings[of_reference[int(second.scores(None)[of_reference].argmax())]]
+    if plain not in finals:  # it is there to compare with, not to be chosen
+        finals, allowed = [*finals, plain], np.pad(allowed, ((0, 0), (0, 1)))
+    place = finals.index(plain)  # comes first, as what times and gains refer to
+    order = [place, *(n for n in range(len(finals)) if n != place)]
+    return [finals[n] for n in order], allowed[:, order]
+
+
+def _tries(grid: Grid, vector: Vector) -> bool:
+    return vector.weight in grid.weights and vector.reduction in grid.reductions
+
+
+def _block_round(work: _Work) -> Scored:
+    """Every block on a part of the memory, or on all of a small one."""
+    memory, queries = work.memory, work.memory.queries
+    places = spread_out(len(queries), BLOCK_QUERIES)
+    inside = places
+    if len(memory.dataset) > BLOCK_IMAGES:
+        shown = [queries[place] for place in places]
+        some = sorted({*choose_queries(memory.rules[0], BLOCK_IMAGES), *shown})
+        memory = replace(
+            memory,
+            dataset=replace(memory.dataset, samples=tuple(memory.dataset.samples[i] for i in some)),
+            rules=tuple(codes[some] for codes in memory.rules),
+            queries=[some.index(image) for image in shown],
+        )
+        inside = list(range(len(shown)))
+    return _scored(work, "blocks", block_settings(work.grid), memory, inside, places, FEWER_PIXELS)
+
+
+def _scored(
+    work: _Work,
+    name: str,
+    settings: Sequence[Setting],
+    memory: Memory,
+    inside: Sequence[int],
+    places: Sequence[int],
+    pixels: int,
+) -> Scored:
+    """A round: ``inside`` are its images among the memory's queries, ``places`` those among all."""
+    kept: list[Setting] = []
+    tallies: list[Tally] = []
+    for block in dict.fromkeys(setting.block for setting in settings):
+        here = [setting for setting in settings if setting.block == block]
+        gradients = any(setting.weight for setting in here)
+        described = work.describe(block, memory, gradients=gradients)
+        here = _without_problems(work, described, here, rules=1)
+        if here:
+            label = f"{name}, block {block}: leaving out"
+            found = described.score(here, inside, 0, pixels=pixels, label=label)
+            tallies.append(_by_unit(found, work.units[list(places)], work.count))
+            kept += here
+    if not kept:
+        raise ConfigError("none of the settings to try can be scored: " + " ".join(work.notes))
+    scored = Scored(name, tuple(kept), np.concatenate(tallies))
+    work.rounds.append(scored)
+    return scored
+
+
+def _possible(work: _Work, settings: list[Setting], memory: Memory) -> list[Setting]:
+    """The settings that can be scored, of the whole memory."""
+    found = []
+    for block in dict.fromkeys(setting.block for setting in settings):
+        here = [setting for setting in settings if setting.block == block]
+        described = work.describe(block, memory, gradients=any(setting.weight for setting in here))
+        found += _without_problems(work, described, here, rules=len(memory.rules))
+    return found
+
+
+def _without_problems(
+    work: _Work, described: Described, settings: Iterable[Setting], *, rules: int
+) -> list[Setting]:
+    problems: dict[Vector, str | None] = {}
+    kept = []
+    for setting in settings:
+        if setting.vector not in problems:
+            problems[setting.vector] = described.problem(setting.vector, rules)
+        problem = problems[setting.vector]
+        if problem is None:
+            kept.append(setting)
+        elif problem not in work.notes:
+            work.notes.append(problem)
+    return kept
+
+
+def _finals(work: _Work, settings: Sequence[Setting], rule: int, places: Sequence[int], name: str) -> Tally:
+    """The tally (S, U, C, 2) of the finalists under a rule, on some of the images to segment."""
+    classes = len(work.memory.dataset.classes)
+    result = np.zeros((len(settings), work.count, classes, 2), dtype=np.int64)
+    for block in dict.fromkeys(setting.block for setting in settings):
+        numbers = [n for n, setting in enumerate(settings) if setting.block == block]
+        here, label = [settings[n] for n in numbers], f"{name}, block {block}: leaving out"
+        found = work.described[block].score(here, places, rule, pixels=PIXELS, label=label)
+        result[numbers] = _by_unit(found, work.units[list(places)], work.count)
+    return result
+
+
+def _by_unit(tally: Tally, units: npt.NDArray[np.int64], count: int) -> Tally:
+    """Tallies of images (S, Q, C, 2), added up over the units that they are in: (S, U, C, 2)."""
+    total = np.zeros((len(tally), count, *tally.shape[2:]), dtype=np.int64)
+    for image, unit in enumerate(units):
+        total[:, unit] += tally[:, image]
+    return total
+
+
+def spread_out(count: int, limit: int) -> list[int]:
+    """At most ``limit`` of so many places, evenly."""
+    return sorted({int(place) for place in (np.arange(min(count, limit)) + 0.5) * count / min(count, limit)})
+
+
+def _rows(scored: Scored, seed: int) -> list[Row]:
+    scores, total = miou_of(scored.tally.sum(axis=1)), scored.tally.sum(axis=1)
+    generator = generator_for(seed, "differences", scored.name)
+    behind = differences(scored.tally, best_setting(total), generator=generator)
+    return [
+        Row(setting, float(score), float(gap[0]), float(gap[1]), scored.name)
+        for setting, score, gap in zip(scored.settings, scores, behind, strict=True)
+    ]
 
 
 def _report(
     work: _Work,
-    settings: Sequence[Setting],
-    tallies: Sequence[Tally],
-    block: _Block,
-    own: Setting,
+    settings: list[Setting],
+    allowed: npt.NDArray[np.bool_],
+    write: str,
+    meter: Meter,
     start: float,
     *,
     grouped: bool,
 ) -> TuningReport:
-    """Choice, expectations and index, from the tallies of each rule (settings, units, C, 2)."""
-    seed = work.recipe.seed
-    choose = tallies[0]
-    scores = miou_of(choose.sum(axis=1))
-    best = best_setting(choose.sum(axis=1))
-    behind = differences(choose, best, generator=generator_for(seed, "differences"))
-    rows = tuple(Row(s, float(m), *map(float, d)) for s, m, d in zip(settings, scores, behind, strict=True))
-    expected = [expect(choose, score, generator=generator_for(seed, "expectation")) for score in tallies]
-    recipe = settings[best].apply(work.recipe)
+    """Finals, choices, expectations and index; the first of ``settings`` are plain embeddings."""
+    memory, seed = work.memory, work.memory.recipe.seed
+    queries = len(memory.queries)
+    tallies = [_finals(work, settings, 0, range(queries), "finals")]
+    if grouped:
+        tallies.append(_finals(work, settings, 1, spread_out(queries, NEAR_QUERIES), "images alone"))
+    choices = choose_all(
+        settings,
+        tallies,
+        meter(work.described, settings),
+        allowed,
+        0,
+        generators=[generator_for(seed, "expectation", name) for name in ("errors", *LIMITS)],
+        grouped=grouped,
+    )
+    chosen = next(choice.setting for choice in choices if choice.name == write)
+    recipe = chosen.apply(memory.recipe)
     engine = choose_engine(
         recipe,
-        block.bank,
-        block.queries,
-        work.dataset,
-        work.codes,
-        exact_miou=float(scores[best]),
-        patch_size=block.patch_size,
-        progress=work.progress,
+        *engine_inputs(work.described[chosen.block], chosen),
+        memory.dataset,
+        memory.rules[0],
+        patch_size=work.described[chosen.block].extractor.patch_size,
+        progress=memory.progress,
     )
+    rows = _rows(Scored("finals", tuple(settings), tallies[0]), seed)
     return TuningReport(
         recipe=recipe.model_copy(update={"index": engine.settings}),
-        chosen=settings[best],
-        base=next((row for row in rows if row.setting == own), None),
-        rows=rows,
-        near=expected[-1],
-        new=expected[0] if grouped else None,
+        written=write,
+        choices=choices,
+        plain=rows[0],
+        base=next((row for row in rows if row.setting == work.own), None),
+        rows=tuple(rows),
+        earlier=tuple(row for scored in work.rounds for row in _rows(scored, seed)),
         engine=engine,
-        images=len(work.dataset),
-        queries=len(work.queries),
-        groups=len(set(work.codes.tolist())) if grouped else None,
+        notes=tuple(work.notes),
+        images=len(memory.dataset),
+        queries=queries,
+        groups=len(set(memory.rules[0].tolist())) if grouped else None,
         seconds=time.perf_counter() - start,
     )

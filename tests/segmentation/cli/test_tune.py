@@ -61,7 +61,7 @@ SMALL = ("--blocks", "4,5", "--weights", "0,1", "--k", "3,10", "--temperatures",
 
 
 def test_from_data_to_an_index(tune: Callable[..., Result], folder: Path) -> None:
-    result = tune(*SMALL, "--group", "8", "--json", folder / "out" / "tuned.json", "seed=3")
+    result = tune(*SMALL, "--widths", 4, "--group", "8", "--json", folder / "out" / "tuned.json", "seed=3")
     assert result.exit_code == 0, result.output
     assert "Expected mIoU on images of groups that the memory lacks" in result.stdout
     assert "left-out groups" in result.stdout
@@ -69,7 +69,12 @@ def test_from_data_to_an_index(tune: Callable[..., Result], folder: Path) -> Non
     assert recipe.backbone.block in (4, 5) and recipe.transfer.k in (3, 10)
     assert recipe.seed == 3
     data = json.loads((folder / "out" / "tuned.json").read_text())
-    assert len(data["settings"]) == 8 and data["groups"] == 2
+    tried = [row for row in data["settings"] if row["round"] == "blocks"]
+    assert len(tried) == 8 + 4 and data["groups"] == 2  # and each block with the middle metric, two k
+    assert list(data["choices"]) == ["fast", "balanced", "best"] and data["written"] == "balanced"
+    assert {"features", "search", "labels", "total"} < set(data["choices"]["fast"]["milliseconds"])
+    last = result.stdout.split("gains over plain")[-1]
+    assert all(name in last for name in ("fast: ", "balanced (written): ", "best: ", " ms", " bytes"))
     text = (folder / "tuned.yaml").read_text()
     assert str(folder) not in text
     assert "--group 8" in text and "tiny.yaml" in text
@@ -78,6 +83,40 @@ def test_from_data_to_an_index(tune: Callable[..., Result], folder: Path) -> Non
         "runtime.device=cpu",
     )  # fmt: skip
     assert built.exit_code == 0, built.output
+
+
+def test_another_choice_is_written_and_the_others_are_told(tune: Callable[..., Result], folder: Path) -> None:
+    result = tune(
+        *SMALL[2:], "--blocks", "4", "--group", "8", "--write", "best", "--metrics", "none,class",
+        "--widths", "8", "--shrinkage", "0.2", "--shifts", "2", "--refine", "guided",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "best (written)" in result.stdout
+    text = (folder / "tuned.yaml").read_text()
+    told = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+    assert "this is the best one: mIoU" in told
+    recipe = load_recipe(folder / "tuned.yaml")
+    assert recipe.transfer.refine == "guided" or recipe.image.shifts == 1
+    for line in (part for part in told.split("The ")[1:] if " one, mIoU" in part):
+        changes = [word for word in line.split(": ", 1)[1].split() if "=" in word]
+        assert load_recipe(folder / "tuned.yaml", changes) != recipe
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--write", "cheap"], "--write 'cheap' should be one of fast, balanced, best"),
+        (["--metrics", "none,colour"], "--metrics 'colour' is not known; take of none, whiten, class"),
+        (["--refine", "crf"], "--refine 'crf' is not known"),
+        (["--shifts", "1,3"], "--shifts should be of 1, 2 and 4"),
+        (["--shrinkage", "1.5"], "--shrinkage has to be from 0 to 1"),
+        (["--widths", "0"], "--widths 0 is too small"),
+    ],
+)
+def test_new_values_are_checked(
+    arguments: list[str], message: str, tune: Callable[..., Result], folder: Path
+) -> None:
+    assert message in error_of(tune(*arguments))
 
 
 def test_without_groups_the_limit_is_named(tune: Callable[..., Result], folder: Path) -> None:

@@ -14,7 +14,15 @@ from segmentation.tuning.engine import _smallest
 from segmentation.tuning.tuner import Candidates, TuningReport, tune
 
 pytest.importorskip("faiss")
-ONE = Candidates(blocks=(1,), weights=(0.0,), ks=(3,), temperatures=(0.02,))
+ONE = Candidates(
+    blocks=(1,),
+    weights=(0.0,),
+    ks=(3,),
+    temperatures=(0.02,),
+    metrics=("none",),
+    shifts=(1,),
+    refines=("none",),
+)
 
 
 @pytest.fixture
@@ -55,7 +63,7 @@ def test_where_every_setting_loses_the_recipe_scans(
     tuned: Callable[..., TuningReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = tuner.choose_engine
-    monkeypatch.setattr(tuner, "choose_engine", lambda *a, exact_miou, **b: real(*a, exact_miou=2.0, **b))
+    monkeypatch.setattr(tuner, "choose_engine", lambda *a, **b: real(*a, exact_miou=2.0, **b))
     report = tuned("index.factory='IVF4,Flat'", "index.nprobe=4")
     assert report.recipe.index.faiss.factory == "Flat"
     assert report.recipe.index.faiss.nprobe is None
