@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.images import Box, make_geometry
+from indexer.images.tiles import TiledGrid, lay_tiles
 from indexer.recipe import Recipe
 from retrieval.errors import IndexDamagedError
 from retrieval.index import PatchIndex
@@ -108,6 +109,9 @@ class VoteBook:
 
     def _box(self, record: ImageRecord, row: int, col: int) -> Box:
         settings, source = self._recipe.image, (record.height, record.width)
+        if settings.scale is not None:
+            tiling = lay_tiles(source, settings.fixed_size, scale=settings.scale)
+            return TiledGrid(tiling, self._patch_size).patch_box(row, col)
         geometry = make_geometry(source, settings.fixed_size, fit=settings.fit, box=record.box)
         return geometry.patch_box(row, col, self._patch_size)
 

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.images import Geometry, PatchGrid
+from indexer.images.tiles import TiledGrid
 from indexer.recipe import TransferSettings
 from retrieval.neighbors import Neighbors
+from segmentation.blend import blend_of
 from segmentation.refine import refined_classes
 from segmentation.transfer import blend_labels, vote_shares
 from segmentation.upsample import classes_at
@@ -54,7 +56,7 @@ def label_pixels(
 
 def label_views(
     found: Sequence[Neighbors],
-    grid: PatchGrid,
+    grid: PatchGrid | TiledGrid,
     transfer: TransferSettings,
     photo: npt.NDArray[np.uint8] | None,
 ) -> tuple[Neighbors, Labelling]:
@@ -62,15 +64,22 @@ def label_views(
 
     ``photo`` (H, W, 3) uint8 RGB is needed where ``transfer.refine`` is not none.
     """
-    neighbors, votes = pooled(found, [vote_shares(each, temperature=transfer.temperature) for each in found])
-    shares = grid_shares(neighbors, votes, grid)
+    neighbors, votes, shares = label_patches(found, grid, transfer)
     if transfer.refine == "none" or photo is None:
-        columns, confidence = classes_within(shares, grid, *grid.coordinates())
+        columns, confidence = photo_classes(shares, grid)
     else:
         columns, confidence = refined_classes(
             shares, grid, photo, radius=transfer.refine_radius, eps=transfer.refine_eps
         )
     return neighbors, Labelling(votes, shares, columns, confidence)
+
+
+def label_patches(
+    found: Sequence[Neighbors], grid: PatchGrid | TiledGrid, transfer: TransferSettings
+) -> tuple[Neighbors, Shares, Shares]:
+    """Label transfer up to the patches: all neighbours, their votes, and each patch's distribution."""
+    neighbors, votes = pooled(found, [vote_shares(each, temperature=transfer.temperature) for each in found])
+    return neighbors, votes, grid_shares(neighbors, votes, grid)
 
 
 def pooled(found: Sequence[Neighbors], votes: Sequence[Shares]) -> tuple[Neighbors, Shares]:
@@ -90,9 +99,30 @@ def pooled(found: Sequence[Neighbors], votes: Sequence[Shares]) -> tuple[Neighbo
     return together, np.concatenate(votes, axis=1) / np.float32(len(votes))
 
 
-def grid_shares(neighbors: Neighbors, votes: Shares, grid: PatchGrid) -> Shares:
+def grid_shares(neighbors: Neighbors, votes: Shares, grid: PatchGrid | TiledGrid) -> Shares:
     """The label distribution of each patch, (h, w, C)."""
     return blend_labels(neighbors.labels, votes).reshape(*grid.shape, -1)
+
+
+def photo_classes(
+    shares: Shares, grid: PatchGrid | TiledGrid
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Class columns (H, W) int32 of a photo's pixels, and the winners' shares (H, W) float32."""
+    if isinstance(grid, PatchGrid):
+        return classes_within(shares, grid, *grid.coordinates())
+    rows, cols = (grid.geometry.input_places(axis) for axis in (0, 1))
+    return blend_of(shares, grid, rows, cols).classes(slice(None))
+
+
+def input_classes(shares: Shares, grid: PatchGrid | TiledGrid) -> npt.NDArray[np.int32]:
+    """Class columns (H, W) int32 of the pixels of the model's input (the scaled photo), padding included."""
+    size, content = grid.geometry.size, grid.geometry.content
+    places = [np.arange(extent) + 0.5 for extent in size]
+    if isinstance(grid, PatchGrid):
+        rows, cols = (grid.at_input(axis, each) for axis, each in enumerate(places))
+        return classes_within(shares, grid, rows, cols)[0]
+    rows, cols = (np.minimum(each, last - 0.5) for each, last in zip(places, content, strict=True))
+    return blend_of(shares, grid, rows, cols).classes(slice(None))[0]
 
 
 def classes_within(

@@ -6,13 +6,16 @@ computed on a reduced photo and applied to the whole one as in *Fast Guided Filt
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from indexer.images import PatchGrid
+from indexer.images.grid import Places
+from indexer.images.tiles import TiledGrid
+from segmentation.blend import blend_of
 from segmentation.upsample import STRIP, interpolated, taps
 
 #: (H, W)
@@ -26,7 +29,7 @@ GROUP = 16
 
 def refined_classes(
     shares: npt.NDArray[np.float32],
-    grid: PatchGrid,
+    grid: PatchGrid | TiledGrid,
     photo: npt.NDArray[np.uint8],
     *,
     radius: int,
@@ -44,21 +47,21 @@ def refined_classes(
     coefficients are found; those are interpolated to the photo and applied to its own pixels, a strip of rows
     at a time, with no more than about ``strip`` numbers of a kind.
     """
-    seen = shares[: grid.seen[0], : grid.seen[1]]
     scale = max(1, radius // REDUCED_RADIUS)
     size = tuple(max(1, round(content / scale)) for content in grid.geometry.content)
     guide = _resized(photo, (size[0], size[1]))
     window = Window(guide.transpose(2, 0, 1), radius=max(1, round(radius / scale)), eps=eps)
-    places = [
-        grid.at_input(axis, (np.arange(count) + 0.5) * content / count)
-        for axis, (count, content) in enumerate(zip(size, grid.geometry.content, strict=True))
-    ]
+    rows_at, cols_at = (
+        (np.arange(count) + 0.5) * content / count
+        for count, content in zip(size, grid.geometry.content, strict=True)
+    )
+    planes_of = _planes(shares, grid, rows_at, cols_at)
     columns = np.zeros(photo.shape[:2], dtype=np.int32)
     confidence = np.zeros(photo.shape[:2], dtype=np.float32)
-    present = np.flatnonzero(seen.any(axis=(0, 1)))
+    present = np.flatnonzero(shares.any(axis=(0, 1)))
     for start in range(0, len(present), GROUP):
         group = present[start : start + GROUP]
-        coefficients = [window.coefficients(p) for p in interpolated(seen[:, :, group], *places)]
+        coefficients = [window.coefficients(plane) for plane in planes_of(group)]
         for rows, colors, weights in _strips(photo, size[0], strip):
             for column, planes in zip(group, coefficients, strict=True):
                 value = _applied(planes, colors, weights)
@@ -66,6 +69,17 @@ def refined_classes(
                 np.copyto(columns[rows], column, where=better)
                 np.maximum(value, confidence[rows], out=confidence[rows])
     return columns, np.minimum(confidence, 1.0, out=confidence)
+
+
+def _planes(
+    shares: npt.NDArray[np.float32], grid: PatchGrid | TiledGrid, rows: Places, cols: Places
+) -> Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]]:
+    """What gives the shares of some classes (P, h, w) at places of the model's input, in its pixels."""
+    if isinstance(grid, TiledGrid):
+        return blend_of(shares, grid, rows, cols).planes
+    seen = shares[: grid.seen[0], : grid.seen[1]]
+    places = grid.at_input(0, rows), grid.at_input(1, cols)
+    return lambda group: interpolated(seen[:, :, group], *places)
 
 
 class Window:

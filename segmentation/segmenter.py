@@ -16,6 +16,7 @@ from indexer.features.backbone import choose_device
 from indexer.features.fungi import open_extractor
 from indexer.images import Geometry, PatchGrid
 from indexer.images.size import is_long, own_size
+from indexer.images.tiles import TiledGrid
 from indexer.recipe import RuntimeSettings, TransferSettings, describes_images
 from retrieval.classes import ClassMap
 from retrieval.errors import ConfigError
@@ -33,7 +34,7 @@ from segmentation.description import (
     describe_one,
 )
 from segmentation.explain import Vote, VoteBook
-from segmentation.labelling import classes_within, label_views
+from segmentation.labelling import input_classes, label_views
 from segmentation.voter import Voter, check_transfer
 
 _LOG = logging.getLogger("mycelia")
@@ -60,7 +61,7 @@ class Segmentation:
     """(h * w, K) share of each neighbour in its patch's vote."""
     seconds: float
     """Time it took, side by side with other images' where there are many: its share of its batch."""
-    grid: PatchGrid = field(repr=False)
+    grid: PatchGrid | TiledGrid = field(repr=False)
     """Where its patches lie in the photo."""
     refined: bool = field(repr=False)
     """Whether the mask's edges follow the photo's."""
@@ -105,10 +106,7 @@ class Segmentation:
 
     def columns_at_input(self) -> npt.NDArray[np.int32]:
         """The class columns at the size of the model's input, padding included: (H, W) int32, not refined."""
-        rows, cols = (
-            self.grid.at_input(axis, np.arange(size) + 0.5) for axis, size in enumerate(self.geometry.size)
-        )
-        return classes_within(self.shares, self.grid, rows, cols)[0]
+        return input_classes(self.shares, self.grid)
 
 
 class Segmenter(Voter):
@@ -159,6 +157,7 @@ class Segmenter(Voter):
         candidates: int | None = None,
         shifts: int | None = None,
         flip: bool | None = None,
+        overlap: float | None = None,
         transfer: TransferSettings | None = None,
         filter: Filter | None = None,
     ) -> Segmenter:
@@ -166,8 +165,8 @@ class Segmenter(Voter):
 
         ``path`` is a folder, ``qdrant://HOST:PORT/COLLECTION``, or an opened :class:`IndexFolder`.
         ``runtime`` (device, precision, batch size) says where to run, ``auto`` without it, whatever the
-        index was built on; ``k``, ``temperature``, ``candidates`` (rows to re-rank), ``shifts`` and ``flip``
-        (of ``image``) and ``transfer`` replace the recipe's; ``filter`` as the constructor. Raises
+        index was built on; ``k``, ``temperature``, ``candidates`` (rows to re-rank), ``shifts``, ``flip``,
+        ``overlap`` (of ``image``) and ``transfer`` replace the recipe's; ``filter`` as the constructor. Raises
         IndexFileError and its kinds where the index is missing, damaged or made by other weights,
         WeightsError where the weights cannot be had, and ConfigError as the constructor, for settings out of
         range, and for ``candidates`` of an index that is not re-ranked.
@@ -177,9 +176,9 @@ class Segmenter(Voter):
         runtime = runtime or RuntimeSettings()
         index = folder.index(device=str(choose_device(runtime.device)), candidates=candidates)
         try:
-            changes = {
+            changes: dict[str, dict[str, Any]] = {
                 "rerank": {"candidates": candidates},
-                "image": {"shifts": shifts, "flip": flip},
+                "image": {"shifts": shifts, "flip": flip, "overlap": overlap},
                 "transfer": {} if transfer is None else transfer.model_dump(mode="json"),
             }
             manifest = replace(index.manifest, recipe=_changed(index.manifest.recipe, changes))

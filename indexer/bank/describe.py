@@ -29,7 +29,7 @@ from indexer.features.fungi import FungiExtractor
 from indexer.images import Box, Geometry
 from indexer.recipe import Recipe
 from retrieval import ImageRecord
-from retrieval.errors import DataError
+from retrieval.errors import ConfigError, DataError
 from retrieval.progress import Task
 from retrieval.store.files import storage_errors
 
@@ -114,9 +114,14 @@ def prepare_job(
     """Read a job's image and mask, augment them where its epoch is, and count the labels of its patches.
 
     ``plain`` shows the whole image as it is, as one to segment is seen, whatever the epoch. Raises
-    ImageError or MaskError.
+    ImageError or MaskError, and ConfigError for a recipe with ``image.scale``, by which images may have tiles.
     """
     recipe = extractor.recipe
+    if recipe.image.scale is not None:
+        raise ConfigError(
+            f"image.scale={recipe.image.scale:g} may cut images into tiles, which this cannot compare; leave "
+            "image.scale empty here, and set it when the index is built"
+        )
     image, columns = dataset.read(job.sample)
     if recipe.bank.augments(job.epoch) and not plain:
         seen, geometry = augment(

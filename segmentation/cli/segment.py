@@ -89,7 +89,7 @@ def segment(
 
     \b
     Settings (KEY=VALUE) that may differ from those of the build, as `mycelia evaluate --help` lists them:
-      transfer.*  runtime.*  rerank.candidates  image.shifts  image.flip
+      transfer.*  runtime.*  rerank.candidates  image.shifts  image.flip  image.overlap
     """
     paths, overrides = split_overrides(images)
     if not paths:
