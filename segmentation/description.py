@@ -88,7 +88,7 @@ class Description:
 
 @dataclass(frozen=True)
 class _Batch(Generic[Key]):
-    """Photos on their way: pixels of tiles (n, 3, H, W) or vectors (M, T, D), and the seconds spent so far."""
+    """Photos on their way: tiles (n, 3, H, W) or vectors (M, T, D), and the seconds spent so far."""
 
     keys: list[Key]
     photos: list[npt.NDArray[np.uint8] | None]

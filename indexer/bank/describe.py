@@ -114,7 +114,7 @@ def prepare_job(
     """Read a job's image and mask, augment them where its epoch is, and count the labels of its patches.
 
     ``plain`` shows the whole image as it is, as one to segment is seen, whatever the epoch. Raises
-    ImageError or MaskError, and ConfigError for a recipe with ``image.scale``, by which images may have tiles.
+    ImageError or MaskError, and ConfigError for a recipe with ``image.scale``: an image may have tiles.
     """
     recipe = extractor.recipe
     if recipe.image.scale is not None:

@@ -40,7 +40,7 @@ def describe_scaled(
     skip_bad: bool,
     task: Task,
 ) -> Part:
-    """Rows of the given jobs, as :func:`indexer.bank.describe.describe_jobs`, at the recipe's ``image.scale``.
+    """Rows of jobs, as :func:`indexer.bank.describe.describe_jobs`, at the recipe's ``image.scale``.
 
     All tiles of an image share its limit of patches. A row's grid position counts the patches of all tiles
     (:class:`indexer.images.tiles.TiledGrid`).
