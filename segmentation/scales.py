@@ -53,12 +53,12 @@ class MemoryScales:
         return (
             f"a photo of {shape[0]} x {shape[1]} pixels (height x width), fitted to image.size "
             f"[{size[0]},{size[1]}], is seen at a scale of {scale:.2g}, and memory images were at {memory}; "
-            f"things of as many pixels look {'smaller' if scale < low else 'larger'} than in the memory: where "
-            f"that matters, build the index with image.scale, for example {(low * high) ** 0.5:.2g}"
+            f"things of as many pixels look {'smaller' if scale < low else 'larger'} than in the memory: "
+            f"where that matters, build the index with image.scale, for example {(low * high) ** 0.5:.2g}"
         )
 
 
 def fitted_scale(shape: tuple[int, int], settings: ImageSettings) -> float:
-    """Pixels of the model's input per pixel of a photo (H, W) fitted to the size: both axes' geometric mean."""
+    """Pixels of the model's input per pixel of a photo (H, W) fitted to the size; the mean of both axes."""
     geometry = make_geometry(shape, settings.fixed_size, fit=settings.fit)
     return float(np.sqrt(geometry.content[0] / shape[0] * geometry.content[1] / shape[1]))

@@ -297,8 +297,8 @@ class Segmenter(Voter):
         transfer = self.recipe.transfer.model_copy(update={"temperature": self.temperature})
         if transfer.refine != "none":
             raise ConfigError(
-                f"transfer.refine={transfer.refine} needs a whole photo in memory, and one so large is read in "
-                "parts; set transfer.refine=none"
+                f"transfer.refine={transfer.refine} needs a whole photo in memory, and one so large is read "
+                "in parts; set transfer.refine=none"
             )
         self._warn_of_shape(reader.shape)
         search = partial(self.index.search, k=min(self.k, len(self.index)), filter=self.filter)

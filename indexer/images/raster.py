@@ -163,9 +163,6 @@ class RasterReader:
     def _choose_bands(self) -> tuple[list[int], int | None]:
         """The numbers, from 1, of the bands of colours, and of alpha."""
         names = {color.name: number for number, color in reversed([*enumerate(self._file.colorinterp, 1)])}
-        if "cyan" in names:
-            self.close()
-            raise ImageError(f"{self._where} has the colours of a printer (CMYK); save it as RGB")
         alpha = names.get("alpha")
         plain = [number for number in range(1, self._file.count + 1) if number != alpha]
         if not plain:

@@ -160,7 +160,7 @@ class TiledGrid:
         ]
 
     def patch_at(self, row: int, col: int) -> tuple[int, int]:
-        """Grid (row, col) of the patch at a pixel (row, col) of the photo, of the tile that counts most there."""
+        """Grid (row, col) of the patch at the photo's pixel (row, col), in the tile that counts most."""
         found = []
         for axis, at in enumerate((row, col)):
             spans = self.spans(axis, self.geometry.input_places(axis)[at : at + 1])
