@@ -86,6 +86,7 @@ def evaluate(
       transfer.k  transfer.temperature  runtime.device  runtime.precision  runtime.batch_size
       rerank.candidates  (a number, where the index was built with one)
       image.shifts=2  (a patch grid twice as fine, in four times the time)  image.flip=true
+      image.overlap  (of tiles, where the index has an image.scale)
       transfer.refine=guided  transfer.refine_radius  transfer.refine_eps  (edges that follow the photo's)
     """
     from retrieval import IndexFolder

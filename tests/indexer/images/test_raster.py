@@ -56,7 +56,8 @@ def test_windows_are_parts_of_the_image_and_say_where_it_lies(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("count", "profile"), [(1, {}), (2, {"alpha": "unspecified"}), (4, {"photometric": "rgb", "alpha": "yes"})]
+    ("count", "profile"),
+    [(1, {}), (2, {"alpha": "unspecified"}), (4, {"photometric": "rgb", "alpha": "yes"})],
 )
 def test_bands_are_grey_or_colours_and_alpha(tmp_path: Path, count: int, profile: dict[str, str]) -> None:
     bands = noise(count)
