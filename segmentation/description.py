@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -124,20 +123,24 @@ def describe_ahead(
 def _prepared(
     extractor: Extractor, photos: Iterable[tuple[Key, Source]], on_error: OnError[Key] | None
 ) -> Generator[_Batch[Key], None, None]:
-    """Photos read and fitted to the model, a batch at a time."""
+    """Photos read and fitted to the model, so many at a time as have ``runtime.batch_size`` tiles."""
     pending = readable(photos, on_error, read=read_image)
     recipe = extractor.recipe
     kept = recipe.transfer.refine != "none"
     start = time.perf_counter()
-    while taken := list(islice(pending, recipe.runtime.batch_size)):
-        prepared = [_tiles(extractor, image) for _, image in taken]
-        yield _Batch(
-            [key for key, _ in taken],
-            [image if kept else None for _, image in taken],
-            [pixels for pixels, _ in prepared],  # (n, 3, H, W)
-            [grid for _, grid in prepared],
-            time.perf_counter() - start,
-        )
+    while True:
+        batch = _Batch[Key]([], [], [], [], 0.0)
+        for key, image in pending:
+            pixels, grid = _tiles(extractor, image)  # (n, 3, H, W)
+            batch.keys.append(key)
+            batch.photos.append(image if kept else None)
+            batch.tensors.append(pixels)
+            batch.grids.append(grid)
+            if sum(map(len, batch.tensors)) >= recipe.runtime.batch_size:
+                break
+        if not batch.keys:
+            return
+        yield replace(batch, seconds=time.perf_counter() - start)
         start = time.perf_counter()
 
 

@@ -196,6 +196,20 @@ def test_many_photos_of_several_tiles_are_segmented_as_one_is(world, scene) -> N
         np.testing.assert_array_equal(result.mask, subject.segment(photo).mask)
 
 
+def test_photos_of_many_tiles_are_not_read_by_the_batch(world, scene) -> None:
+    read = []
+
+    def photos():
+        for seed in range(12):
+            read.append(seed)
+            yield seed, scene(seed, (96, 150))[0]  # 16 tiles
+
+    results = world(image={"scale": 1.0}, runtime={"batch_size": 4}).segment_many(photos())
+    next(results)
+    results.close()
+    assert len(read) <= 4
+
+
 def test_a_photo_at_another_scale_than_the_memory_is_named_once(world, scene, caplog) -> None:
     subject = world()  # its memory photos are 64 x 96, fitted to 32 x 48
     subject.segment(scene(0, (80, 120))[0])

@@ -135,6 +135,12 @@ def test_overlap_may_be_another_and_the_scale_may_not(scaled: Path, data: Path, 
     assert "image.overlap = 0.7 does not fit" in error
 
 
+def test_inspect_says_that_images_are_seen_in_tiles(data: Path, tiny: Path) -> None:
+    result = run("inspect", data, "--config", tiny, "image.scale=2", "image.size=[16,160]")
+    assert result.exit_code == 0, result.output
+    assert "16 x 160 (the recipe's) is the size of the tiles" in " ".join(result.stdout.split())
+
+
 def test_evaluate_and_search_see_tiles(scaled: Path, data: Path, tmp_path: Path) -> None:
     file = tmp_path / "score.json"
     result = run(
