@@ -1,6 +1,6 @@
 """Time and peak memory of `mycelia segment` on synthetic GeoTIFF files of growing size.
 
-    python -m benchmarks.large 5000 20000 [image.size=[512,512]] [--config FILE] [--name large] [--out FOLDER]
+    python -m benchmarks.large [--config FILE] [--name large] [--out FOLDER] 5000 20000 [KEY=VALUE ...]
 
 A memory of 16 images of 512 x 512 pixels, with two classes, seen at image.scale=1; without
 ``--config`` by a tiny ViT with random weights. Each file is segmented by a process of its own.
