@@ -163,3 +163,13 @@ def test_evaluate_and_search_see_tiles(scaled: Path, data: Path, tmp_path: Path)
         "search", scaled, data / "images" / "photo0.png", "--at", "40,60", "--picture", tmp_path / "why.png"
     )
     assert result.exit_code == 0, result.output
+
+
+def test_confidence_of_tiles_is_calibrated(scaled: Path, data: Path) -> None:
+    settings = ("transfer.temperature=1", "transfer.k=20", "image.shifts=2")  # printed, and not stored
+    result = run("evaluate", scaled, data, "--leave-out", "--calibrate", *settings)
+    assert result.exit_code == 0, result.output
+    assert "transfer.calibration=" in result.stdout and "10,080 pixels of the fit" in result.stdout
+    result = run("evaluate", scaled, data, "--leave-out", "--defect", "bright=0.5", *settings)
+    assert result.exit_code == 0, result.output
+    assert "at bright=0.5: true positive rate 100.0" in result.stdout
