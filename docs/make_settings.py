@@ -32,8 +32,8 @@ mycelia index build DATA --out my.index --config camvid.yaml features.kind=embed
 ```
 
 The resolved recipe is stored in the index. An unknown key is refused, and the nearest known one is named. What
-decides the stored rows is fixed when an index is built; `transfer.*`, `image.shifts`, `image.flip`, `runtime.*` and the
-number in `rerank.candidates` may be others each time it is asked.
+decides the stored rows is fixed when an index is built; `transfer.*`, `image.overlap`, `image.shifts`, `image.flip`,
+`runtime.*` and the number in `rerank.candidates` may be others each time it is asked.
 
 | recipe | what |
 | --- | --- |

@@ -85,6 +85,7 @@ class Recipe(Section):
             self._check_image_rules()
         exact = features.kind == "fungi" and features.projection == "none"
         self._check_metric_rules()
+        self._check_scale_rules()
         if exact and features.reduces:
             key, instead = ("pca", "empty") if features.metric == "none" else ("metric", "at none")
             raise ConfigError(
@@ -123,6 +124,23 @@ class Recipe(Section):
             raise ConfigError(
                 f"features.metric={features.metric} stands in the place of features.pca and features.whiten; "
                 "leave these out, and set features.width to keep the leading directions"
+            )
+
+    def _check_scale_rules(self) -> None:
+        if self.image.scale is None:
+            return
+        scale = f"image.scale={self.image.scale:g}"
+        if self.features.level == "image":
+            raise ConfigError(f"{scale} is of patches; whole images are fitted to image.size, leave it empty")
+        if self.bank.epochs > 1 or self.bank.augmentation.kind == "hummingbird":
+            raise ConfigError(
+                f"{scale} shows all images at one scale, and augmentation crops and resizes them; leave "
+                "image.scale empty, or take bank.epochs=1 and bank.augmentation=mycelia"
+            )
+        if self.features.metric != "none":
+            raise ConfigError(
+                f"features.metric={self.features.metric} is fitted on whole images, not on tiles; leave "
+                "image.scale empty, or take features.metric=none"
             )
 
     def _check_image_rules(self) -> None:
@@ -185,6 +203,8 @@ class Recipe(Section):
         del data["image"]["auto_size"]  # what it decided is in the size
         for key in QUERY_KEYS:
             del data["image"][key]
+        if self.image.scale is None:  # older fingerprints know nothing of it
+            del data["image"]["scale"]
         if self.backbone.kind == "image":  # older fingerprints know no other kind
             del data["backbone"]["kind"]
         del data["backbone"][

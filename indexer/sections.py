@@ -76,6 +76,20 @@ class ImageSettings(Section):
     fit: Literal["stretch", "pad"] = Field(
         "stretch", description="stretch to the size, or keep the aspect and pad"
     )
+    scale: float | None = Field(
+        None,
+        gt=0,
+        description="pixels of the model's input per pixel of a photo: 1 as it is, 2 enlarged twice; what is "
+        "then larger than the size is seen in tiles, what is smaller is padded, and fit decides nothing; a "
+        "whole photo is fitted to the size when empty",
+    )
+    overlap: float = Field(
+        0.25,
+        ge=0,
+        le=0.5,
+        description="of photos to segment at a scale: share of a tile that the next one sees too; may differ "
+        "from the build's",
+    )
     shifts: Literal[1, 2, 4] = Field(
         1,
         description="of photos to segment: n x n passes, each moved by 1/n of a patch, give a patch grid n "
@@ -107,7 +121,7 @@ class ImageSettings(Section):
 
 
 #: Keys of ImageSettings that say how photos are segmented, and decide nothing of what an index stores.
-QUERY_KEYS = ("shifts", "flip")
+QUERY_KEYS = ("overlap", "shifts", "flip")
 
 
 class FeatureSettings(Section):

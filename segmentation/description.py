@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from indexer.features.passes import extract_passes
+from indexer.features.passes import extract_photos
 from indexer.images import Geometry, ImageSource, PatchGrid, read_image
-from indexer.recipe import Recipe
+from indexer.images.tiles import TiledGrid, Tiling, lay_grid, lay_tiles
+from indexer.images.windows import ArrayReader, see
+from indexer.recipe import ImageSettings, Recipe
 from retrieval.errors import DataError
 from segmentation.pipeline import ahead
 
@@ -43,8 +44,10 @@ class Extractor(Protocol):
     def grid(self) -> tuple[int, int]:
         """(h, w) patches of an image."""
 
-    def prepare(self, image: npt.NDArray[np.uint8]) -> tuple[torch.Tensor, Geometry]:
-        """An image (H0, W0, 3) uint8 as the model sees it, and the way back."""
+    def prepare(
+        self, image: npt.NDArray[np.uint8], geometry: Geometry | None = None
+    ) -> tuple[torch.Tensor, Geometry]:
+        """An image (H0, W0, 3) uint8 as the model sees it, whole or by a geometry, and the way back."""
 
     def extract(self, images: torch.Tensor) -> torch.Tensor:
         """Vectors (B, T, D) float32 on the CPU of images (B, 3, H, W)."""
@@ -56,7 +59,7 @@ class View:
 
     vectors: npt.NDArray[np.float32]
     """(T, D) of the patches, row-major in the grid."""
-    grid: PatchGrid
+    grid: PatchGrid | TiledGrid
     """Where they lie in the photo."""
 
     @property
@@ -84,12 +87,12 @@ class Description:
 
 @dataclass(frozen=True)
 class _Batch(Generic[Key]):
-    """Photos on their way: pixels (B, 3, H, W) or vectors (B, M, T, D), and the seconds spent so far."""
+    """Photos on their way: tiles (n, 3, H, W) or vectors (M, T, D), and the seconds spent so far."""
 
     keys: list[Key]
     photos: list[npt.NDArray[np.uint8] | None]
-    tensor: torch.Tensor
-    grids: list[PatchGrid]
+    tensors: list[torch.Tensor]
+    grids: list[PatchGrid | TiledGrid]
     seconds: float
 
 
@@ -120,21 +123,43 @@ def describe_ahead(
 def _prepared(
     extractor: Extractor, photos: Iterable[tuple[Key, Source]], on_error: OnError[Key] | None
 ) -> Generator[_Batch[Key], None, None]:
-    """Photos read and fitted to the model, a batch at a time."""
+    """Photos read and fitted to the model, so many at a time as have ``runtime.batch_size`` tiles."""
     pending = readable(photos, on_error, read=read_image)
     recipe = extractor.recipe
     kept = recipe.transfer.refine != "none"
     start = time.perf_counter()
-    while taken := list(islice(pending, recipe.runtime.batch_size)):
-        prepared = [extractor.prepare(image) for _, image in taken]
-        yield _Batch(
-            [key for key, _ in taken],
-            [image if kept else None for _, image in taken],
-            torch.stack([pixels for pixels, _ in prepared]),  # (B, 3, H, W)
-            [PatchGrid(geometry, extractor.patch_size, recipe.image.shifts) for _, geometry in prepared],
-            time.perf_counter() - start,
-        )
+    while True:
+        batch = _Batch[Key]([], [], [], [], 0.0)
+        for key, image in pending:
+            pixels, grid = _tiles(extractor, image)  # (n, 3, H, W)
+            batch.keys.append(key)
+            batch.photos.append(image if kept else None)
+            batch.tensors.append(pixels)
+            batch.grids.append(grid)
+            if sum(map(len, batch.tensors)) >= recipe.runtime.batch_size:
+                break
+        if not batch.keys:
+            return
+        yield replace(batch, seconds=time.perf_counter() - start)
         start = time.perf_counter()
+
+
+def _tiles(extractor: Extractor, image: npt.NDArray[np.uint8]) -> tuple[torch.Tensor, PatchGrid | TiledGrid]:
+    """A photo as the model sees it, (n, 3, H, W), and the grid of its patches."""
+    settings, patch = extractor.recipe.image, extractor.patch_size
+    if settings.scale is None:
+        pixels, geometry = extractor.prepare(image)
+        return pixels[None], PatchGrid(geometry, patch, settings.shifts)
+    reader = ArrayReader(image)
+    tiling = tiling_of(reader.shape, settings)
+    pixels = torch.stack([extractor.prepare(*see(reader, tile))[0] for tile in tiling.geometries()])
+    return pixels, lay_grid(tiling, patch, settings.shifts)
+
+
+def tiling_of(shape: tuple[int, int], settings: ImageSettings) -> Tiling:
+    """The tiles of a photo (H0, W0) to segment, for settings with a scale."""
+    assert settings.scale is not None
+    return lay_tiles(shape, settings.fixed_size, scale=settings.scale, overlap=settings.overlap)
 
 
 def readable(
@@ -155,18 +180,18 @@ def readable(
 def _extracted(
     extractor: Extractor, batches: Generator[_Batch[Key], None, None]
 ) -> Generator[_Batch[Key], None, None]:
-    """Batches with their patches' vectors (B, M, T, D) in the place of pixels."""
+    """Batches with their patches' vectors (M, T, D) in the place of pixels."""
     try:
         for batch in batches:
             start = time.perf_counter()
-            vectors = extract_passes(extractor, batch.tensor, batch.grids, flip=extractor.recipe.image.flip)
+            vectors = extract_photos(extractor, batch.tensors, batch.grids)
             spent = batch.seconds + time.perf_counter() - start
-            yield replace(batch, tensor=vectors, seconds=spent)
+            yield replace(batch, tensors=vectors, seconds=spent)
     finally:
         batches.close()
 
 
 def _descriptions(batch: _Batch[Key]) -> Iterator[tuple[Key, Description]]:
     shared = batch.seconds / len(batch.keys)
-    for key, photo, vectors, grid in zip(batch.keys, batch.photos, batch.tensor, batch.grids, strict=True):
+    for key, photo, vectors, grid in zip(batch.keys, batch.photos, batch.tensors, batch.grids, strict=True):
         yield key, Description(tuple(View(view.numpy(), grid) for view in vectors), shared, photo)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.images import Box, PatchGrid, make_geometry
+from indexer.images.tiles import TiledGrid, lay_tiles
 from indexer.recipe import Recipe
 from retrieval.errors import IndexDamagedError
 from retrieval.index import PatchIndex
@@ -107,9 +108,13 @@ class VoteBook:
         )
 
     def _box(self, record: ImageRecord, row: int, col: int) -> Box:
-        settings, source = self._recipe.image, (record.height, record.width)
+        settings, shifts = self._recipe.image, self._recipe.bank.shifts
+        source = record.height, record.width
+        if settings.scale is not None:
+            tiling = lay_tiles(source, settings.fixed_size, scale=settings.scale)
+            return TiledGrid(tiling, self._patch_size, shifts).patch_box(row, col)
         geometry = make_geometry(source, settings.fixed_size, fit=settings.fit, box=record.box)
-        return PatchGrid(geometry, self._patch_size, self._recipe.bank.shifts).patch_box(row, col)
+        return PatchGrid(geometry, self._patch_size, shifts).patch_box(row, col)
 
     def _named(self, label: npt.NDArray[np.uint8]) -> dict[str, float]:
         names, total = self._index.classes.names, int(label.sum(dtype=np.int64))

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.images import Geometry, PatchGrid
+from indexer.images.tiles import TiledGrid
 from indexer.recipe import TransferSettings
 from retrieval.neighbors import Neighbors
+from segmentation.blend import blend_of
 from segmentation.pixels import PixelShares
 from segmentation.prior import reweighted
 from segmentation.transfer import blend_labels, vote_shares
@@ -55,7 +57,7 @@ def label_pixels(
 
 def label_views(
     found: Sequence[Neighbors],
-    grid: PatchGrid,
+    grid: PatchGrid | TiledGrid,
     transfer: TransferSettings,
     photo: npt.NDArray[np.uint8] | None,
     prior: Shares | None = None,
@@ -65,12 +67,25 @@ def label_views(
     ``photo`` (H, W, 3) uint8 RGB is needed where ``transfer.refine`` is not none; ``prior`` (C,) is what
     :func:`segmentation.prior.prior_ratio` gives.
     """
+    neighbors, votes, shares = label_patches(found, grid, transfer, prior)
+    pixels = PixelShares(shares, grid, transfer, None if transfer.refine == "none" else photo)
+    winners = pixels.winners()
+    return neighbors, Labelling(votes, shares, winners.columns, winners.confidence), pixels
+
+
+def label_patches(
+    found: Sequence[Neighbors],
+    grid: PatchGrid | TiledGrid,
+    transfer: TransferSettings,
+    prior: Shares | None = None,
+) -> tuple[Neighbors, Shares, Shares]:
+    """Label transfer up to the patches: all neighbours, their votes, and each patch's distribution.
+
+    ``prior`` as for :func:`label_views`; the votes are those without it.
+    """
     neighbors, votes = pooled(found, [vote_shares(each, temperature=transfer.temperature) for each in found])
     shares = grid_shares(neighbors, votes, grid)
-    if prior is not None:
-        shares = reweighted(shares, prior)
-    pixels = PixelShares(shares, grid, transfer, None if transfer.refine == "none" else photo)
-    return neighbors, Labelling(votes, shares, *pixels.winners()), pixels
+    return neighbors, votes, shares if prior is None else reweighted(shares, prior)
 
 
 def pooled(found: Sequence[Neighbors], votes: Sequence[Shares]) -> tuple[Neighbors, Shares]:
@@ -90,9 +105,20 @@ def pooled(found: Sequence[Neighbors], votes: Sequence[Shares]) -> tuple[Neighbo
     return together, np.concatenate(votes, axis=1) / np.float32(len(votes))
 
 
-def grid_shares(neighbors: Neighbors, votes: Shares, grid: PatchGrid) -> Shares:
+def grid_shares(neighbors: Neighbors, votes: Shares, grid: PatchGrid | TiledGrid) -> Shares:
     """The label distribution of each patch, (h, w, C)."""
     return blend_labels(neighbors.labels, votes).reshape(*grid.shape, -1)
+
+
+def input_classes(shares: Shares, grid: PatchGrid | TiledGrid) -> npt.NDArray[np.int32]:
+    """Class columns (H, W) int32 of the pixels of the model's input (the scaled photo), padding included."""
+    size, content = grid.geometry.size, grid.geometry.content
+    places = [np.arange(extent) + 0.5 for extent in size]
+    if isinstance(grid, PatchGrid):
+        rows, cols = (grid.at_input(axis, each) for axis, each in enumerate(places))
+        return classes_within(shares, grid, rows, cols)[0]
+    rows, cols = (np.minimum(each, last - 0.5) for each, last in zip(places, content, strict=True))
+    return blend_of(shares, grid, rows, cols).classes(slice(None)).columns
 
 
 def classes_within(

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from indexer.images import PatchGrid
+from indexer.images.tiles import TiledGrid
 from indexer.recipe import TransferSettings
+from segmentation.blend import Blend, blend_of
 from segmentation.refine import refined_classes, refined_strips
+from segmentation.temperature import Winners, calibrated, raise_peaks, share_of
 from segmentation.upsample import STRIP, classes_at, interpolated
-
-Floats = npt.NDArray[np.floating]
-
-#: Smallest share that calibration knows: without it a share of 1 would stay 1 at any temperature.
-FLOOR = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +33,8 @@ class PixelShares:
     """The label distributions of a photo's patches, and how its pixels' follow from them."""
 
     shares: npt.NDArray[np.float32]
-    """(h, w, C) of the patches."""
-    grid: PatchGrid
+    """(h, w, C) of the patches; of a grid of tiles, those of all tiles."""
+    grid: PatchGrid | TiledGrid
     transfer: TransferSettings
     photo: npt.NDArray[np.uint8] | None
     """(H, W, 3) RGB where masks follow the photo's edges, else None."""
@@ -47,87 +44,102 @@ class PixelShares:
         """(H, W) of the photo."""
         return self.grid.geometry.source
 
-    def winners(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-        """The winning class column (H, W) int32 of each pixel, and its share (H, W) float32, calibrated."""
-        columns, confidence = self._winners()
-        if self.transfer.calibration is not None:
+    def winners(self) -> Winners:
+        """The winning class of each pixel (H, W), and its share, calibrated."""
+        if self.photo is None:
+            return self.winners_of(slice(0, self.size[0]))
+        transfer = self.transfer
+        columns, confidence = refined_classes(
+            self.shares, self.grid, self.photo, radius=transfer.refine_radius, eps=transfer.refine_eps
+        )
+        if transfer.calibration is not None:
             for strip in self.strips():
-                best = strip.values.max(axis=0, initial=0)
-                confidence[strip.rows] = self._calibrated(best, strip.values)
-        return columns, confidence
+                confidence[strip.rows] = self._calibrated(strip.values.max(axis=0, initial=0), strip)
+        return Winners(columns, confidence, np.zeros(0, np.float32))
+
+    def winners_of(self, part: slice, watched: Sequence[int] = ()) -> Winners:
+        """:meth:`winners` of some rows, not refined, and the peaks there of ``watched`` class columns."""
+        tau = self.transfer.calibration
+        if isinstance(self.grid, TiledGrid):
+            return self._blend(self.grid).classes(part, tau=tau, watched=watched)
+        rows, cols = self.grid.coordinates()
+        columns, confidence = classes_at(self._seen(self.grid), rows[part], cols)
+        peaks = np.zeros(len(watched), np.float32)
+        if tau is not None or watched:
+            present, classes = self._present(), self.shares.shape[2]
+            for place, values in self._interpolated(self.grid, present, part):
+                best = values.max(axis=0, initial=0)
+                if tau is not None:
+                    own = slice(place.start - part.start, place.stop - part.start)
+                    confidence[own] = calibrated(best, values, tau, classes)
+                raise_peaks(peaks, watched, values, present, tau, classes)
+        return Winners(columns, confidence, peaks)
 
     def of_class(self, column: int) -> npt.NDArray[np.float32]:
         """One class's share of each pixel, calibrated as confidence is: (H, W) float32 in 0..1."""
         plane = np.zeros(self.size, dtype=np.float32)
         for strip in self.strips():
-            found = np.flatnonzero(strip.present == column)
-            own = strip.values[found[0]] if found.size else np.zeros(strip.values.shape[1:], np.float32)
-            calibrate = self.transfer.calibration is not None
-            plane[strip.rows] = self._calibrated(own, strip.values) if calibrate else own
+            plane[strip.rows] = self._calibrated(share_of(column, strip.values, strip.present), strip)
         return plane
 
     def strips(self, *, every: int = 1) -> Iterator[Strip]:
         """The shares of all pixels, or of every ``every``-th row and column, before calibration."""
-        seen = self.shares[: self.grid.seen[0], : self.grid.seen[1]]
-        present = np.flatnonzero(seen.any(axis=(0, 1)))
-        pixels = self._refined(seen, present) if self.photo is not None else self._interpolated(seen, present)
+        present, whole = self._present(), slice(0, self.size[0])
+        if self.photo is not None:
+            pixels = self._refined(self.photo, present)
+        elif isinstance(self.grid, TiledGrid):
+            pixels = self._blended(self.grid, present)
+        else:
+            pixels = self._interpolated(self.grid, present, whole)
         for rows, values in pixels:
             first = -rows.start % every  # the raster goes on from strip to strip
             kept = slice(rows.start + first, rows.stop, every)
             if kept.start < kept.stop:
                 yield Strip(kept, values[:, first::every, ::every], present)
 
-    def _winners(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-        seen, transfer = self.grid.seen, self.transfer
-        if self.photo is None:
-            return classes_at(self.shares[: seen[0], : seen[1]], *self.grid.coordinates())
-        return refined_classes(
-            self.shares, self.grid, self.photo, radius=transfer.refine_radius, eps=transfer.refine_eps
-        )
+    def _present(self) -> npt.NDArray[np.intp]:
+        seen = self._seen(self.grid) if isinstance(self.grid, PatchGrid) else self.shares
+        return np.flatnonzero(seen.any(axis=(0, 1)))
+
+    def _seen(self, grid: PatchGrid) -> npt.NDArray[np.float32]:
+        return self.shares[: grid.seen[0], : grid.seen[1]]
+
+    def _blend(self, grid: TiledGrid) -> Blend:
+        rows, cols = (grid.geometry.input_places(axis) for axis in (0, 1))
+        return blend_of(self.shares, grid, rows, cols)
 
     def _interpolated(
-        self, seen: npt.NDArray[np.float32], present: npt.NDArray[np.intp]
+        self, grid: PatchGrid, present: npt.NDArray[np.intp], whole: slice
     ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
-        rows, cols = self.grid.coordinates()
+        seen, (rows, cols) = self._seen(grid), grid.coordinates()
         rows = np.clip(rows, 0, len(seen) - 1)
-        height, width = self.size
-        step = max(1, STRIP // max(1, len(present) * width))
-        for start in range(0, height, step):
-            part = slice(start, min(start + step, height))
+        for part in _parts(whole, len(present) * self.size[1]):
             first, last = int(rows[part][0]), int(rows[part][-1]) + 2  # of the grid, in between
             near = seen[first:last, :, present]
             yield part, interpolated(near, rows[part] - first, cols)
 
-    def _refined(
-        self, seen: npt.NDArray[np.float32], present: npt.NDArray[np.intp]
+    def _blended(
+        self, grid: TiledGrid, present: npt.NDArray[np.intp]
     ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
-        assert self.photo is not None
+        blend = self._blend(grid)
+        for part in _parts(slice(0, self.size[0]), len(present) * self.size[1]):
+            yield part, blend.planes(present, part)
+
+    def _refined(
+        self, photo: npt.NDArray[np.uint8], present: npt.NDArray[np.intp]
+    ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
         transfer = self.transfer
         for rows, values in refined_strips(
-            seen[:, :, present],
-            self.grid,
-            self.photo,
-            radius=transfer.refine_radius,
-            eps=transfer.refine_eps,
+            self.shares, self.grid, photo, present, radius=transfer.refine_radius, eps=transfer.refine_eps
         ):
             yield rows, np.clip(values, 0, 1, out=values)
 
-    def _calibrated(self, share: Floats, values: Floats) -> npt.NDArray[np.float32]:
-        tau = self.transfer.calibration
-        assert tau is not None
-        total = normaliser(values, tau, self.shares.shape[2])
-        known = values.any(axis=0)  # a pixel without neighbours has no confidence
-        return np.where(known, power(share, tau) / total, 0).astype(np.float32)
+    def _calibrated(self, share: npt.NDArray[np.floating], strip: Strip) -> npt.NDArray[np.float32]:
+        return calibrated(share, strip.values, self.transfer.calibration, self.shares.shape[2])
 
 
-def power(share: Floats, tau: float) -> Floats:
-    """``max(share, FLOOR) ** (1 / tau)``: a class's term before normalisation."""
-    values = torch.from_numpy(np.ascontiguousarray(share))  # several times as fast as numpy's power
-    result: Floats = values.clamp(min=FLOOR).pow_(1 / tau).numpy()
-    return result
-
-
-def normaliser(values: Floats, tau: float, classes: int) -> Floats:
-    """The sum of all classes' terms: shares (P, ...) of the present ones -> (...)."""
-    total: Floats = power(values, tau).sum(axis=0) + (classes - len(values)) * FLOOR ** (1 / tau)
-    return total
+def _parts(whole: slice, width: int) -> Iterator[slice]:
+    """Some rows at a time, with no more than about ``STRIP`` numbers where each row has ``width``."""
+    step = max(1, STRIP // max(1, width))
+    for start in range(whole.start, whole.stop, step):
+        yield slice(start, min(start + step, whole.stop))

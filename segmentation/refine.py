@@ -6,13 +6,16 @@ computed on a reduced photo and applied to the whole one as in *Fast Guided Filt
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from indexer.images import PatchGrid
+from indexer.images.grid import Places
+from indexer.images.tiles import TiledGrid
+from segmentation.blend import blend_of
 from segmentation.upsample import STRIP, interpolated, taps
 
 #: (H, W)
@@ -26,7 +29,7 @@ GROUP = 16
 
 def refined_classes(
     shares: npt.NDArray[np.float32],
-    grid: PatchGrid,
+    grid: PatchGrid | TiledGrid,
     photo: npt.NDArray[np.uint8],
     *,
     radius: int,
@@ -44,14 +47,14 @@ def refined_classes(
     coefficients are found; those are interpolated to the photo and applied to its own pixels, a strip of rows
     at a time, with no more than about ``strip`` numbers of a kind.
     """
-    seen = shares[: grid.seen[0], : grid.seen[1]]
     window, places = _reduced(grid, photo, radius=radius, eps=eps)
+    planes_of = _planes(shares, grid, *places)
     columns = np.zeros(photo.shape[:2], dtype=np.int32)
     confidence = np.zeros(photo.shape[:2], dtype=np.float32)
-    present = np.flatnonzero(seen.any(axis=(0, 1)))
+    present = np.flatnonzero(shares.any(axis=(0, 1)))
     for start in range(0, len(present), GROUP):
         group = present[start : start + GROUP]
-        coefficients = [window.coefficients(p) for p in interpolated(seen[:, :, group], *places)]
+        coefficients = [window.coefficients(plane) for plane in planes_of(group)]
         for rows, colors, weights in _strips(photo, len(places[0]), strip):
             for column, planes in zip(group, coefficients, strict=True):
                 value = _applied(planes, colors, weights)
@@ -62,41 +65,54 @@ def refined_classes(
 
 
 def refined_strips(
-    seen: npt.NDArray[np.float32],
-    grid: PatchGrid,
+    shares: npt.NDArray[np.float32],
+    grid: PatchGrid | TiledGrid,
     photo: npt.NDArray[np.uint8],
+    classes: npt.NDArray[np.int64],
     *,
     radius: int,
     eps: float,
     strip: int = STRIP,
 ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
-    """All classes' refined shares, some rows of pixels at a time: (rows, (C, r, W) float32, about 0..1).
+    """Some classes' refined shares, some rows of pixels at a time: (rows, (P, r, W) float32, about 0..1).
 
-    ``seen`` (h, w, C) are those of the patches that see some of the photo; else as :func:`refined_classes`.
-    Every class's coefficients are held at once, at the reduced size.
+    ``classes`` (P,) are their columns; else as :func:`refined_classes`. Every one's coefficients are held at
+    once, at the reduced size.
     """
     window, places = _reduced(grid, photo, radius=radius, eps=eps)
-    classes = seen.shape[2]
-    coefficients = [window.coefficients(plane) for plane in interpolated(seen, *places)]
-    for rows, colors, weights in _strips(photo, len(places[0]), max(1, strip // max(1, classes))):
-        values = np.empty((classes, *colors[0].shape), dtype=np.float32)
+    count = len(classes)
+    coefficients = [window.coefficients(plane) for plane in _planes(shares, grid, *places)(classes)]
+    for rows, colors, weights in _strips(photo, len(places[0]), max(1, strip // max(1, count))):
+        values = np.empty((count, *colors[0].shape), dtype=np.float32)
         for plane, planes in zip(values, coefficients, strict=True):
             plane[:] = _applied(planes, colors, weights)
         yield rows, values
 
 
 def _reduced(
-    grid: PatchGrid, photo: npt.NDArray[np.uint8], *, radius: int, eps: float
-) -> tuple[Window, list[npt.NDArray[np.floating]]]:
-    """The windows of the reduced photo, and where its rows and columns lie in the grid."""
+    grid: PatchGrid | TiledGrid, photo: npt.NDArray[np.uint8], *, radius: int, eps: float
+) -> tuple[Window, tuple[Places, Places]]:
+    """The windows of the reduced photo, and its rows and columns in pixels of the model's input."""
     scale = max(1, radius // REDUCED_RADIUS)
     size = tuple(max(1, round(content / scale)) for content in grid.geometry.content)
     guide = _resized(photo, (size[0], size[1]))
     window = Window(guide.transpose(2, 0, 1), radius=max(1, round(radius / scale)), eps=eps)
-    return window, [
-        grid.at_input(axis, (np.arange(count) + 0.5) * content / count)
-        for axis, (count, content) in enumerate(zip(size, grid.geometry.content, strict=True))
-    ]
+    rows, cols = (
+        (np.arange(count) + 0.5) * content / count
+        for count, content in zip(size, grid.geometry.content, strict=True)
+    )
+    return window, (rows, cols)
+
+
+def _planes(
+    shares: npt.NDArray[np.float32], grid: PatchGrid | TiledGrid, rows: Places, cols: Places
+) -> Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]]:
+    """What gives the shares of some classes (P, h, w) at places of the model's input, in its pixels."""
+    if isinstance(grid, TiledGrid):
+        return blend_of(shares, grid, rows, cols).planes
+    seen = shares[: grid.seen[0], : grid.seen[1]]
+    places = grid.at_input(0, rows), grid.at_input(1, cols)
+    return lambda group: interpolated(seen[:, :, group], *places)
 
 
 class Window:

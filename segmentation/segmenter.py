@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from indexer.features.backbone import choose_device
 from indexer.features.fungi import open_extractor
 from indexer.images import Geometry, PatchGrid
 from indexer.images.size import is_long, own_size
+from indexer.images.tiles import TiledGrid
+from indexer.images.windows import ImageReader
 from indexer.recipe import RuntimeSettings, TransferSettings, describes_images
 from retrieval.classes import ClassMap
 from retrieval.errors import ConfigError
 from retrieval.folder import IndexFolder
 from retrieval.index import PatchIndex
 from retrieval.neighbors import Filter, Neighbors
+from retrieval.progress import Progress
 from retrieval.store.records import ImageRecord
 from segmentation.description import (
     Description,
@@ -33,9 +37,11 @@ from segmentation.description import (
     describe_one,
 )
 from segmentation.explain import Vote, VoteBook
-from segmentation.labelling import classes_within, label_views
+from segmentation.labelling import input_classes, label_views
 from segmentation.pixels import PixelShares
 from segmentation.prior import prior_ratio
+from segmentation.scales import MemoryScales
+from segmentation.strips import Strip, label_strips
 from segmentation.voter import Voter, check_transfer
 
 _LOG = logging.getLogger("mycelia")
@@ -63,7 +69,7 @@ class Segmentation:
     """(h * w, K) share of each neighbour in its patch's vote."""
     seconds: float
     """Time it took, side by side with other images' where there are many: its share of its batch."""
-    grid: PatchGrid = field(repr=False)
+    grid: PatchGrid | TiledGrid = field(repr=False)
     """Where its patches lie in the photo."""
     refined: bool = field(repr=False)
     """Whether the mask's edges follow the photo's."""
@@ -110,10 +116,7 @@ class Segmentation:
 
     def columns_at_input(self) -> npt.NDArray[np.int32]:
         """The class columns at the size of the model's input, padding included: (H, W) int32, not refined."""
-        rows, cols = (
-            self.grid.at_input(axis, np.arange(size) + 0.5) for axis, size in enumerate(self.geometry.size)
-        )
-        return classes_within(self.shares, self.grid, rows, cols)[0]
+        return input_classes(self.shares, self.grid)
 
 
 class Segmenter(Voter):
@@ -153,7 +156,8 @@ class Segmenter(Voter):
             index, self.images, recipe=extractor.recipe, patch_size=extractor.patch_size, thumbnail=thumbnail
         )
         self._prior = prior_ratio(index, extractor.recipe.transfer.prior)
-        self._warned = False  # of photos that do not fit the index's image.size
+        self._scales = MemoryScales.of(self.images, extractor.recipe.image)
+        self._told_long = self._told_scale = False
 
     @classmethod
     def open(
@@ -166,6 +170,7 @@ class Segmenter(Voter):
         candidates: int | None = None,
         shifts: int | None = None,
         flip: bool | None = None,
+        overlap: float | None = None,
         transfer: TransferSettings | None = None,
         filter: Filter | None = None,
     ) -> Segmenter:
@@ -173,9 +178,9 @@ class Segmenter(Voter):
 
         ``path`` is a folder, ``qdrant://HOST:PORT/COLLECTION``, or an opened :class:`IndexFolder`.
         ``runtime`` (device, precision, batch size) says where to run, ``auto`` without it, whatever the
-        index was built on; ``k``, ``temperature``, ``candidates`` (rows to re-rank), ``shifts`` and ``flip``
-        (of ``image``) and ``transfer`` replace the recipe's; ``filter`` as the constructor. Raises
-        IndexFileError and its kinds where the index is missing, damaged or made by other weights,
+        index was built on; ``k``, ``temperature``, ``candidates`` (rows to re-rank), ``shifts``, ``flip`` and
+        ``overlap`` (of ``image``), and ``transfer`` replace the recipe's; ``filter`` as the constructor.
+        Raises IndexFileError and its kinds where the index is missing, damaged or made by other weights,
         WeightsError where the weights cannot be had, and ConfigError as the constructor, for settings out of
         range, and for ``candidates`` of an index that is not re-ranked.
         """
@@ -184,7 +189,10 @@ class Segmenter(Voter):
         runtime = runtime or RuntimeSettings()
         index = folder.index(device=str(choose_device(runtime.device)), candidates=candidates)
         try:
-            changes = {"rerank": {"candidates": candidates}, "image": {"shifts": shifts, "flip": flip}}
+            changes: dict[str, dict[str, Any]] = {
+                "rerank": {"candidates": candidates},
+                "image": {"shifts": shifts, "flip": flip, "overlap": overlap},
+            }
             recipe = _changed(index.manifest.recipe, changes)
             if transfer is not None:  # whole: what it leaves empty is empty
                 recipe["transfer"] = transfer.model_dump(mode="json")
@@ -231,7 +239,7 @@ class Segmenter(Voter):
         check_transfer(k, temperature)
         start = time.perf_counter()
         grid, chosen = description.views[0].grid, self.filter if filter is None else filter
-        self._warn_of_long(grid.geometry)
+        self._warn_of_shape(grid.geometry.source)
         transfer = self.recipe.transfer.model_copy(update={"temperature": temperature})
         refined = transfer.refine != "none"
         if refined and description.photo is None:
@@ -285,6 +293,29 @@ class Segmenter(Voter):
         described = self.describe_many(photos, on_error=on_error)
         return self._labelled(described)
 
+    def segment_strips(
+        self, reader: ImageReader, *, watched: Sequence[int] = (), progress: Progress | None = None
+    ) -> Generator[Strip, None, None]:
+        """The classes of a photo of any size, a strip of rows at a time: what :meth:`segment` gives of it.
+
+        The photo is read where it is looked at, and what is held at once depends on its width alone, so
+        there are no votes to explain. ``watched`` are class columns whose largest shares each strip has.
+        Close the generator to stop early. Raises ImageError for pixels that cannot be read, and ConfigError
+        for a recipe whose masks follow the photo's edges, and where this segmenter is closed.
+        """
+        self._check_open()
+        transfer = self.recipe.transfer.model_copy(update={"temperature": self.temperature})
+        if transfer.refine != "none":
+            raise ConfigError(
+                f"transfer.refine={transfer.refine} needs a whole photo in memory, and one so large is read "
+                "in parts; set transfer.refine=none"
+            )
+        self._warn_of_shape(reader.shape)
+        search = partial(self.index.search, k=min(self.k, len(self.index)), filter=self.filter)
+        return label_strips(
+            self.extractor, reader, search, transfer, self._prior, watched=watched, progress=progress
+        )
+
     def _labelled(
         self, described: Generator[tuple[Key, Description], None, None]
     ) -> Generator[tuple[Key, Segmentation], None, None]:
@@ -294,17 +325,24 @@ class Segmenter(Voter):
         finally:
             described.close()
 
-    def _warn_of_long(self, geometry: Geometry) -> None:
-        """Say, of the first photo that is too long or wide for the index's size, what would be better."""
-        if self._warned or not is_long(geometry.source, geometry.size):
+    def _warn_of_shape(self, shape: tuple[int, int]) -> None:
+        """Say, of the first photo (H, W) that does not fit the index, what would be better."""
+        image = self.recipe.image
+        if image.scale is not None:
             return
-        self._warned = True
-        better = own_size(geometry.source, usual=geometry.size, patch=self.extractor.patch_size)
-        _LOG.warning(
-            "a photo of %d x %d pixels (height x width) is much longer or wider than the index's image.size "
-            "[%d,%d]: what is thin in it is lost; for such photos build an index with image.size=[%d,%d]",
-            *(*geometry.source, *geometry.size, *better),
-        )
+        size = image.fixed_size
+        if not self._told_long and is_long(shape, size):
+            self._told_long = True
+            better = own_size(shape, usual=size, patch=self.extractor.patch_size)
+            _LOG.warning(
+                "a photo of %d x %d pixels (height x width) is much longer or wider than the index's "
+                "image.size [%d,%d]: what is thin in it is lost; for such photos build an index with "
+                "image.size=[%d,%d]",
+                *(*shape, *size, *better),
+            )
+        if not self._told_scale and (gap := self._scales.gap(shape)) is not None:
+            self._told_scale = True
+            _LOG.warning("%s", gap)
 
 
 def _check_patches(folder: IndexFolder) -> None:

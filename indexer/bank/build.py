@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.bank.describe import describe_jobs
+from indexer.bank.describe_scaled import describe_scaled
 from indexer.bank.describe_whole import describe_whole
 from indexer.bank.fitting import fit_features
 from indexer.bank.image_size import resolve_size
@@ -142,7 +143,8 @@ def compute_parts(
     if isinstance(extractor, WholeExtractor):
         describe = partial(describe_whole, extractor)
     else:
-        describe = partial(describe_jobs, extractor, total=total)
+        scaled = extractor.recipe.image.scale is not None
+        describe = partial(describe_scaled if scaled else describe_jobs, extractor, total=total)
     jobs, done = store.jobs, store.done(skip_bad=skip_bad)
     finished = sum(len(part_jobs) for number, part_jobs in store.parts() if number in done)
     with track(progress, "memory bank", len(jobs), done=finished) as task:

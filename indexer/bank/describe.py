@@ -30,7 +30,7 @@ from indexer.features.passes import extract_passes
 from indexer.images import Box, Geometry, PatchGrid
 from indexer.recipe import Recipe
 from retrieval import ImageRecord
-from retrieval.errors import DataError
+from retrieval.errors import ConfigError, DataError
 from retrieval.progress import Task
 from retrieval.store.files import storage_errors
 
@@ -124,9 +124,14 @@ def prepare_job(
     """Read a job's image and mask, augment them where its epoch is, and count the labels of its patches.
 
     ``plain`` shows the whole image as it is and once, whatever the epoch and ``bank.shifts``. Raises
-    ImageError or MaskError.
+    ImageError or MaskError, and ConfigError for a recipe with ``image.scale``: an image may have tiles.
     """
     recipe = extractor.recipe
+    if recipe.image.scale is not None:
+        raise ConfigError(
+            f"image.scale={recipe.image.scale:g} may cut images into tiles, which this cannot compare; leave "
+            "image.scale empty here, and set it when the index is built"
+        )
     image, columns = dataset.read(job.sample)
     if recipe.bank.augments(job.epoch) and not plain:
         seen, geometry = augment(

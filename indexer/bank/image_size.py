@@ -56,6 +56,8 @@ def shapes_of(samples: Sequence[Sample]) -> list[Size]:
 
 def warn_of_long(shapes: Sequence[Size], recipe: Recipe) -> None:
     """Say it once where images are much longer or wider than the recipe's fixed size, and what to try."""
+    if recipe.image.scale is not None:  # nothing is squashed
+        return
     size = recipe.image.fixed_size
     long = [shape for shape in shapes if is_long(shape, size)]
     if not long:

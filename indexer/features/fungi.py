@@ -34,6 +34,8 @@ from indexer.features.projection import (
 )
 from indexer.features.stored import StoredExtractor
 from indexer.images import Geometry, make_geometry
+from indexer.images.tiles import lay_tiles
+from indexer.images.windows import ArrayReader, see
 from indexer.recipe import Recipe, RuntimeSettings
 from retrieval.errors import ConfigError, DatasetError
 from retrieval.similarity import Cosine, GradientProduct, Reranked, Similarity
@@ -110,8 +112,9 @@ class FungiExtractor(StoredExtractor):
 
     @property
     def _preprocessing(self) -> list[Any]:
-        b = self.backbone
-        return [b.size, b.patch_size, b.mean, b.std, b.interpolation, self.recipe.image.fit]
+        b, image = self.backbone, self.recipe.image
+        scale = [] if image.scale is None else [image.scale]  # older fingerprints know nothing of it
+        return [b.size, b.patch_size, b.mean, b.std, b.interpolation, image.fit, *scale]
 
     def prepare(
         self, image: npt.NDArray[np.uint8], geometry: Geometry | None = None
@@ -125,8 +128,13 @@ class FungiExtractor(StoredExtractor):
         return self.backbone.normalise(tensor), geometry
 
     def prepare_one(self, image: npt.NDArray[np.uint8]) -> Tensor:
-        """What :meth:`collate` takes of an image, (3, H, W) float32 normalised."""
-        return self.prepare(image)[0]
+        """What :meth:`collate` takes of an image, (3, H, W) float32 normalised; of tiles the middle one."""
+        scale = self.recipe.image.scale
+        if scale is None:
+            return self.prepare(image)[0]
+        height, width = image.shape[:2]
+        geometries = lay_tiles((height, width), self.backbone.size, scale=scale).geometries()
+        return self.prepare(*see(ArrayReader(image), geometries[len(geometries) // 2]))[0]
 
     def collate(self, prepared: Sequence[Tensor]) -> Tensor:
         """A batch of what :meth:`prepare_one` gives: (B, 3, H, W)."""

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 
 from indexer.images import PatchGrid
+from indexer.images.tiles import TiledGrid
 from indexer.recipe import Recipe
 
 
@@ -33,10 +34,10 @@ def extract_passes(
     "shift-and-stitch" of Long, Shelhamer and Darrell (CVPR 2015), section 3.2.
     """
     shifts = grids[0].shifts
-    if shifts == 1 and not flip:
-        return extractor.extract(photos)[:, None]
-    seen = (view for photo, grid in zip(photos, grids, strict=True) for view in _views(photo, grid, flip))
     size, parts = extractor.recipe.runtime.batch_size, []
+    if shifts == 1 and not flip:
+        return torch.cat([extractor.extract(part) for part in torch.split(photos, size)])[:, None]
+    seen = (view for photo, grid in zip(photos, grids, strict=True) for view in _views(photo, grid, flip))
     while batch := list(islice(seen, size)):
         parts.append(extractor.extract(torch.stack(batch)))
     rows, cols = (cells // shifts for cells in grids[0].shape)
@@ -45,6 +46,30 @@ def extract_passes(
         vectors = torch.stack([vectors[:, 0], vectors[:, 1].flip(-2)], dim=1)
     interleaved = vectors.permute(0, 1, 4, 2, 5, 3, 6)  # (B, M, h, n, w, n, D)
     return interleaved.reshape(len(photos), 1 + flip, rows * cols * shifts**2, -1)
+
+
+def extract_photos(
+    extractor: SeesPatches, photos: Sequence[torch.Tensor], grids: Sequence[PatchGrid | TiledGrid]
+) -> list[torch.Tensor]:
+    """:func:`extract_passes` of photos seen in one or several tiles, (n, 3, H, W) each: (M, T, D) each.
+
+    M is 2 with ``image.flip``: they are photos to segment. T are all patches of all tiles of the photo's
+    grid, row-major.
+    """
+    tiles = [tile for grid in grids for tile in ([grid] if isinstance(grid, PatchGrid) else grid.grids())]
+    vectors = extract_passes(extractor, torch.cat(list(photos)), tiles, flip=extractor.recipe.image.flip)
+    parts = torch.split(vectors, [len(photo) for photo in photos])
+    return [_assembled(part, grid) for part, grid in zip(parts, grids, strict=True)]
+
+
+def _assembled(vectors: torch.Tensor, grid: PatchGrid | TiledGrid) -> torch.Tensor:
+    """The vectors of a photo's tiles (n, M, T, D) in the order of its grid: (M, n * T, D)."""
+    if isinstance(grid, PatchGrid):
+        return vectors[0]
+    (rows, cols), (height, width) = grid.tiling.counts, grid.tile.shape
+    views = vectors.shape[1]
+    ordered = vectors.view(rows, cols, views, height, width, -1).permute(2, 0, 3, 1, 4, 5)
+    return ordered.reshape(views, rows * height * cols * width, -1)
 
 
 def _views(photo: torch.Tensor, grid: PatchGrid, flip: bool) -> Iterator[torch.Tensor]:

@@ -11,6 +11,7 @@ from segmentation.cli.thresholds import class_columns, parse_threshold
 
 if TYPE_CHECKING:
     from retrieval.classes import ClassMap
+    from segmentation.instances import Instance
     from segmentation.segmenter import Segmentation
 
 
@@ -62,9 +63,15 @@ class Asked:
         regions = find_instances(
             result.columns, result.confidence, wanted=self.columns, min_area=self.min_area
         )
+        scores = {column: image_score(result.pixels, column) for column in self.thresholds}
+        return self.answer(regions, scores, classes)
+
+    def answer(
+        self, regions: Sequence[Instance], scores: Mapping[int, float], classes: ClassMap
+    ) -> dict[str, Any]:
+        """What it says of a photo's regions, and of its score for the class of each threshold."""
         found: dict[str, Any] = {"instances": [region.to_json(classes.names) for region in regions]}
         if self.thresholds:
-            scores = {column: image_score(result.pixels, column) for column in self.thresholds}
             found["defective"] = any(scores[column] >= at for column, at in self.thresholds.items())
             found["defects"] = [
                 {

@@ -99,6 +99,7 @@ def evaluate(
       transfer.k  transfer.temperature  runtime.device  runtime.precision  runtime.batch_size
       rerank.candidates  (a number, where the index was built with one)
       image.shifts=2  (a patch grid twice as fine, in four times the time)  image.flip=true
+      image.overlap  (of tiles, where the index has an image.scale)
       transfer.refine=guided  transfer.refine_radius  transfer.refine_eps  (edges that follow the photo's)
       transfer.calibration=1.5  (null: none)  transfer.prior='{road: 0.3}'  (class shares, or a file)
     """

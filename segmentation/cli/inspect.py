@@ -202,6 +202,9 @@ def judge_size(shapes: Shapes, recipe: Recipe) -> SizeAdvice:
     height, width = size
     if shapes.median is None:
         return SizeAdvice(size, True, None, f"{height} x {width}")
+    if recipe.image.scale is not None:
+        text = f"{height} x {width} (the recipe's) is the size of the tiles in which images are seen at "
+        return SizeAdvice(size, True, None, f"{text}image.scale {recipe.image.scale:g}")
     if recipe.image.fit == "pad" or not is_long(shapes.median, size):
         return SizeAdvice(size, True, None, f"{height} x {width} (the recipe's), which suits the images")
     better = own_size(shapes.median, usual=size, patch=patch_size_of(recipe.backbone.model))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from segmentation.segmenter import Segmenter
 
 #: Sections of the recipe, and single keys, that may differ from what built the index.
-FREE_SECTIONS = ("transfer", "rerank", "runtime", "image.shifts", "image.flip")
+FREE_SECTIONS = ("transfer", "rerank", "runtime", "image.shifts", "image.flip", "image.overlap")
 
 #: Anything like ``key=``: a wrong key is told apart from a photo that is not there.
 _SETTING = re.compile(r"[A-Za-z_.]+=")
@@ -91,5 +91,6 @@ def open_segmenter(folder: IndexFolder, recipe: Recipe) -> Segmenter:
         candidates=recipe.rerank.candidates,
         shifts=recipe.image.shifts,
         flip=recipe.image.flip,
+        overlap=recipe.image.overlap,
         transfer=recipe.transfer,
     )

@@ -65,7 +65,7 @@ def search(
 
     \b
     Settings (KEY=VALUE) that may differ from those of the build, as `mycelia evaluate --help` lists them:
-      transfer.*  runtime.*  rerank.candidates  image.shifts  image.flip
+      transfer.*  runtime.*  rerank.candidates  image.shifts  image.flip  image.overlap
     """
     row, col = parse_position(at)
 

@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,7 @@ from segmentation.cli.overrides import changed_recipe, open_segmenter, split_ove
 from segmentation.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
+    from indexer.images.raster import GeoReference, RasterHeader
     from retrieval.classes import ClassMap
     from segmentation.export import Exporter, Format
     from segmentation.segmenter import Segmentation, Segmenter
@@ -40,6 +42,8 @@ class Job:
     stem: str = ""
     """The mask's name below the folder of the masks, without its ending."""
     exports: tuple[Path, ...] = ()
+    raster: RasterHeader | None = None
+    """Of a TIFF whose masks are TIFF too."""
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -109,7 +113,8 @@ def segment(
     """Segment photos into palette PNGs of class ids.
 
     Each photo gets NAME.png, of its own size, with class ids in its pixels; photos in subfolders of a
-    folder that is given get theirs in subfolders of the same names.
+    folder that is given get theirs in subfolders of the same names. A GeoTIFF, and a TIFF too large to be
+    read at once, gets NAME.tif with the same georeference (needs mycelia[geo]).
 
     \b
     Examples:
@@ -123,7 +128,7 @@ def segment(
 
     \b
     Settings (KEY=VALUE) that may differ from those of the build, as `mycelia evaluate --help` lists them:
-      transfer.*  runtime.*  rerank.candidates  image.shifts  image.flip
+      transfer.*  runtime.*  rerank.candidates  image.shifts  image.flip  image.overlap
     """
     paths, overrides = split_overrides(images)
     if not paths:
@@ -135,23 +140,30 @@ def segment(
     check_outputs(jobs, overwrite=overwrite, shared=exports.shared_files(out))
 
     from retrieval import IndexFolder
+    from segmentation.cli.segment_large import is_large, large_entries
     from segmentation.pipeline import behind
 
     folder = IndexFolder.open(index)
+    recipe = changed_recipe(folder, overrides)
+    large = [job for job in jobs if is_large(job, recipe)]
     skipped: list[tuple[str, str]] = []
     entries: list[dict[str, Any]] = []
+    if large and exports.formats:
+        raise ConfigError(
+            f"--export takes whole masks, and {large[0].image} is so large that it is labelled in parts; "
+            "leave the option out, or cut the photo"
+        )
     names = [job.name for job in jobs]
-    with (
-        open_segmenter(folder, changed_recipe(folder, overrides)) as segmenter,
-        exports.open(out, segmenter.classes, names) as exporter,
-    ):
-        results = _segment_jobs(segmenter, jobs, skipped=skipped if skip_bad else None)
+    with open_segmenter(folder, recipe) as segmenter, exports.open(out, segmenter.classes, names) as exporter:
+        bad = skipped if skip_bad else None
+        results = _segment_jobs(segmenter, [job for job in jobs if job not in large], skipped=bad)
         asked = Asked.of(
             segmenter.classes, instances=instances, min_area=min_area, thresholds=threshold, as_json=as_json
         )
         write = partial(_write, exporter=exporter, asked=asked, paint_background=paint_background)
+        rest = large_entries(segmenter, large, asked, paint_background=paint_background, skipped=bad)
         with closing(behind(results, write)) as written:
-            for entry in written:
+            for entry in chain(written, rest):
                 entries.append(entry)
                 if not as_json:
                     show(entry["mask"])
@@ -190,17 +202,34 @@ def plan_jobs(
             images.setdefault(
                 image, image.relative_to(path).with_suffix("") if image != path else Path(image.stem)
             )
-    return [
-        Job(
+    jobs = []
+    for image, name in images.items():
+        raster = _raster_of(image)
+        ending = "png" if raster is None else "tif"
+        job = Job(
             image,
-            out / f"{name}.png",
+            out / f"{name}.{ending}",
             out / f"{name}.overlay.jpg" if overlay else None,
-            out / f"{name}.confidence.png" if confidence else None,
+            out / f"{name}.confidence.{ending}" if confidence else None,
             name.as_posix(),
             tuple(out / format.photo_file.name(name.as_posix()) for format in formats if format.photo_file),
+            raster,
         )
-        for image, name in images.items()
-    ]
+        jobs.append(job)
+    return jobs
+
+
+def _raster_of(image: Path) -> RasterHeader | None:
+    """The header of a TIFF that knows where it lies, or is too large for Pillow."""
+    from PIL import Image
+
+    from indexer.images.raster import read_raster_header
+
+    header = read_raster_header(image)
+    if header is None or header.georeferenced:
+        return header
+    most, (height, width) = Image.MAX_IMAGE_PIXELS, header.shape
+    return header if most is not None and height * width > most else None
 
 
 def _images_in(folder: Path) -> Sequence[Path]:
@@ -252,14 +281,21 @@ class _Photo:
     """A photo on its way, and its pixels once it was read: an overlay needs them."""
 
     pixels: Pixels
+    reference: GeoReference
+    """Of a raster."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
 
     def read(self) -> Pixels:
         from indexer.images import read_image
+        from indexer.images.raster import RasterReader
 
-        self.pixels = read_image(self.job.image)
+        if self.job.raster is None:
+            self.pixels = read_image(self.job.image)
+            return self.pixels
+        with RasterReader(self.job.image) as reader:
+            self.pixels, self.reference = reader.read(), reader.reference
         return self.pixels
 
 
@@ -290,28 +326,42 @@ def _write(
     """Write the files of one result; returns what is said of it."""
     from segmentation.drawing.overlays import overlay
     from segmentation.drawing.pictures import write_image
+    from segmentation.drawing.rasters import mask_writer, raster_writer
     from segmentation.export import LabelledPhoto
 
     photo, result = item
     job = photo.job
     settings = exporter.settings
     classes = settings.classes
-    exporter.add(
-        LabelledPhoto(job.image, job.name, job.stem, result.mask, result.columns, result.confidence, settings)
+    job.mask.parent.mkdir(parents=True, exist_ok=True)
+    labelled = LabelledPhoto(
+        job.image, job.name, job.stem, result.mask, result.columns, result.confidence, settings
     )
+    exporter.add(labelled, palette=job.raster is None)
+    if job.raster is not None:
+        with mask_writer(job.mask, result.mask.shape, classes, photo.reference) as write:
+            write(0, result.mask)
     if job.overlay is not None:
         picture = overlay(photo.pixels, result.mask, classes, paint_background=paint_background)
         write_image(job.overlay, picture)
     if job.confidence is not None:
-        write_image(job.confidence, np.rint(255 * result.confidence).astype(np.uint8))
-    return {**_entry(job, result, classes), **asked.entry(result, classes)}
-
-
-def _entry(job: Job, result: Segmentation, classes: ClassMap) -> dict[str, Any]:
-    """What a program may want to know of one result."""
+        grey = np.rint(255 * result.confidence).astype(np.uint8)
+        if job.raster is None:
+            write_image(job.confidence, grey)
+        else:
+            with raster_writer(job.confidence, result.mask.shape, grey.dtype, photo.reference) as write:
+                write(0, grey)
     counts = np.bincount(result.columns.ravel(), minlength=len(classes))
+    entry = entry_of(job, result.mask.shape, counts, float(result.confidence.mean()), classes)
+    return {**entry, **asked.entry(result, classes)}
+
+
+def entry_of(
+    job: Job, size: tuple[int, ...], counts: npt.NDArray[np.int64], confidence: float, classes: ClassMap
+) -> dict[str, Any]:
+    """What a program may want to know of one result (H, W) with so many pixels of each class."""
     pixels = {name: int(count) for name, count in zip(classes.names, counts, strict=True) if count}
-    height, width = result.mask.shape
+    height, width = size
     return {
         "image": str(job.image),
         "mask": str(job.mask),
@@ -320,7 +370,7 @@ def _entry(job: Job, result: Segmentation, classes: ClassMap) -> dict[str, Any]:
         "exports": [str(path) for path in job.exports],
         "height": height,
         "width": width,
-        "mean_confidence": round(float(result.confidence.mean()), 6),
+        "mean_confidence": round(confidence, 6),
         "classes": {name: round(count / (height * width), 6) for name, count in pixels.items()},
         "pixels": pixels,
     }

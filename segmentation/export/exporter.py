@@ -9,6 +9,7 @@ from typing import Any
 
 from retrieval.store.files import atomic_write, storage_errors
 from segmentation.export.base import ExportSettings, Format, LabelledPhoto, RunFile, write_text
+from segmentation.export.palette import FORMAT as PALETTE
 from segmentation.export.spool import Spool
 
 
@@ -70,17 +71,18 @@ class Exporter:
         """The files that hold what a run stopped now leaves for the next one."""
         return [spool.path for _, spool in self._spools if spool.path.exists()]
 
-    def add(self, photo: LabelledPhoto) -> list[Path]:
+    def add(self, photo: LabelledPhoto, *, palette: bool = True) -> list[Path]:
         """Keep what the run's files need of a photo and write its own, in the order of the formats.
 
-        So the file of the last format is there only if nothing else of the photo is missing. Returns the
+        Without ``palette`` its palette PNG is left out: another file takes its place. The file of the last
+        format is there only if nothing else of the photo is missing. Returns the
         photo's own files. Raises StorageError.
         """
         for run_file, spool in self._spools:
             spool.append(photo.name, run_file.record(photo))
         written = []
         for format in self._formats:
-            if format.photo_file is not None:
+            if format.photo_file is not None and (palette or format is not PALETTE):
                 path = self._out / format.photo_file.name(photo.stem)
                 format.photo_file.write(path, photo)
                 written.append(path)

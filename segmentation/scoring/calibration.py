@@ -1,7 +1,7 @@
 """Confidence that agrees with how often masks are right: one temperature on the class shares of a pixel.
 
 Source: temperature scaling, *On Calibration of Modern Neural Networks* (Guo, Pleiss, Sun, Weinberger; ICML
-2017), section 4.2. The logits are the logarithms of the shares; their floor is ours.
+2017), section 4.2; :mod:`segmentation.temperature`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.classes import UNLABELLED
-from segmentation.pixels import PixelShares, normaliser, power
+from segmentation.pixels import PixelShares
 from segmentation.scoring.reliability import Reliability
+from segmentation.temperature import normaliser, power
 
 #: The temperatures tried: eight to a doubling.
 TAUS = 2.0 ** (np.arange(-24, 41) / 8)

@@ -13,11 +13,11 @@ import torch
 from indexer.bank.fitting import fit_on_samples
 from indexer.datasets import Dataset
 from indexer.features.fungi import FungiExtractor
+from indexer.features.passes import extract_passes
 from indexer.images import PatchGrid
 from indexer.recipe import Recipe, override_recipe
 from retrieval.neighbors import Neighbors
 from retrieval.progress import Progress, track
-from segmentation.passes import extract_passes
 from segmentation.tuning.leave_out import nearest_left_out, neighbors_left_out
 from segmentation.tuning.reduced import FoldSums, Reducer
 from segmentation.tuning.rows import Bank, Parts, Query, collect
@@ -120,7 +120,7 @@ class Described:
                     image, _ = self.memory.dataset.read(query.sample)
                     pixels, geometry = self.extractor.prepare(image)
                     grid = PatchGrid(geometry, self.extractor.patch_size, shifts)
-                    rows = extract_passes(extractor, pixels[None], [grid])[0, 0]
+                    rows = extract_passes(extractor, pixels[None], [grid], flip=False)[0, 0]
                     parts = tuple(part.half() for part in torch.split(rows, extractor.widths, dim=1))
                     found.append(Query(query.image, query.sample, parts, geometry, shifts))
                     task.advance()

@@ -169,6 +169,7 @@ def test_fingerprint_ignores_where_and_how_the_job_runs() -> None:
             "transfer.refine=guided",
             "image.shifts=2",
             "image.flip=true",
+            "image.overlap=0.4",
             "index.engine=exact",
         ],
     )
@@ -181,6 +182,7 @@ def test_fingerprint_ignores_where_and_how_the_job_runs() -> None:
         "seed=1",
         "backbone.block=3",
         "image.fit=pad",
+        "image.scale=1.0",
         "features.pca=4",
         "features.metric=class",
         "features.metric=whiten",

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from scipy import ndimage
 
-from segmentation.instances import find_instances
+from segmentation.instances import Regions, find_instances
 
 
 def test_regions_agree_with_another_library() -> None:
@@ -38,3 +39,22 @@ def test_boxes_are_left_top_width_height() -> None:
         "mean_confidence": 0.5,
     }
     assert find_instances(columns, np.ones((10, 20), np.float32), wanted=[1], min_area=22) == []
+
+
+@pytest.mark.parametrize("height", [1, 2, 7, 59])
+def test_regions_of_strips_are_those_of_the_whole_mask(height) -> None:
+    generator = np.random.default_rng(height)
+    columns = (ndimage.gaussian_filter(generator.random((60, 90)), 1) * 40).astype(np.int32) % 3
+    columns[::2, 40:60] = (
+        np.eye(20, dtype=np.int32)[::-1].repeat(2, axis=0)[:30] * 2
+    )  # what touches at corners
+    confidence = generator.random((60, 90)).astype(np.float32)
+    regions = Regions([2, 0])
+    for top in range(0, 60, height):
+        rows = slice(top, top + height)
+        regions.add(top, columns[rows], confidence[rows])
+    whole = find_instances(columns, confidence, wanted=[0, 2], min_area=2)
+    found = regions.found(2)
+    assert [(r.column, r.area, r.box) for r in found] == [(r.column, r.area, r.box) for r in whole]
+    np.testing.assert_allclose([r.confidence for r in found], [r.confidence for r in whole], atol=1e-6)
+    assert len(whole) > 20 and max(region.box[3] for region in whole) > 2 * min(height, 20)

@@ -71,7 +71,11 @@ def bank_fingerprint(manifest: Manifest) -> str:
     aside = ("index", "rerank", "transfer", "runtime")  # a server has no re-ranking
     recipe = {name: value for name, value in manifest.recipe.items() if name not in aside}
     if "image" in recipe:  # how photos are asked about decides no row
-        recipe["image"] = {k: v for k, v in recipe["image"].items() if k not in ("shifts", "flip")}
+        free = ("overlap", "shifts", "flip")
+        image = {key: value for key, value in recipe["image"].items() if key not in free}
+        if image.get("scale") is None:  # collections of before know nothing of it
+            image.pop("scale", None)
+        recipe["image"] = image
     data = {
         "recipe": recipe,
         "fingerprints": manifest.fingerprints,

@@ -92,7 +92,7 @@ def test_as_many_patches_are_kept_from_all_shifts(
     assert patches_per_image(settings.model_copy(update={"max_patches": 180}), images=6, tokens=12) == 30
 
 
-@pytest.mark.parametrize("augmented", [(), ("bank.epochs=2",)])
+@pytest.mark.parametrize("augmented", [(), ("bank.epochs=2",), ("image.scale=1",)])
 def test_votes_point_to_the_place_that_the_row_saw(
     augmented: tuple[str, ...], labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
@@ -100,7 +100,7 @@ def test_votes_point_to_the_place_that_the_row_saw(
     recipe = tiny_recipe(*SHIFTED, EMBEDDINGS, "bank.max_patches=null", *augmented)
     build_index(dataset, tmp_path / "x", recipe=recipe)
     sample, found = dataset.samples[1], 0
-    with Segmenter.open(tmp_path / "x", shifts=2) as segmenter:
+    with Segmenter.open(tmp_path / "x", shifts=2, overlap=0) as segmenter:
         result = segmenter.segment(sample.image)
         for row, col in ((9, 40), (20, 51), (33, 60), (50, 77), (60, 35), (66, 93)):
             asked = result.grid.patch_box(*result.patch_at(row, col))

@@ -60,7 +60,14 @@ def test_ordinary_images_are_built_as_with_the_fixed_size(
     image = built(dataset, tmp_path / "auto", tiny_recipe(*AUTO, "image.shifts=2"))
     assert "image.size: auto takes [48,64]: the images' median shape is" in caplog.text
     fixed = built(dataset, tmp_path / "fixed", tiny_recipe())
-    assert fixed == {"size": [48, 64], "fit": "stretch", "shifts": 1, "flip": False}
+    assert fixed == {
+        "size": [48, 64],
+        "fit": "stretch",
+        "scale": None,
+        "overlap": 0.25,
+        "shifts": 1,
+        "flip": False,
+    }
     assert image == {**fixed, "shifts": 2}
     assert content(tmp_path / "auto") == content(tmp_path / "fixed")
     manifests = [IndexFolder.open(tmp_path / name).manifest for name in ("auto", "fixed")]

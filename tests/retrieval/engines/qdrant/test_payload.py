@@ -17,6 +17,8 @@ from retrieval.engines.qdrant.payload import bank_fingerprint
     [
         ({"image": {"fit": "pad", "shifts": 2, "flip": True}, "transfer": {"k": 9}}, True),
         ({"image": {"fit": "pad"}}, True),
+        ({"image": {"fit": "pad", "scale": None, "overlap": 0.5}}, True),
+        ({"image": {"fit": "pad", "scale": 1.5}}, False),
         ({"image": {"fit": "stretch"}}, False),
         ({"image": {"fit": "pad"}, "seed": 1}, False),
     ],

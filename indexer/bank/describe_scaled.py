@@ -1,0 +1,136 @@
+"""Describing images for the memory bank at a scale: large ones tile by tile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from indexer.bank.describe import empty_part, join_parts, record_of, thumb_of, write_thumb
+from indexer.bank.jobs import BankJob
+from indexer.bank.parts import Part
+from indexer.bank.sampling import (
+    choose_patches,
+    generator_for,
+    patch_labels,
+    patches_per_image,
+    soft_labels,
+)
+from indexer.datasets import Dataset
+from indexer.datasets.keys import SampleKeys
+from indexer.features.fungi import FungiExtractor
+from indexer.features.passes import extract_passes
+from indexer.images import PatchGrid
+from indexer.images.tiles import TiledGrid, lay_tiles
+from indexer.images.windows import ArrayReader, see, within
+from retrieval.errors import DataError
+from retrieval.progress import Task
+
+
+def describe_scaled(
+    extractor: FungiExtractor,
+    dataset: Dataset,
+    jobs: Sequence[BankJob],
+    thumbs: Path,
+    *,
+    total: int,
+    skip_bad: bool,
+    task: Task,
+) -> Part:
+    """Rows of jobs, as :func:`indexer.bank.describe.describe_jobs`, at the recipe's ``image.scale``.
+
+    All tiles of an image share its limit of patches. A row's grid position counts the patches of all tiles
+    (:class:`indexer.images.tiles.TiledGrid`).
+    """
+    found = [empty_part(extractor.similarity.width, len(dataset.classes))]
+    skipped: dict[str, str] = {}
+    sources: list[SampleKeys] = []
+    for job in jobs:
+        sources.append(job.sample.keys())
+        try:
+            image, columns = dataset.read(job.sample)
+        except DataError as error:
+            if not skip_bad:
+                raise
+            skipped[job.sample.id] = str(error)
+            thumb_of(job, thumbs).unlink(missing_ok=True)
+        else:
+            if extractor.recipe.bank.protocol == "hummingbird":
+                columns = np.maximum(columns, 0)
+            found.append(_describe(extractor, dataset, job, sources[-1], image, columns, total))
+            write_thumb(image, thumb_of(job, thumbs))
+        task.advance()
+    return join_parts(found, skipped, sources)
+
+
+def _describe(
+    extractor: FungiExtractor,
+    dataset: Dataset,
+    job: BankJob,
+    keys: SampleKeys,
+    image: npt.NDArray[np.uint8],
+    columns: npt.NDArray[np.int32],
+    total: int,
+) -> Part:
+    """The rows of one image (H0, W0, 3) and its labels (H0, W0)."""
+    recipe, tokens = extractor.recipe, extractor.backbone.tokens
+    assert recipe.image.scale is not None
+    shape = (image.shape[0], image.shape[1])
+    tiling = lay_tiles(shape, extractor.backbone.size, scale=recipe.image.scale)
+    grid = TiledGrid(tiling, extractor.patch_size, recipe.bank.shifts)
+    counts = tile_labels(columns, grid, classes=len(dataset.classes))
+    limit = patches_per_image(recipe.bank, images=total, tokens=tokens * len(tiling.geometries()))
+    kept = choose_patches(counts, limit, generator_for(recipe.seed, "patches", job.sample.id, job.epoch))
+    places = tile_places(kept, grid)
+    patches = np.column_stack([np.full(len(kept), job.number), places]).astype(np.int32)
+    vectors = [empty_part(extractor.similarity.width, len(dataset.classes)).vectors]
+    vectors += _tile_vectors(extractor, image, grid.grids(), kept)
+    record = record_of(job, keys, shape, patches=len(kept))
+    return Part(np.concatenate(vectors), soft_labels(counts[kept]), patches, [record], {}, [])
+
+
+def tile_labels(columns: npt.NDArray[np.int32], grid: TiledGrid, *, classes: int) -> npt.NDArray[np.int64]:
+    """How many mask pixels of each class every patch covers, tile after tile: (H0, W0) -> (tiles * T, C).
+
+    T are the patches of a tile's grid, those of all shifts.
+    """
+    counts = []
+    for geometry in grid.tiling.geometries():
+        top, left = (math.floor(edge) for edge in geometry.box[:2])
+        bottom, right = (math.ceil(edge) for edge in geometry.box[2:])
+        part = within(geometry, (top, left, bottom, right))
+        inside = columns[top:bottom, left:right]
+        counts.append(patch_labels(inside, part, grid.patch_size, classes=classes, shifts=grid.shifts))
+    return np.concatenate(counts)
+
+
+def tile_places(patches: npt.NDArray[np.int64], grid: TiledGrid) -> npt.NDArray[np.int64]:
+    """Rows and columns in the grid of all tiles, (n, 2), of patches that are counted tile after tile."""
+    height, width = grid.tile.shape
+    tiles, inner = np.divmod(patches, height * width)
+    tile_rows, tile_cols = np.divmod(tiles, grid.tiling.counts[1])
+    rows, cols = np.divmod(inner, width)
+    return np.column_stack([tile_rows * height + rows, tile_cols * width + cols])
+
+
+def _tile_vectors(
+    extractor: FungiExtractor,
+    image: npt.NDArray[np.uint8],
+    grids: Sequence[PatchGrid],
+    kept: npt.NDArray[np.int64],
+) -> Iterator[npt.NDArray[np.float16]]:
+    """The vectors of the kept patches, in order; tiles without one are not looked at."""
+    height, width = grids[0].shape
+    patches, size = height * width, extractor.recipe.runtime.batch_size
+    wanted = np.unique(kept // patches)
+    for start in range(0, len(wanted), size):
+        numbers = wanted[start : start + size]
+        tiles = [grids[number] for number in numbers]
+        seen = [extractor.prepare(*see(ArrayReader(image), tile.geometry))[0] for tile in tiles]
+        described = extract_passes(extractor, torch.stack(seen), tiles, flip=False)[:, 0].numpy()
+        for number, vectors in zip(numbers, described, strict=True):
+            yield vectors[kept[kept // patches == number] % patches].astype(np.float16)
