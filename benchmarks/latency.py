@@ -37,7 +37,7 @@ from retrieval.edit.convert import convert_index
 from retrieval.engines.embedded import EmbeddedIndex
 from retrieval.errors import ConfigError
 from retrieval.store.manifest import has_manifest
-from segmentation import Segmenter, description, labelling
+from segmentation import Segmenter, description, labelling, pixels
 from segmentation.cli.progress import ProgressDisplay
 from segmentation.drawing import masks
 from segmentation.segmenter import Segmentation
@@ -106,8 +106,8 @@ def stages(subject: Segmenter) -> list[tuple[Any, str, str]]:
         (index, "search", "labels of the neighbours"),
         (labelling, "vote_shares", "label transfer"),
         (labelling, "blend_labels", "label transfer"),
-        (labelling, "classes_at", "upsampling"),
-        (labelling, "refined_classes", "upsampling, refined"),
+        (pixels, "classes_at", "upsampling"),
+        (pixels, "refined_classes", "upsampling, refined"),
         (masks, "write_mask", "mask encoding and writing"),
     ]
 
