@@ -243,3 +243,10 @@ def test_exact_engine_stores_half_precision(
 def test_exported_names_exist() -> None:
     assert sorted(retrieval.__all__) == retrieval.__all__
     assert all(hasattr(retrieval, name) for name in retrieval.__all__)
+
+
+def test_a_quarter_of_the_directions_is_kept_where_few_hold_the_energy() -> None:
+    rng = np.random.default_rng(0)
+    vectors = 0.02 * rng.standard_normal((4000, 256)).astype(np.float32)
+    vectors[:, 0] += 1
+    assert reduced_width(vectors) == 64
