@@ -11,13 +11,13 @@ from pathlib import Path
 import timm
 from huggingface_hub import try_to_load_from_cache
 
-from indexer.datasets.base import Kind
+from indexer.kinds import Kind
 from indexer.recipe import config_folder, load_recipe
 
 #: Seconds within which the hub has to answer.
 HUB_TIMEOUT = 3.0
 #: The recipe with the hub's weights, and the one without them where there is one.
-_RECIPES: dict[Kind, tuple[str, str]] = {
+RECIPES: dict[Kind, tuple[str, str]] = {
     "image": ("default.yaml", "offline.yaml"),
     "text": ("text.yaml", "text-offline.yaml"),
     "audio": ("audio.yaml", "audio.yaml"),
@@ -35,7 +35,7 @@ def default_recipe_path(kind: Kind = "image") -> Path:
     within :data:`HUB_TIMEOUT` seconds. ``HF_HUB_OFFLINE`` forbids asking, ``HF_ENDPOINT`` names
     another hub.
     """
-    online, offline = _RECIPES[kind]
+    online, offline = RECIPES[kind]
     default = config_folder() / online
     model = load_recipe(default).backbone.model
     repository = _repository(model) if kind == "image" else model

@@ -20,6 +20,7 @@ from pydantic import (
     ValidationError,
 )
 
+from indexer.kinds import NOUNS
 from indexer.objective_settings import FLAT_KEYS as FLAT_OBJECTIVE_KEYS
 from indexer.objective_settings import ObjectiveSettings, check_trusted
 from indexer.sections import (
@@ -99,7 +100,7 @@ class Recipe(Section):
         engine.check_abilities(inner_product=not exact, reranked=self.reranks)
 
     def _check_kind_rules(self) -> None:
-        what = {"text": "texts", "audio": "recordings"}[self.backbone.kind]
+        what = f"{NOUNS[self.backbone.kind]}s"
         if self.features.level == "patch":
             raise ConfigError(
                 f"features.level=patch describes patches of images, and {what} are described as a whole; "

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from indexer.kinds import Kind
 from retrieval.errors import ConfigError
 
 
@@ -28,7 +29,7 @@ class Section(BaseModel):
 class BackboneSettings(Section):
     """The frozen model and where it is cut."""
 
-    kind: Literal["image", "text", "audio"] = Field(
+    kind: Kind = Field(
         "image", description="what it sees: images (a ViT of timm), texts or recordings (of transformers)"
     )
     model: str = Field(

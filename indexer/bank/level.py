@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 
 from indexer.datasets import Dataset
+from indexer.defaults import RECIPES
 from indexer.features.backbone import patch_size_of
+from indexer.kinds import NOUNS
 from indexer.recipe import Recipe
 from retrieval.errors import ConfigError
 
 #: Side of the square, in pixels, at which whole images are described unless the recipe says.
 WHOLE_SIZE = 224
-
-_NAMES = {"image": "images", "text": "texts", "audio": "recordings"}
-_RECIPES = {"image": "offline.yaml", "text": "text-offline.yaml", "audio": "audio.yaml"}
 
 _LOG = logging.getLogger("mycelia")
 
@@ -27,9 +26,9 @@ def resolve_level(recipe: Recipe, dataset: Dataset) -> Recipe:
     """
     if dataset.kind != recipe.backbone.kind:
         raise ConfigError(
-            f"{dataset.name} holds {_NAMES[dataset.kind]}, but backbone.kind={recipe.backbone.kind} sees "
-            f"{_NAMES[recipe.backbone.kind]}; choose another recipe, for example --config "
-            f"{_RECIPES[dataset.kind]}"
+            f"{dataset.name} holds {NOUNS[dataset.kind]}s, but backbone.kind={recipe.backbone.kind} sees "
+            f"{NOUNS[recipe.backbone.kind]}s; choose another recipe, for example --config "
+            f"{RECIPES[dataset.kind][1]}"
         )
     level = recipe.features.level
     if level == "auto":

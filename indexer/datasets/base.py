@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +16,12 @@ from indexer.datasets.labels import LabelSource, MaskFile
 from indexer.datasets.masks import ColorCode
 from indexer.datasets.names import bare, composed
 from indexer.images import read_image
+from indexer.kinds import Kind
 from retrieval.classes import ClassMap
 from retrieval.errors import DatasetError, ImageError, MaskError
 from retrieval.store.text import decode_text
 
 T = TypeVar("T")
-
-#: What the samples of a data set are.
-Kind = Literal["image", "text", "audio"]
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from indexer.audio.formats import AUDIO_SUFFIXES
-from indexer.datasets.base import Dataset, Kind, Layout, Sample, check_samples, pick_split, split_names
+from indexer.datasets.base import Dataset, Layout, Sample, check_samples, pick_split, split_names
 from indexer.datasets.names import bare, composed
 from indexer.datasets.two_folders import is_part_name
 from indexer.datasets.whole import ClassLabels, classes_of_names, is_split_name, natural_key
 from indexer.images import Listing, list_folder
 from indexer.images.formats import IMAGE_SUFFIXES
 from indexer.images.listing import count_endings, describe_endings, holds_images, subfolders
+from indexer.kinds import Kind
 from indexer.texts.formats import TEXT_SUFFIXES
 from retrieval.errors import DatasetError
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.datasets import parse_ids, recognise
-from indexer.datasets.base import Dataset, Kind, Sample, size_problem
+from indexer.datasets.base import Dataset, Sample, size_problem
 from indexer.datasets.labels import MaskFile
 from indexer.datasets.oddities import (
     Oddity,
@@ -34,6 +34,7 @@ from indexer.datasets.survey_texts import look_at_texts
 from indexer.datasets.values import MaskValues, find_values
 from indexer.datasets.whole import whole_columns
 from indexer.images.headers import read_header
+from indexer.kinds import Kind
 from retrieval.classes import ClassMap
 from retrieval.errors import DataError, MaskError
 from retrieval.progress import Progress, track

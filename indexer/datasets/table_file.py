@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.audio.formats import AUDIO_SUFFIXES
-from indexer.datasets.base import Kind, read_text
+from indexer.datasets.base import read_text
 from indexer.images.formats import IMAGE_SUFFIXES
+from indexer.kinds import Kind
 from indexer.texts.formats import TEXT_SUFFIXES
 from retrieval.errors import DatasetError
 

@@ -14,7 +14,7 @@ from segmentation.cli.console import format_bytes, say
 
 if TYPE_CHECKING:
     from indexer.datasets import Dataset
-    from indexer.datasets.base import Kind
+    from indexer.kinds import Kind
     from indexer.recipe import Recipe
 
 IndexPath = Annotated[

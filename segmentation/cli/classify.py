@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from indexer.kinds import NOUNS
 from retrieval.errors import ConfigError, DataError
 from retrieval.store.files import atomic_write, storage_errors
 from segmentation.cli.arguments import IndexPath, MaxPixels, SkipBad, TextOption
 from segmentation.cli.console import count_of, format_percent, say, say_skipped, show
 from segmentation.cli.files import check_place, write_json
-from segmentation.cli.inputs import NOUNS, Asked, asked_inputs, kind_of
+from segmentation.cli.inputs import Input, asked_inputs, kind_of
 from segmentation.cli.overrides import changed_recipe, check_overrides, split_overrides
 from segmentation.cli.progress import ProgressDisplay
 
@@ -142,14 +143,14 @@ def classifying_recipe(folder: IndexFolder, overrides: Sequence[str]) -> Recipe:
 
 
 def _results(
-    classifier: Classifier, asked: Sequence[Asked], skipped: list[tuple[str, str]] | None
-) -> Generator[tuple[Asked, Classification], None, None]:
+    classifier: Classifier, asked: Sequence[Input], skipped: list[tuple[str, str]] | None
+) -> Generator[tuple[Input, Classification], None, None]:
     """Each input with its classes, in order; ``skipped`` takes those that cannot be read."""
     from retrieval.progress import track
 
     with track(ProgressDisplay(), "classifying", len(asked)) as task:
 
-        def skip(item: Asked, error: DataError) -> None:
+        def skip(item: Input, error: DataError) -> None:
             assert skipped is not None
             skipped.append((item.name, str(error)))
             task.advance()
@@ -178,7 +179,7 @@ def check_files(files: Sequence[Path], json_file: Path | None, csv_file: Path | 
             say(f"{path} is there already and will be replaced")
 
 
-def check_sorting(asked: Sequence[Asked], folder: Path) -> None:
+def check_sorting(asked: Sequence[Input], folder: Path) -> None:
     """Raise ConfigError, before any work, for a folder that holds something, or two files of one name."""
     loose = next((item for item in asked if item.place is None), None)
     if loose is not None:

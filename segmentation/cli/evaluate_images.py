@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from indexer.kinds import NOUNS
 from retrieval.errors import ConfigError, DataError
 from segmentation.cli.console import count_of, format_percent, say, say_skipped, show, show_table
 from segmentation.cli.files import check_place, write_json
-from segmentation.cli.inputs import NOUNS
 from segmentation.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from indexer.kinds import NOUNS
 from retrieval.store.layout import FEATURES
 from retrieval.store.staging import check_free
 from segmentation.cli.arguments import (
@@ -31,7 +32,7 @@ from segmentation.cli.arguments import (
     read_recipe,
 )
 from segmentation.cli.console import count_of, folder_bytes, format_bytes, say, say_skipped, show, show_json
-from segmentation.cli.inputs import ASKED, NOUNS, kind_of
+from segmentation.cli.inputs import ASKED, kind_of
 from segmentation.cli.progress import ProgressDisplay
 from segmentation.cli.shares import say_shares
 

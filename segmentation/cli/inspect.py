@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from indexer.kinds import NOUNS
 from retrieval.errors import ConfigError
 from segmentation.cli.arguments import (
     Config,
@@ -23,7 +24,6 @@ from segmentation.cli.arguments import (
 )
 from segmentation.cli.console import count_of, format_percent, say, show, show_json, show_table
 from segmentation.cli.files import check_place
-from segmentation.cli.inputs import NOUNS
 from segmentation.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from segmentation.cli.arguments import IndexPath, MaxPixels, SkipBad
 from segmentation.cli.asked import Asked
 from segmentation.cli.console import count_of, say, say_skipped, show, show_json
 from segmentation.cli.exports import Export, ExportClasses, Exports, Tolerance
+from segmentation.cli.inputs import files_in
 from segmentation.cli.overrides import changed_recipe, open_segmenter, split_overrides
 from segmentation.cli.progress import ProgressDisplay
 
@@ -197,7 +198,7 @@ def plan_jobs(
     for path in inputs:
         if not path.exists() and not skip_bad:
             raise ImageError(f"there is no image or folder at {path}; check the path")
-        found = _images_in(path) if path.is_dir() else [path]
+        found = files_in(path, "image") if path.is_dir() else [path]
         for image in found:
             images.setdefault(
                 image, image.relative_to(path).with_suffix("") if image != path else Path(image.stem)
@@ -230,18 +231,6 @@ def _raster_of(image: Path) -> RasterHeader | None:
         return header
     most, (height, width) = Image.MAX_IMAGE_PIXELS, header.shape
     return header if most is not None and height * width > most else None
-
-
-def _images_in(folder: Path) -> Sequence[Path]:
-    """The images below a folder; says what is left out. Raises ImageError where there is none."""
-    from indexer.images import list_folder
-
-    listing = list_folder(folder)
-    for note in listing.notes():
-        say(note)
-    if not listing.images:
-        raise ImageError(f"folder {folder} holds no images; expected files such as 1.jpg or 1.png")
-    return listing.images
 
 
 def check_outputs(jobs: Sequence[Job], *, overwrite: bool, shared: Sequence[Path] = ()) -> None:

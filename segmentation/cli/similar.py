@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from indexer.kinds import NOUNS
 from retrieval.errors import ConfigError
 from segmentation.cli.arguments import IndexPath, MaxPixels, TextOption
 from segmentation.cli.classify import classifying_recipe, open_classifier
 from segmentation.cli.console import count_of, format_percent, say, show_json, show_table
 from segmentation.cli.files import check_place
-from segmentation.cli.inputs import NOUNS, Asked, asked_inputs, kind_of
+from segmentation.cli.inputs import Input, asked_inputs, kind_of
 from segmentation.cli.overrides import split_overrides
 from segmentation.cli.progress import ProgressDisplay
 
@@ -141,7 +142,7 @@ def _check_picture(picture: Path, photo: Path) -> None:
 
 def _one_asked(
     folder: IndexFolder, paths: Sequence[Path], texts: Sequence[str], *, picture: Path | None
-) -> Asked:
+) -> Input:
     """What is asked about; ConfigError for what the index cannot be asked."""
     from segmentation.classification.matches import check_level
 
@@ -156,7 +157,7 @@ def _one_asked(
 
 
 def _ask(
-    folder: IndexFolder, asked: Asked, overrides: Sequence[str], count: int, picture: Path | None
+    folder: IndexFolder, asked: Input, overrides: Sequence[str], count: int, picture: Path | None
 ) -> list[Match]:
     """The memory images most like one, said and drawn."""
     with open_classifier(folder, overrides) as classifier:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from indexer.kinds import NOUNS
 from retrieval.errors import ConfigError
 from segmentation.cli.arguments import (
     Config,
@@ -24,7 +25,6 @@ from segmentation.cli.arguments import (
 )
 from segmentation.cli.console import count_of, say, show
 from segmentation.cli.files import check_place, write_json
-from segmentation.cli.inputs import NOUNS
 from segmentation.cli.progress import ProgressDisplay
 from segmentation.cli.tune_images import tune_whole_images
 from segmentation.cli.tune_report import show_report

@@ -160,6 +160,10 @@ class WholeExtractor(StoredExtractor, Generic[Content]):
     def _has_negatives(self) -> bool:
         return self._contrasts and self.recipe.objective.infonce.negatives > 0
 
+    def _with_bias(self, activation: Tensor) -> Tensor:
+        """Activations (..., A), with 1 appended where the projection has a bias."""
+        return activation if self.backbone.projection[1] is None else F.pad(activation, (0, 1), value=1.0)
+
     @torch.no_grad()
     def _embed(self, seen: Seen) -> Tensor:
         """Pooled embeddings (B, V, E), not normalised."""
@@ -223,3 +227,8 @@ class WholeExtractor(StoredExtractor, Generic[Content]):
         joined = join_gradients(gradients, self.recipe.objective.shares)
         vectors = join_features([embedding, joined], self.recipe.features.gradient_weight)
         return F.normalize(vectors, dim=-1)  # a part may be zero
+
+
+def of_images_alone(views: str) -> ConfigError:
+    """What to raise for views that only images have."""
+    return ConfigError(f"objectives that compare {views} describe images alone; take kl or infonce")

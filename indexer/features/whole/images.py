@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from indexer.features.backbone import Backbone
@@ -68,9 +67,7 @@ class ImageExtractor(WholeExtractor[Pixels]):
                 residuals.append(cut.residual[:, kept].clone())
                 activations.append(cut.activation[:, kept].clone())
                 earlier.append([self.backbone.earlier(tokens[:, kept]) for tokens in cut.earlier])
-        activation = torch.cat(activations)
-        if self.backbone.projection[1] is not None:
-            activation = F.pad(activation, (0, 1), value=1.0)
+        activation = self._with_bias(torch.cat(activations))
         shape = (len(views), len(views[0]))
         joined = tuple(torch.cat(tokens) for tokens in zip(*earlier, strict=True))
         return Seen(torch.cat(residuals), activation.view(*shape, *activation.shape[1:]), earlier=joined)

@@ -13,13 +13,12 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from indexer.audio import Recording, read_recording
 from indexer.features.encoder import Encoder
 from indexer.features.weights.encoders import load_encoder
-from indexer.features.whole.base import Seen, WholeExtractor
+from indexer.features.whole.base import Seen, WholeExtractor, of_images_alone
 from indexer.recipe import Recipe
 from retrieval.errors import ConfigError
 
@@ -91,7 +90,7 @@ class RecordingExtractor(WholeExtractor[Recording]):
                 ]
             )
         else:
-            raise ConfigError(f"objectives that compare {kind} describe images alone; take kl or infonce")
+            raise of_images_alone(kind)
         residuals, activations = [], []
         prefix = self._model.prefix_tokens
         kept = slice(prefix, None) if self.recipe.features.pool == "mean" or not prefix else slice(0, prefix)
@@ -100,9 +99,7 @@ class RecordingExtractor(WholeExtractor[Recording]):
                 cut = self._model.cut({"input_values": chunk})
                 residuals.append(cut.residual[:, kept].clone())
                 activations.append(cut.activation[:, kept].clone())
-        activation = torch.cat(activations)
-        if self._model.projection[1] is not None:
-            activation = F.pad(activation, (0, 1), value=1.0)
+        activation = self._with_bias(torch.cat(activations))
         return Seen(torch.cat(residuals), activation.view(*views.shape[:2], *activation.shape[1:]))
 
     def _note_cut(self, recording: Recording) -> None:

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from indexer.features.encoder import Encoder
 from indexer.features.weights.encoders import load_encoder
-from indexer.features.whole.base import Seen, WholeExtractor
+from indexer.features.whole.base import Seen, WholeExtractor, of_images_alone
 from indexer.recipe import Recipe
 from indexer.texts import read_text_file
-from retrieval.errors import ConfigError, TextError
+from retrieval.errors import TextError
 
 #: Texts, or copies of some, that pass the model at once.
 CHUNK = 32
@@ -94,7 +94,7 @@ class TextExtractor(WholeExtractor[str]):
             ]
             alike = torch.tensor([len(set(copies)) == 1 for copies in views])
         else:
-            raise ConfigError(f"objectives that compare {kind} describe images alone; take kl or infonce")
+            raise of_images_alone(kind)
         flat = [view for group in views for view in group]
         chunks = [flat[start : start + CHUNK] for start in range(0, len(flat), CHUNK)]
         with self._lock:
@@ -103,8 +103,7 @@ class TextExtractor(WholeExtractor[str]):
         residual, activation, weights = (
             torch.cat([_padded(part, longest) for part in parts]) for parts in zip(*cuts, strict=True)
         )
-        if self._model.projection[1] is not None:
-            activation = F.pad(activation, (0, 1), value=1.0)
+        activation = self._with_bias(activation)
         shape = (len(views), len(views[0]))
         return Seen(residual, activation.view(*shape, *activation.shape[1:]), weights, alike)
 
