@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -83,9 +84,12 @@ def choose_engine(
     factory = str(engine.parameters["factory"])
     if factory == "Flat":
         return EngineChoice(index, (), f"FAISS scans {len(bank):,} rows of this bank exactly (Flat)")
+    score = partial(
+        _score, recipe=recipe, queries=queries, dataset=dataset, patch_size=patch_size, progress=progress
+    )
     exact = exact_miou
     if exact is None:
-        exact = _exact_score(recipe, bank, queries, dataset, codes, patch_size, progress)
+        exact = score(_exact_neighbors(recipe, bank, codes), label="exact search")
     trials: dict[tuple[int | None, int | None], EngineTrial] = {}
     refined = "Refine" in factory or "RFlat" in factory
     k_factor = (index.section.k_factor or default_k_factor(recipe.transfer.k)) if refined else None
@@ -93,7 +97,9 @@ def choose_engine(
     def attempt(nprobe: int | None, k_factor: int | None) -> bool:
         if (nprobe, k_factor) not in trials:
             searching = engine.searching(nprobe=nprobe, k_factor=k_factor)
-            miou = _score(searching, recipe, bank, queries, dataset, codes, patch_size, progress)
+            set_to = searching.parameters
+            label = f"nprobe {set_to['nprobe']}, k_factor {set_to['k_factor']}"
+            miou = score(_engine_neighbors(searching, recipe, bank, codes), label=label)
             trials[nprobe, k_factor] = EngineTrial(factory, nprobe, k_factor, miou, exact - miou)
         return trials[nprobe, k_factor].loss <= TOLERANCE
 
@@ -171,59 +177,54 @@ def _vectors(recipe: Recipe, parts: Parts, rows: npt.NDArray[np.int64]) -> npt.N
     return joined
 
 
-def _exact_score(
-    recipe: Recipe,
-    bank: Bank,
-    queries: Sequence[Query],
-    dataset: Dataset,
-    codes: npt.NDArray[np.int64],
-    patch_size: tuple[int, int],
-    progress: Progress | None,
-) -> float:
-    """The pooled mIoU of the left-out images with exact search."""
-    features, transfer = recipe.features, recipe.transfer
+def _exact_neighbors(
+    recipe: Recipe, bank: Bank, codes: npt.NDArray[np.int64]
+) -> Callable[[Query], Neighbors]:
+    """What finds a query's neighbours by exact search, its own group left out."""
+    features = recipe.features
     weight = features.gradient_weight if features.kind == "fungi" and len(bank.parts) > 1 else 0.0
-    total = np.zeros((len(dataset.classes), 2), dtype=np.int64)
-    setting = [(transfer.k, transfer.temperature)]
-    with track(progress, "index: exact search", len(queries)) as task:
-        for query in queries:
-            ((near,),) = neighbors_left_out(
-                query, bank, [codes], [weight], transfer.k, device=torch.device("cpu")
-            )
-            truth = dataset.read_mask(query.sample)
-            total += score_grid(near, truth, query.geometry, patch_size, setting)[0]
-            task.advance()
-    return float(miou_of(total))
+
+    def find(query: Query) -> Neighbors:
+        ((near,),) = neighbors_left_out(
+            query, bank, [codes], [weight], recipe.transfer.k, device=torch.device("cpu")
+        )
+        return near
+
+    return find
+
+
+def _engine_neighbors(
+    engine: VectorEngine, recipe: Recipe, bank: Bank, codes: npt.NDArray[np.int64]
+) -> Callable[[Query], Neighbors]:
+    """What finds a query's neighbours with this engine, its own group left out."""
+
+    def find(query: Query) -> Neighbors:
+        vectors = _vectors(recipe, query.parts, np.arange(len(query.parts[0])))
+        allowed = codes[bank.images] != codes[query.image]
+        similarities, ids = engine.search(vectors, min(recipe.transfer.k, len(bank)), allowed)
+        labels = bank.labels[ids]
+        labels[ids == NO_NEIGHBOR] = 0
+        return Neighbors(ids, similarities, labels)
+
+    return find
 
 
 def _score(
-    engine: VectorEngine,
+    find: Callable[[Query], Neighbors],
     recipe: Recipe,
-    bank: Bank,
     queries: Sequence[Query],
     dataset: Dataset,
-    codes: npt.NDArray[np.int64],
     patch_size: tuple[int, int],
+    *,
+    label: str,
     progress: Progress | None,
 ) -> float:
-    """The pooled mIoU of the left-out images with this engine."""
-    transfer = recipe.transfer
+    """The pooled mIoU of the left-out images with the neighbours that ``find`` gives."""
     total = np.zeros((len(dataset.classes), 2), dtype=np.int64)
-    parameters = engine.parameters
-    label = f"index: nprobe {parameters['nprobe']}, k_factor {parameters['k_factor']}"
-    with track(progress, label, len(queries)) as task:
+    setting = [(recipe.transfer.k, recipe.transfer.temperature)]
+    with track(progress, f"index: {label}", len(queries)) as task:
         for query in queries:
-            vectors = _vectors(recipe, query.parts, np.arange(len(query.parts[0])))
-            allowed = codes[bank.images] != codes[query.image]
-            similarities, ids = engine.search(vectors, min(transfer.k, len(bank)), allowed)
-            labels = bank.labels[ids]
-            labels[ids == NO_NEIGHBOR] = 0
-            total += score_grid(
-                Neighbors(ids, similarities, labels),
-                dataset.read_mask(query.sample),
-                query.geometry,
-                patch_size,
-                [(transfer.k, transfer.temperature)],
-            )[0]
+            near, truth = find(query), dataset.read_mask(query.sample)
+            total += score_grid(near, truth, query.geometry, patch_size, setting)[0]
             task.advance()
     return float(miou_of(total))
