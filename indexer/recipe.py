@@ -138,11 +138,6 @@ class Recipe(Section):
                 f"{scale} shows all images at one scale, and augmentation crops and resizes them; leave "
                 "image.scale empty, or take bank.epochs=1 and bank.augmentation=mycelia"
             )
-        if self.features.metric != "none":
-            raise ConfigError(
-                f"features.metric={self.features.metric} is fitted on whole images, not on tiles; leave "
-                "image.scale empty, or take features.metric=none"
-            )
 
     def _check_image_rules(self) -> None:
         if self.image.shifts > 1 or self.image.flip:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,14 @@ from indexer.images.tiles import TiledGrid, lay_tiles
 from indexer.images.windows import ArrayReader, see, within
 from retrieval.errors import DataError
 from retrieval.progress import Task
+
+
+class VectorsOfTiles(Protocol):
+    """What describes tiles: tensors (3, H, W) and their grids to vectors (tiles, T, D)."""
+
+    def __call__(
+        self, tiles: Sequence[torch.Tensor], grids: Sequence[PatchGrid], /
+    ) -> npt.NDArray[np.float32]: ...
 
 
 def describe_scaled(
@@ -78,19 +87,32 @@ def _describe(
 ) -> Part:
     """The rows of one image (H0, W0, 3) and its labels (H0, W0)."""
     recipe, tokens = extractor.recipe, extractor.backbone.tokens
-    assert recipe.image.scale is not None
     shape = (image.shape[0], image.shape[1])
-    tiling = lay_tiles(shape, extractor.backbone.size, scale=recipe.image.scale)
-    grid = TiledGrid(tiling, extractor.patch_size, recipe.bank.shifts)
+    grid = tiled_grid(extractor, shape, recipe.bank.shifts)
     counts = tile_labels(columns, grid, classes=len(dataset.classes))
-    limit = patches_per_image(recipe.bank, images=total, tokens=tokens * len(tiling.geometries()))
+    limit = patches_per_image(recipe.bank, images=total, tokens=tokens * len(grid.tiling.geometries()))
     kept = choose_patches(counts, limit, generator_for(recipe.seed, "patches", job.sample.id, job.epoch))
     places = tile_places(kept, grid)
     patches = np.column_stack([np.full(len(kept), job.number), places]).astype(np.int32)
     vectors = [empty_part(extractor.similarity.width, len(dataset.classes)).vectors]
-    vectors += _tile_vectors(extractor, image, grid.grids(), kept)
+
+    def vectors_of(tiles: Sequence[torch.Tensor], grids: Sequence[PatchGrid]) -> npt.NDArray[np.float32]:
+        vectors: npt.NDArray[np.float32] = extract_passes(
+            extractor, torch.stack(list(tiles)), grids, flip=False
+        )[:, 0].numpy()
+        return vectors
+
+    vectors += [found.astype(np.float16) for _, found in by_tiles(extractor, image, grid, kept, vectors_of)]
     record = record_of(job, keys, shape, patches=len(kept))
     return Part(np.concatenate(vectors), soft_labels(counts[kept]), patches, [record], {}, [])
+
+
+def tiled_grid(extractor: FungiExtractor, shape: tuple[int, int], shifts: int = 1) -> TiledGrid:
+    """The patches of the tiles of a photo (H0, W0) at the recipe's ``image.scale``."""
+    scale = extractor.recipe.image.scale
+    assert scale is not None
+    tiling = lay_tiles(shape, extractor.backbone.size, scale=scale)
+    return TiledGrid(tiling, extractor.patch_size, shifts)
 
 
 def tile_labels(columns: npt.NDArray[np.int32], grid: TiledGrid, *, classes: int) -> npt.NDArray[np.int64]:
@@ -117,20 +139,25 @@ def tile_places(patches: npt.NDArray[np.int64], grid: TiledGrid) -> npt.NDArray[
     return np.column_stack([tile_rows * height + rows, tile_cols * width + cols])
 
 
-def _tile_vectors(
+def by_tiles(
     extractor: FungiExtractor,
     image: npt.NDArray[np.uint8],
-    grids: Sequence[PatchGrid],
+    grid: TiledGrid,
     kept: npt.NDArray[np.int64],
-) -> Iterator[npt.NDArray[np.float16]]:
-    """The vectors of the kept patches, in order; tiles without one are not looked at."""
-    height, width = grids[0].shape
+    vectors_of: VectorsOfTiles,
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+    """The kept patches of each tile and their vectors (n, D), in order; tiles without one are not looked at.
+
+    ``kept`` rises, and counts the patches tile after tile.
+    """
+    grids = grid.grids()
+    height, width = grid.tile.shape
     patches, size = height * width, extractor.recipe.runtime.batch_size
     wanted = np.unique(kept // patches)
     for start in range(0, len(wanted), size):
         numbers = wanted[start : start + size]
         tiles = [grids[number] for number in numbers]
         seen = [extractor.prepare(*see(ArrayReader(image), tile.geometry))[0] for tile in tiles]
-        described = extract_passes(extractor, torch.stack(seen), tiles, flip=False)[:, 0].numpy()
-        for number, vectors in zip(numbers, described, strict=True):
-            yield vectors[kept[kept // patches == number] % patches].astype(np.float16)
+        for number, vectors in zip(numbers, vectors_of(seen, tiles), strict=True):
+            rows = kept[kept // patches == number]
+            yield rows, vectors[rows % patches]

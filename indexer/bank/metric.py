@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from indexer.bank.describe import prepare_job
+from indexer.bank.describe_scaled import by_tiles, tile_labels, tiled_grid
 from indexer.bank.describe_whole import label_of
 from indexer.bank.jobs import BankJob
 from indexer.bank.reading import read_sample
@@ -20,6 +21,7 @@ from indexer.features.extractors import AnyExtractor
 from indexer.features.fungi import FungiExtractor
 from indexer.features.metric import MetricSums, fit_metric, fourth_powers, ledoit_wolf
 from indexer.features.whole.base import WholeExtractor
+from indexer.images import PatchGrid
 from retrieval.errors import DataError
 from retrieval.progress import Progress, Task, track
 
@@ -57,6 +59,8 @@ def fit_metric_on(
         def labelled() -> Iterator[Rows]:
             if isinstance(extractor, WholeExtractor):
                 return _of_whole(extractor, dataset, samples, skip_bad=skip_bad, task=task)
+            if extractor.recipe.image.scale is not None:
+                return _of_tiles(extractor, dataset, samples, skip_bad=skip_bad, task=task)
             return _of_patches(extractor, dataset, samples, skip_bad=skip_bad, task=task)
 
         sums = MetricSums(extractor.raw_width, len(dataset.classes))
@@ -85,6 +89,33 @@ def _of_patches(
         vectors = extractor.raw_vectors(torch.stack([tensor for tensor, _, _ in batch])).cpu().numpy()
         for rows, (_, counts, kept) in zip(vectors, batch, strict=True):
             yield rows[kept], _shares(counts[kept])
+
+
+def _of_tiles(
+    extractor: FungiExtractor, dataset: Dataset, samples: Sequence[Sample], *, skip_bad: bool, task: Task
+) -> Iterator[Rows]:
+    """The chosen patches of each image at the recipe's ``image.scale``, tile after tile."""
+
+    def vectors_of(tiles: Sequence[torch.Tensor], _: Sequence[PatchGrid]) -> npt.NDArray[np.float32]:
+        vectors: npt.NDArray[np.float32] = extractor.raw_vectors(torch.stack(list(tiles))).cpu().numpy()
+        return vectors
+
+    for sample in samples:
+        try:
+            image, columns = dataset.read(sample)
+        except DataError:
+            if not skip_bad:
+                raise
+        else:
+            if extractor.recipe.bank.protocol == "hummingbird":
+                columns = np.maximum(columns, 0)
+            grid = tiled_grid(extractor, (image.shape[0], image.shape[1]))
+            counts = tile_labels(columns, grid, classes=len(dataset.classes))
+            generator = generator_for(extractor.recipe.seed, "metric", sample.id)
+            kept = choose_patches(counts, METRIC_PATCHES_PER_IMAGE, generator)
+            for rows, vectors in by_tiles(extractor, image, grid, kept, vectors_of):
+                yield vectors, _shares(counts[rows])
+        task.advance()
 
 
 def _of_whole(

@@ -62,7 +62,16 @@ def by_hand(vectors: Floats, shares: Floats, shrinkage: float, width: int) -> Fl
     return np.asarray(measured / np.linalg.norm(measured, axis=1, keepdims=True))
 
 
-@pytest.mark.parametrize("kind", [(EMBEDDINGS,), ("objective.kind=kl",), ("objective.kind=[infonce,kl]",)])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        (EMBEDDINGS,),
+        ("objective.kind=kl",),
+        ("objective.kind=[infonce,kl]",),
+        (EMBEDDINGS, "image.scale=1.5"),
+        ("objective.kind=kl", "image.scale=0.4"),
+    ],
+)
 def test_rows_are_those_of_the_formula(
     kind: tuple[str, ...], labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path
 ) -> None:

@@ -94,9 +94,7 @@ def test_tiles_share_the_images_limit_and_batches_change_nothing(
     assert [one[name] for name in names] == [other[name] for name in names]
 
 
-@pytest.mark.parametrize(
-    "setting", ["bank.epochs=2", "bank.augmentation=hummingbird", "features.metric=class"]
-)
+@pytest.mark.parametrize("setting", ["bank.epochs=2", "bank.augmentation=hummingbird"])
 def test_what_does_not_go_with_a_scale_is_refused(
     labelled_folder: Callable[..., Dataset], tiny_recipe: Callable[..., Recipe], setting: str
 ) -> None:
