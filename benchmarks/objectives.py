@@ -11,13 +11,13 @@ patches, same images. ``sd`` is the standard deviation over seeds; ``error`` is 
 (bootstrap) of the gain with the pixels of all seeds pooled. Of images above 250,000 pixels every n-th row and
 column is scored.
 
-``--metric MODULE:FUNCTION`` adds lines whose similarity is learned from the memory: see :data:`Metric`.
+``--metric MODULE:FUNCTION`` adds lines whose similarity is learned from the memory: see
+:data:`benchmarks.metric_maps.Metric`.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +33,7 @@ from torch import Tensor
 from benchmarks.bank import spaced
 from benchmarks.command import plain_parser, track
 from benchmarks.cuts import Cuts, fit_on_cuts, make_cuts
+from benchmarks.metric_maps import Metric, find_metric
 from benchmarks.report import write_table
 from indexer.bank.image_size import resolve_size
 from indexer.bank.sampling import choose_patches, generator_for, soft_labels
@@ -60,10 +61,6 @@ FORCED = (
 )
 #: Similarities held at a time, in numbers.
 CHUNK = 2**24
-
-#: From the memory's joined vectors (N, D) float32, embedding and projected gradient as an index holds them,
-#: and its soft labels (N, C) uint8, to a linear map (D, d): the similarity is the cosine of mapped vectors.
-Metric = Callable[[Tensor, npt.NDArray[np.uint8]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -128,12 +125,12 @@ class Memory:
         """Of rows as float32, soft labels (N, C) and the weight w of the gradients; fits the metrics."""
         self.rows, self.labels, self.weight = rows, labels, weight
         self.lines = lines_with(metrics)
-        self._maps: dict[Line, tuple[Tensor, Tensor]] = {}
+        self._maps: dict[Line, tuple[Callable[[Tensor], Tensor], Tensor]] = {}
         for line in self.lines:
             if line.form in metrics:
                 joined = rows.joined(line.objectives, weight)
-                linear = metrics[line.form](joined, labels).to(joined)
-                self._maps[line] = linear, F.normalize(joined @ linear, dim=-1)
+                mapping = metrics[line.form](joined, labels)
+                self._maps[line] = mapping, F.normalize(mapping(joined), dim=-1)
 
     @classmethod
     def take(
@@ -183,8 +180,8 @@ class Memory:
         }
         for line in self.lines:
             if line in self._maps:
-                linear, mapped = self._maps[line]
-                vectors = asked.joined(line.objectives, self.weight) @ linear
+                mapping, mapped = self._maps[line]
+                vectors = mapping(asked.joined(line.objectives, self.weight))
                 yield F.normalize(vectors, dim=-1) @ mapped.T
             elif not line.objectives:
                 yield embedding
@@ -217,18 +214,19 @@ def _joined(rows: Sequence[Vectors]) -> Vectors:
     return Vectors(e, a, each([row.gradients for row in rows]), each([row.projected for row in rows]))
 
 
-def score(extractor: FungiExtractor, memory: Memory, cuts: Cuts, label: str) -> Tally:
-    """Hits and unions of the images asked, (lines, images, C, 2)."""
+def score(
+    extractor: FungiExtractor, memory: Memory, cuts: Cuts, temperatures: Sequence[float], label: str
+) -> Tally:
+    """Hits and unions of the images asked, (lines, images, C, 2); each line has its temperature."""
     transfer, patch_size = extractor.recipe.transfer, extractor.backbone.patch_size
     tallies = []
     with track(label, len(cuts)) as task:
         for image, asked in enumerate(_described(extractor, cuts)):
             truth = cuts.dataset.read_mask(cuts.dataset.samples[image])
-            setting = [(transfer.k, transfer.temperature)]
             tallies.append(
                 [
-                    score_grid(found, truth, cuts.geometries[image], patch_size, setting)[0]
-                    for found in memory.search(asked, transfer.k)
+                    score_grid(found, truth, cuts.geometries[image], patch_size, [(transfer.k, t)])[0]
+                    for t, found in zip(temperatures, memory.search(asked, transfer.k), strict=True)
                 ]
             )
             task.advance()
@@ -243,6 +241,7 @@ def measure(
     seeds: int,
     patches: int,
     metrics: Mapping[str, Metric],
+    metric_temperature: float,
     cache: Path | None,
 ) -> tuple[int, Tally]:
     """The number of the recipe's block, and the tallies of all seeds: (seeds, lines, images, C, 2)."""
@@ -258,7 +257,11 @@ def measure(
         fit_on_cuts(extractor, memory_cuts)
         memory = Memory.take(extractor, memory_cuts, patches, metrics)
         label = f"block {backbone.block}, seed {seed}: {len(memory.labels):,} rows"
-        tallies.append(score(extractor, memory, asked_cuts, label))
+        temperatures = [
+            metric_temperature if line.form in metrics else recipe.transfer.temperature
+            for line in memory.lines
+        ]
+        tallies.append(score(extractor, memory, asked_cuts, temperatures, label))
         print(f"{label}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
     return backbone.block, np.stack(tallies)
 
@@ -301,19 +304,6 @@ def _rounded(value: float) -> object:
     return round(value, 2) if np.isfinite(value) else ""
 
 
-def find_metric(name: str) -> tuple[str, Metric]:
-    """(FUNCTION, the function) of ``MODULE:FUNCTION``; raises ConfigError."""
-    module, _, attribute = name.partition(":")
-    try:
-        function: Metric = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"--metric {name!r} cannot be imported ({error}); expected MODULE:FUNCTION, with the module on "
-            "Python's path"
-        ) from error
-    return attribute, function
-
-
 def load(arguments: argparse.Namespace) -> tuple[Recipe, tuple[Dataset, Dataset], tuple[str, int] | None]:
     """The recipe with a fixed image size, memory and images asked, the named class. Raises MyceliaError."""
     memory, asked = (load_dataset(arguments.data, split=split) for split in (arguments.train, arguments.val))
@@ -346,6 +336,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--memory", type=int, help="images of the memory, where others than --images")
     made.add_argument("--class", dest="named", help="a class whose IoU is told too")
     made.add_argument("--metric", action="append", default=[], help="MODULE:FUNCTION, any number of times")
+    made.add_argument(
+        "--metric-temperature",
+        type=float,
+        default=0.06,
+        help="T of the lines under a metric: they lie further apart",
+    )
     made.add_argument("--threads", type=int, default=2)
     made.add_argument("--cache", type=Path, help="folder that keeps the states at the cut, float16")
     made.add_argument("--name", default="objectives", help="of the table's files")
@@ -367,6 +363,7 @@ def main() -> None:
                 seeds=arguments.seeds,
                 patches=arguments.patches,
                 metrics=metrics,
+                metric_temperature=arguments.metric_temperature,
                 cache=arguments.cache,
             )
             rows += rows_of(number, lines_with(metrics), tallies, named)
@@ -380,6 +377,8 @@ def main() -> None:
         f"k {recipe.transfer.k}, T {recipe.transfer.temperature:g}, projection to "
         f"{recipe.features.projection_width or 'the embedding’s width'}."
     )
+    if metrics:
+        note += f" Under a metric T is {arguments.metric_temperature:g}."
     meaning = (
         "sd: over seeds; gain: minus embeddings, paired; error: of the gain over images, all seeds pooled."
     )

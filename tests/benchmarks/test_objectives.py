@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +21,16 @@ from segmentation.scoring.evaluator import evaluate
 from segmentation.segmenter import Segmenter
 
 
-def unchanged(vectors: Tensor, labels: npt.NDArray[np.uint8]) -> Tensor:
+def unchanged(vectors: Tensor, labels: npt.NDArray[np.uint8]) -> Callable[[Tensor], Tensor]:
     """A metric that learns nothing."""
     assert len(vectors) == len(labels)
-    return torch.eye(vectors.shape[1])
+    return lambda asked: asked
 
 
-def halved(vectors: Tensor, labels: npt.NDArray[np.uint8]) -> Tensor:
+def halved(vectors: Tensor, labels: npt.NDArray[np.uint8]) -> Callable[[Tensor], Tensor]:
     """A metric that forgets the second half of the embedding and the gradient."""
     assert labels.max() == 255
-    return torch.eye(vectors.shape[1])[:, :8]
+    return lambda asked: asked[:, :8]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
@@ -71,6 +72,7 @@ def test_tables_tell_seeds_classes_and_metrics(
     words = [voc, *tiny, "--train", "trainaug", "--blocks", 0, -1, "--seeds", 2, "--patches", 4]
     words += ["--class", "aeroplane", "--images", 2, "--memory", 3, "--cache", tmp_path / "cache"]
     words += ["--metric", f"{__name__}:unchanged", "--metric", f"{__name__}:halved"]
+    words += ["--metric-temperature", 0.02]
     words += ["--out", tmp_path / "out", "--json", tmp_path / "rows.json"]
     run(monkeypatch, *words)
     rows = json.loads((tmp_path / "rows.json").read_text())
@@ -96,6 +98,23 @@ def test_tables_tell_seeds_classes_and_metrics(
     monkeypatch.setattr("benchmarks.cuts._halved", never)
     run(monkeypatch, *words)
     assert json.loads((tmp_path / "rows.json").read_text()) == rows
+
+
+def test_the_metric_of_the_product_scores_as_the_product_does(
+    voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("image.size=[224,224]", "features.kind=embeddings")
+    metric = ("features.metric=class", "features.width=192", "transfer.temperature=0.06")
+    words = ["--train", "trainaug", "--blocks", 9, "--seeds", 1, "--json", tmp_path / "rows.json"]
+    words += ["--metric", "benchmarks.metric_maps:class_metric"]
+    run(monkeypatch, voc, *settings[:1], *words)
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    own = next(r for r in rows if r["similarity"] == "class_metric" and r["features"] == "embeddings")
+    recipe = load_recipe("offline.yaml", [*settings, *metric, "backbone.block=9", "index.engine=exact"])
+    build_index(load_dataset(voc, split="trainaug"), tmp_path / "x.index", recipe=recipe)
+    with Segmenter.open(tmp_path / "x.index", runtime=recipe.runtime) as segmenter:
+        report = evaluate(segmenter, load_dataset(voc, split="val"))
+    assert own["mIoU"] == pytest.approx(100 * report.miou, abs=0.7)
 
 
 def test_what_is_kept_of_the_cut_gives_the_vectors_of_the_images(voc: Path, tiny: tuple[str, ...]) -> None:
