@@ -166,5 +166,8 @@ def main() -> None:
     # Threads of torch and of FAISS that wait by spinning take the processor from each other and from others'
     # work. OpenMP reads this once, when torch is loaded, which is later than here.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # What OpenCV and FFmpeg mutter about a bad video; ours is one sentence. Read when cv2 is loaded.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     escape_unknown_characters()
     app()
