@@ -13,13 +13,14 @@ from indexer.bank.describe import prepare_job
 from indexer.bank.describe_whole import label_of
 from indexer.bank.jobs import BankJob
 from indexer.bank.reading import read_sample
-from indexer.bank.sampling import choose_patches, generator_for
+from indexer.bank.sampling import choose_patches
 from indexer.datasets import Dataset, Sample
 from indexer.datasets.whole import whole_columns
 from indexer.features.extractors import AnyExtractor
 from indexer.features.fungi import FungiExtractor
 from indexer.features.metric import MetricSums, fit_metric, fourth_powers, ledoit_wolf
 from indexer.features.whole.base import WholeExtractor
+from indexer.seeds import generator_for
 from retrieval.errors import DataError
 from retrieval.progress import Progress, Task, track
 

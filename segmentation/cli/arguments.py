@@ -48,7 +48,15 @@ Format = Annotated[
         "coco-stuff, cvat, label-studio-png, label-studio, labelme, yolo, table or classes.",
     ),
 ]
-Subset = Annotated[Path | None, typer.Option("--subset", help="File with the ids to use, one a line.")]
+Subset = Annotated[
+    str | None,
+    typer.Option(
+        "--subset",
+        metavar="SHARE|NUMBER|FILE",
+        help="Part of the images: a share (0.2) or a number (10), drawn by seed 0, or by 7 with 0.2@7, a smaller "
+        "one always part of a larger one; or a file with the ids to use, one a line.",
+    ),
+]
 ImageFolder = Annotated[
     str | None,
     typer.Option("--images", metavar="FOLDER", help="Folder of the images, in DATA or from here."),
@@ -125,7 +133,7 @@ def read_dataset(
     *,
     split: str | None,
     format: str,
-    subset: Path | None,
+    subset: str | None,
     images: str | None = None,
     masks: str | None = None,
     unmasked: UnmaskedName = UnmaskedName.error,

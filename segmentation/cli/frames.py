@@ -38,8 +38,8 @@ class FrameOptions:
     smooth: float = 0.0
     resume: bool = False
 
-    def check(self, videos: Sequence[Path]) -> None:
-        """Raise ConfigError where an option has no video to be about, or two exclude each other."""
+    def checked(self, videos: Sequence[Path]) -> FrameOptions:
+        """Itself; raises ConfigError where an option has no video to be about, or two exclude each other."""
         if not videos and (self.every != 1 or self.smooth):
             name = "--every" if self.every != 1 else "--smooth"
             raise ConfigError(f"{name} is about frames of videos, and no video is named; leave it out")
@@ -48,6 +48,7 @@ class FrameOptions:
                 "--resume cannot go on with a video under --smooth, whose masks depend on the frames before; "
                 "run it whole with --overwrite"
             )
+        return self
 
 
 def is_video(path: Path) -> bool:

@@ -142,8 +142,7 @@ def segment(
         raise typer.BadParameter("expected a photo, a folder or a video", param_hint="IMAGE|FOLDER|VIDEO")
     exports = Exports.of(export, export_classes, tolerance)
     videos = [path for path in paths if is_video(path)]
-    frames = FrameOptions(every, smooth, resume)
-    frames.check(videos)
+    frames = FrameOptions(every, smooth, resume).checked(videos)
     jobs = plan_jobs(
         [path for path in paths if path not in videos],
         out,

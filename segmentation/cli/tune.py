@@ -330,7 +330,7 @@ def build_command(
     *,
     split: str | None,
     format: str,
-    subset: Path | None,
+    subset: str | None,
     folders: Mapping[str, str | None],
 ) -> str:
     """The command that builds an index of the same images with the tuned recipe."""

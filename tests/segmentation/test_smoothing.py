@@ -10,9 +10,12 @@ from segmentation import Segmenter
 from segmentation.smoothing import Smoother
 from tests.videos import halves
 
+World = Callable[..., Segmenter]
+
 
 @pytest.mark.parametrize("weight", [0.0, 0.6])
-def test_shares_are_the_weighted_sum_of_the_past(segmenter: Segmenter, weight: float) -> None:
+def test_shares_are_the_weighted_sum_of_the_past(world: World, weight: float) -> None:
+    segmenter = world()
     results = [segmenter.segment(frame) for frame in halves(4, noise=160)]
     smoother = Smoother(weight, segmenter.classes)
     for t, result in enumerate(map(smoother, results)):
@@ -23,17 +26,17 @@ def test_shares_are_the_weighted_sum_of_the_past(segmenter: Segmenter, weight: f
         assert result.mask.shape == (48, 70) and result.pixels.shares is result.shares
 
 
-def test_another_size_begins_anew(segmenter: Segmenter) -> None:
+def test_another_size_begins_anew(world: World) -> None:
+    segmenter = world()
     smoother = Smoother(0.9, segmenter.classes)
     first = segmenter.segment(halves(1)[0])
     smoother(first)
-    from dataclasses import replace
-
     other = replace(first, shares=first.shares[:1])
     assert smoother(other) is other
 
 
-def test_a_weight_out_of_range_is_refused(segmenter: Segmenter) -> None:
+def test_a_weight_out_of_range_is_refused(world: World) -> None:
+    segmenter = world()
     for weight in (-0.1, 1.0):
         with pytest.raises(ConfigError, match="below 1"):
             Smoother(weight, segmenter.classes)

@@ -75,11 +75,11 @@ def test_what_is_no_video_is_said_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_rate_of_nonsense_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with VideoReader(write_video(tmp_path / "a.mp4", halves(2))) as reader:
+    with VideoReader(write_video(tmp_path / "a.mp4", halves(2))) as reader, monkeypatch.context() as patch:
 
         class Nonsense:
             def get(self, _: int) -> float:
                 return 90_000.0
 
-        monkeypatch.setattr(reader, "_file", Nonsense())
+        patch.setattr(reader, "_file", Nonsense())
         assert reader.rate == USUAL_RATE
