@@ -68,10 +68,9 @@ def load_dataset(
 
     ``split`` may be left out where there is only one or none; ``format`` is one of :data:`FORMATS`, or
     the name of a layout that an installed package brings (entry point group :data:`LAYOUT_GROUP`);
-    ``subset`` is a share or a number of the images, drawn by a seed (the texts ``0.2``, ``10``, ``0.2@7`` with
-    seed 7, else 0; a smaller one is part of a larger one), or a file of ids, one a line; ``images`` and ``masks`` name the two folders of a plain
-    data set, below ``path`` or from here, where their names leave that open. ``unmasked`` says what images
-    without a mask are: an error when they are read, images of the background alone (class id 0), or none
+    ``subset`` is a share or a number of the images, drawn by a seed (the texts ``0.2``, ``10``, ``0.2@7``
+    with seed 7, else 0; a smaller one is part of a larger one), or a file of ids, one a line; ``images`` and
+    ``masks`` name the two folders of a plain
     of the data set. Files that a list names but that are missing raise when they are read (or in
     ``Dataset.check_files``), so that one lost file need not stop a long job. What is left out and chosen
     is in ``Dataset.notes``, and logged.

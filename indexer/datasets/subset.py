@@ -45,13 +45,11 @@ def parse_draw(text: str) -> Draw | None:
         return None
     if re.fullmatch(r"[-+]?\d+", number):
         if int(number) < 1:
-            raise ConfigError(
-                f"a subset of {number} images was asked for; give 1 or more, or a share such as 0.2"
-            )
+            raise ConfigError(f"a subset of {number} images was asked for; give 1 or more, or a share")
         return Draw(count=int(number), seed=seed)
     if not 0 < value <= 1:
         raise ConfigError(
-            f"a subset of {number} was asked for; give a share above 0 and up to 1.0, or a whole number of images"
+            f"a subset of {number} was asked for; give a share above 0 and up to 1.0, or a whole number"
         )
     return Draw(share=value, seed=seed)
 

@@ -53,8 +53,8 @@ Subset = Annotated[
     typer.Option(
         "--subset",
         metavar="SHARE|NUMBER|FILE",
-        help="Part of the images: a share (0.2) or a number (10), drawn by seed 0, or by 7 with 0.2@7, a smaller "
-        "one always part of a larger one; or a file with the ids to use, one a line.",
+        help="Part of the images: a share (0.2) or a number (10), drawn by seed 0, or by 7 with 0.2@7, a "
+        "smaller one always part of a larger one; or a file with the ids to use, one a line.",
     ),
 ]
 ImageFolder = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,15 @@ from indexer.datasets import Dataset, Sample
 from indexer.datasets.labels import NoLabels
 from indexer.datasets.subset import Draw, parse_draw, take_subset
 from indexer.recipe import BankSettings
-from retrieval.classes import ClassMap
+from retrieval.classes import ClassInfo, ClassMap
 from retrieval.errors import ConfigError, DatasetError
 
 
 def make(count: int, *, first: int = 0) -> Dataset:
-    samples = tuple(Sample(f"image{n}", Path(f"{n}.png"), NoLabels(f"{n}")) for n in range(first, count))
-    return Dataset("made", "folder", Path(), None, samples, ClassMap.from_names(["a"]))
+    samples = tuple(
+        Sample(f"image{n}", Path(f"{n}.png"), NoLabels(Path(f"{n}.png"))) for n in range(first, count)
+    )
+    return Dataset("made", "folder", Path(), None, samples, ClassMap((ClassInfo(0, "a", (0, 0, 0)),)))
 
 
 def ids(dataset: Dataset) -> list[str]:
@@ -28,7 +31,7 @@ def test_smaller_subsets_are_part_of_larger_ones() -> None:
     data = make(50)
     parts = [ids(take_subset(data, text)) for text in ("1", "0.1", "0.2", "25", "0.8", "1.0")]
     assert [len(part) for part in parts] == [1, 5, 10, 25, 40, 50]
-    for small, large in zip(parts, parts[1:], strict=False):
+    for small, large in pairwise(parts):
         assert set(small) < set(large)
     assert all(part == [id for id in ids(data) if id in part] for part in parts)
 
