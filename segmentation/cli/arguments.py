@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segmentation.cli.archives import unpack
 from segmentation.cli.console import format_bytes, say
 
 if TYPE_CHECKING:
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 IndexPath = Annotated[
     Path, typer.Argument(metavar="INDEX", help="Folder of the index, or qdrant://HOST:PORT/COLLECTION.")
 ]
-DataPath = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of the data set.")]
+DataPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA", callback=unpack, help="Folder of the data set, or a .zip or .tar[.gz] of it."
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Settings of the recipe to change, for example transfer.k=50."),

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import typer
 
 from retrieval.errors import ConfigError, DataError, ImageError
+from segmentation.cli.archives import unpack, with_given
 from segmentation.cli.arguments import IndexPath, MaxPixels, SkipBad
 from segmentation.cli.asked import Asked
 from segmentation.cli.console import count_of, say, say_skipped, show, show_json
@@ -60,12 +61,14 @@ class Job:
 
 
 def segment(
+    context: typer.Context,
     index: IndexPath,
     images: Annotated[
         list[str],
         typer.Argument(
             metavar="IMAGE|FOLDER|VIDEO|KEY=VALUE",
-            help="Photos, folders of photos, videos; and settings to change, for example runtime.device=cpu.",
+            help="Photos, folders or archives of photos, videos; and settings to change, for example "
+            "runtime.device=cpu.",
         ),
     ],
     *,
@@ -137,10 +140,13 @@ def segment(
     Settings (KEY=VALUE) that may differ from those of the build, as `mycelia evaluate --help` lists them:
       transfer.*  runtime.*  rerank.candidates  image.shifts  image.flip  image.overlap
     """
-    paths, overrides = split_overrides(images)
-    if not paths:
+    given, overrides = split_overrides(images)
+    if not given:
         raise typer.BadParameter("expected a photo, a folder or a video", param_hint="IMAGE|FOLDER|VIDEO")
     exports = Exports.of(export, export_classes, tolerance)
+    from segmentation.cli.segment_video import missing_jobs, plan_clips, segment_clips
+
+    paths = [unpack(context, path) for path in given]
     videos = [path for path in paths if is_video(path)]
     frames = FrameOptions(every, smooth, resume).checked(videos)
     jobs = plan_jobs(
@@ -151,15 +157,13 @@ def segment(
         skip_bad=skip_bad,
         formats=exports.formats,
     )
-    if resume:
-        jobs = missing_jobs(jobs)
+    jobs = missing_jobs(jobs) if resume else jobs
     check_outputs(jobs, overwrite=overwrite or resume, shared=exports.shared_files(out))
     if videos and exports.formats:
         raise ConfigError("--export names files of photos, and frames of a video are none; leave one out")
 
     from retrieval import IndexFolder
     from segmentation.cli.segment_large import is_large, large_entries
-    from segmentation.cli.segment_video import plan_clips, segment_clips
     from segmentation.pipeline import behind
 
     clips = plan_clips(videos, out, overlay=overlay, confidence=confidence, overwrite=overwrite or resume)
@@ -194,7 +198,7 @@ def segment(
         for entry in of_frames:
             entries.append(entry if as_json else {"defective": entry.get("defective")})
     if as_json:
-        show_json(entries)
+        show_json(with_given(context, entries))
     say_skipped(skipped)
     for path in exports.run_files(out):
         say(f"exported {path}")
@@ -245,14 +249,6 @@ def plan_jobs(
         )
         jobs.append(job)
     return jobs
-
-
-def missing_jobs(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs that an earlier run has not done; says how many it has."""
-    missing = [job for job in jobs if not all(path.exists() for path in job.outputs)]
-    if len(missing) < len(jobs):
-        say(f"kept the files of {count_of(len(jobs) - len(missing), 'image')} of an earlier run")
-    return missing
 
 
 def _raster_of(image: Path) -> RasterHeader | None:

@@ -53,6 +53,14 @@ class Clip:
         return {int(match[1]) for match in found if match}
 
 
+def missing_jobs(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs that an earlier run has not done; says how many it has."""
+    missing = [job for job in jobs if not all(path.exists() for path in job.outputs)]
+    if len(missing) < len(jobs):
+        say(f"kept the files of {count_of(len(jobs) - len(missing), 'image')} of an earlier run")
+    return missing
+
+
 def plan_clips(
     videos: Sequence[Path], out: Path, *, overlay: bool, confidence: bool, overwrite: bool
 ) -> list[Clip]:
