@@ -218,9 +218,8 @@ def tune(
     say(f"{dataset.name}: {count_of(len(dataset), NOUNS[dataset.kind])}")
     source = dataset.name + (f" ({dataset.split})" if dataset.split else "")
     folders = {"--images": image_folder, "--masks": masks}
-    command = build_command(
-        given(context, data), out, split=split, format=format, subset=subset, folders=folders
-    )
+    place = given(context, data)
+    command = build_command(place, out, split=split, format=format, subset=subset, folders=folders)
 
     from indexer.bank.level import resolve_level
 
