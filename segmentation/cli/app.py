@@ -27,6 +27,7 @@ from segmentation.cli import (
     search,
     segment,
     similar,
+    slices,
     tune,
 )
 from segmentation.cli.console import escape_unknown_characters, one_line, say, show
@@ -158,6 +159,7 @@ app.command("classify")(classify.classify)
 app.command("similar")(similar.similar)
 app.command("evaluate")(evaluate.evaluate)
 app.command("tune")(tune.tune)
+app.command("slices")(slices.slices)
 app.command("demo")(demo.demo)
 
 

@@ -143,9 +143,9 @@ def segment(
     given, overrides = split_overrides(images)
     if not given:
         raise typer.BadParameter("expected a photo, a folder or a video", param_hint="IMAGE|FOLDER|VIDEO")
-    exports = Exports.of(export, export_classes, tolerance)
     from segmentation.cli.segment_video import missing_jobs, plan_clips, segment_clips
 
+    exports = Exports.of(export, export_classes, tolerance)
     paths = [unpack(context, path) for path in given]
     videos = [path for path in paths if is_video(path)]
     frames = FrameOptions(every, smooth, resume).checked(videos)
