@@ -29,11 +29,12 @@ from benchmarks.report import write_table
 from indexer.bank.describe import prepare_job
 from indexer.bank.fitting import fit_on_samples
 from indexer.bank.jobs import jobs_of
-from indexer.bank.sampling import choose_patches, generator_for, soft_labels
+from indexer.bank.sampling import choose_patches, soft_labels
 from indexer.datasets import Dataset, load_dataset
 from indexer.features.fungi import FungiExtractor
 from indexer.features.projection import project_factored, signs
 from indexer.recipe import load_recipe
+from indexer.seeds import generator_for
 from retrieval.neighbors import Neighbors
 from segmentation.scoring.metrics import iou_per_class, mean_iou
 from segmentation.tuning.groups import group_names

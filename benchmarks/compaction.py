@@ -29,8 +29,9 @@ import numpy.typing as npt
 from benchmarks.bank import allocated_bytes, spaced, use_threads
 from benchmarks.command import track
 from benchmarks.report import write_table
-from indexer.bank.sampling import choose_patches, generator_for
+from indexer.bank.sampling import choose_patches
 from indexer.datasets import Dataset, load_dataset
+from indexer.seeds import generator_for
 from retrieval import (
     ImageRecord,
     IndexSettings,

@@ -36,12 +36,13 @@ from benchmarks.cuts import Cuts, fit_on_cuts, make_cuts
 from benchmarks.metric_maps import Metric, find_metric
 from benchmarks.report import write_table
 from indexer.bank.image_size import resolve_size
-from indexer.bank.sampling import choose_patches, generator_for, soft_labels
+from indexer.bank.sampling import choose_patches, soft_labels
 from indexer.datasets import Dataset, load_dataset
 from indexer.features.cut import Cut
 from indexer.features.fungi import FungiExtractor
 from indexer.features.projection import join_features, join_gradients
 from indexer.recipe import Recipe, load_recipe, override_recipe
+from indexer.seeds import generator_for
 from retrieval.errors import ConfigError, MyceliaError
 from retrieval.neighbors import Neighbors
 from segmentation.tuning.expectation import differences

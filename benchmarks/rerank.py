@@ -28,10 +28,10 @@ from benchmarks.bank import recall, score, use_threads
 from benchmarks.command import plain_parser, track
 from benchmarks.engines import vector_bytes
 from benchmarks.report import write_table
-from indexer.bank.sampling import generator_for
 from indexer.datasets import Dataset, load_dataset
 from indexer.features.projection import join_features
 from indexer.recipe import load_recipe
+from indexer.seeds import generator_for
 from retrieval import Cosine, GradientProduct, IndexSettings, Manifest, create_index, open_index
 from retrieval.engines.faiss_types import choose_factory, training_rows
 from retrieval.similarity import Reranked, Similarity

@@ -15,20 +15,14 @@ from PIL import Image
 from indexer.bank.augmentation import augment
 from indexer.bank.jobs import BankJob
 from indexer.bank.parts import Part
-from indexer.bank.sampling import (
-    choose_patches,
-    generator_for,
-    patch_labels,
-    patches_per_image,
-    plain_geometry,
-    soft_labels,
-)
+from indexer.bank.sampling import choose_patches, patch_labels, patches_per_image, plain_geometry, soft_labels
 from indexer.datasets import Dataset
 from indexer.datasets.keys import SampleKeys
 from indexer.features.fungi import FungiExtractor
 from indexer.features.passes import extract_passes
 from indexer.images import Box, Geometry, PatchGrid
 from indexer.recipe import Recipe
+from indexer.seeds import generator_for
 from retrieval import ImageRecord
 from retrieval.errors import ConfigError, DataError
 from retrieval.progress import Task

@@ -14,13 +14,7 @@ import torch
 from indexer.bank.describe import empty_part, join_parts, record_of, thumb_of, write_thumb
 from indexer.bank.jobs import BankJob
 from indexer.bank.parts import Part
-from indexer.bank.sampling import (
-    choose_patches,
-    generator_for,
-    patch_labels,
-    patches_per_image,
-    soft_labels,
-)
+from indexer.bank.sampling import choose_patches, patch_labels, patches_per_image, soft_labels
 from indexer.datasets import Dataset
 from indexer.datasets.keys import SampleKeys
 from indexer.features.fungi import FungiExtractor
@@ -28,6 +22,7 @@ from indexer.features.passes import extract_passes
 from indexer.images import PatchGrid
 from indexer.images.tiles import TiledGrid, lay_tiles
 from indexer.images.windows import ArrayReader, see, within
+from indexer.seeds import generator_for
 from retrieval.errors import DataError
 from retrieval.progress import Task
 

@@ -14,7 +14,7 @@ from indexer.bank.describe_scaled import by_tiles, tile_labels, tiled_grid
 from indexer.bank.describe_whole import label_of
 from indexer.bank.jobs import BankJob
 from indexer.bank.reading import read_sample
-from indexer.bank.sampling import choose_patches, generator_for
+from indexer.bank.sampling import choose_patches
 from indexer.datasets import Dataset, Sample
 from indexer.datasets.whole import whole_columns
 from indexer.features.extractors import AnyExtractor
@@ -22,6 +22,7 @@ from indexer.features.fungi import FungiExtractor
 from indexer.features.metric import MetricSums, fit_metric, fourth_powers, ledoit_wolf
 from indexer.features.whole.base import WholeExtractor
 from indexer.images import PatchGrid
+from indexer.seeds import generator_for
 from retrieval.errors import DataError
 from retrieval.progress import Progress, Task, track
 

@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_arrays
 
 from indexer.bank.jobs import BankJob
-from indexer.bank.sampling import generator_for
 from indexer.datasets.keys import SampleKeys
+from indexer.seeds import generator_for
 from retrieval import ImageRecord
 from retrieval.store.files import atomic_write
 

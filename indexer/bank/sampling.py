@@ -7,22 +7,15 @@ seed is a function of (seed, image id, epoch), so it does not depend on the orde
 
 from __future__ import annotations
 
-import hashlib
 from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 
 from indexer.datasets import Dataset, Sample
+from indexer.datasets.subset import draw_samples
 from indexer.images import Geometry, PatchGrid, make_geometry
 from indexer.recipe import BankSettings, ImageSettings
-
-
-def generator_for(seed: int, *names: str | int) -> np.random.Generator:
-    """A generator whose stream is a function of the seed and the names alone."""
-    text = "\x1f".join(str(name) for name in (seed, *names))
-    digest = hashlib.sha256(text.encode(errors="backslashreplace")).digest()  # a file's name need not be text
-    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
 
 
 def choose_images(dataset: Dataset, settings: BankSettings, *, seed: int) -> list[Sample]:
@@ -32,9 +25,7 @@ def choose_images(dataset: Dataset, settings: BankSettings, *, seed: int) -> lis
     """
     if settings.max_images is None:
         return list(dataset.samples)
-    draws = {sample.id: generator_for(seed, "images", sample.id).random() for sample in dataset.samples}
-    chosen = set(sorted(draws, key=draws.__getitem__)[: settings.max_images])
-    return [sample for sample in dataset.samples if sample.id in chosen]
+    return draw_samples(dataset.samples, settings.max_images, seed=seed)
 
 
 def patches_per_image(settings: BankSettings, *, images: int, tokens: int) -> int:

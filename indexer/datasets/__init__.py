@@ -10,6 +10,7 @@ from indexer.datasets import camvid, class_folders, folder, table, two_folders, 
 from indexer.datasets.base import Dataset, Layout, Sample, parse_ids
 from indexer.datasets.keys import SourceKey
 from indexer.datasets.labels import LabelSource, MaskFile, NoLabels
+from indexer.datasets.subset import take_subset
 from indexer.datasets.tools import BENCHMARKS, TOOLS
 from indexer.datasets.unmasked import Unmasked, check_unmasked, settle_unmasked
 from indexer.datasets.whole import ClassLabels, whole_columns
@@ -67,9 +68,9 @@ def load_dataset(
 
     ``split`` may be left out where there is only one or none; ``format`` is one of :data:`FORMATS`, or
     the name of a layout that an installed package brings (entry point group :data:`LAYOUT_GROUP`);
-    ``subset`` is a file of ids, one a line; ``images`` and ``masks`` name the two folders of a plain
-    data set, below ``path`` or from here, where their names leave that open. ``unmasked`` says what images
-    without a mask are: an error when they are read, images of the background alone (class id 0), or none
+    ``subset`` is a share or a number of the images, drawn by a seed (the texts ``0.2``, ``10``, ``0.2@7``
+    with seed 7, else 0; a smaller one is part of a larger one), or a file of ids, one a line; ``images`` and
+    ``masks`` name the two folders of a plain
     of the data set. Files that a list names but that are missing raise when they are read (or in
     ``Dataset.check_files``), so that one lost file need not stop a long job. What is left out and chosen
     is in ``Dataset.notes``, and logged.
@@ -83,7 +84,9 @@ def load_dataset(
     for note in dataset.notes:
         _LOG.info("%s", note)
     if subset is not None:
-        dataset = dataset.select(parse_ids(Path(subset)))
+        whole = len(dataset)
+        dataset = take_subset(dataset, subset)
+        _LOG.info("subset %s: %d of %d images", subset, len(dataset), whole)
     return settle_unmasked(dataset, unmasked)
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from indexer.datasets import parse_ids, recognise
+from indexer.datasets import recognise
 from indexer.datasets.base import Dataset, Sample, size_problem
 from indexer.datasets.labels import MaskFile
 from indexer.datasets.oddities import (
@@ -30,6 +30,7 @@ from indexer.datasets.oddities import (
     unread_endings,
 )
 from indexer.datasets.outline import Outline
+from indexer.datasets.subset import take_subset
 from indexer.datasets.survey_texts import look_at_texts
 from indexer.datasets.values import MaskValues, find_values
 from indexer.datasets.whole import whole_columns
@@ -208,7 +209,7 @@ def survey_folder(
     outline = Outline.of(*recognise(Path(path), format, images=images, masks=masks))
     draft = outline.draft(split)
     if subset is not None:
-        draft = draft.select(parse_ids(Path(subset)))
+        draft = take_subset(draft, subset)
     problems = [
         ("split" if name else "data set", name, reason)
         for name, reason in outline.refusals

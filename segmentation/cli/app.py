@@ -27,6 +27,7 @@ from segmentation.cli import (
     search,
     segment,
     similar,
+    slices,
     tune,
 )
 from segmentation.cli.console import escape_unknown_characters, one_line, say, show
@@ -158,6 +159,7 @@ app.command("classify")(classify.classify)
 app.command("similar")(similar.similar)
 app.command("evaluate")(evaluate.evaluate)
 app.command("tune")(tune.tune)
+app.command("slices")(slices.slices)
 app.command("demo")(demo.demo)
 
 
@@ -166,5 +168,8 @@ def main() -> None:
     # Threads of torch and of FAISS that wait by spinning take the processor from each other and from others'
     # work. OpenMP reads this once, when torch is loaded, which is later than here.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # What OpenCV and FFmpeg mutter about a bad video; ours is one sentence. Read when cv2 is loaded.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     escape_unknown_characters()
     app()

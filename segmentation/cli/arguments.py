@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segmentation.cli.archives import unpack
 from segmentation.cli.console import format_bytes, say
 
 if TYPE_CHECKING:
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 IndexPath = Annotated[
     Path, typer.Argument(metavar="INDEX", help="Folder of the index, or qdrant://HOST:PORT/COLLECTION.")
 ]
-DataPath = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of the data set.")]
+DataPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA", callback=unpack, help="Folder of the data set, or a .zip or .tar[.gz] of it."
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Settings of the recipe to change, for example transfer.k=50."),
@@ -48,7 +54,15 @@ Format = Annotated[
         "coco-stuff, cvat, label-studio-png, label-studio, labelme, yolo, table or classes.",
     ),
 ]
-Subset = Annotated[Path | None, typer.Option("--subset", help="File with the ids to use, one a line.")]
+Subset = Annotated[
+    str | None,
+    typer.Option(
+        "--subset",
+        metavar="SHARE|NUMBER|FILE",
+        help="Part of the images: a share (0.2) or a number (10), drawn by seed 0, or by 7 with 0.2@7, a "
+        "smaller one always part of a larger one; or a file with the ids to use, one a line.",
+    ),
+]
 ImageFolder = Annotated[
     str | None,
     typer.Option("--images", metavar="FOLDER", help="Folder of the images, in DATA or from here."),
@@ -125,7 +139,7 @@ def read_dataset(
     *,
     split: str | None,
     format: str,
-    subset: Path | None,
+    subset: str | None,
     images: str | None = None,
     masks: str | None = None,
     unmasked: UnmaskedName = UnmaskedName.error,

@@ -15,10 +15,12 @@ import numpy.typing as npt
 import typer
 
 from retrieval.errors import ConfigError, DataError, ImageError
+from segmentation.cli.archives import unpack, with_given
 from segmentation.cli.arguments import IndexPath, MaxPixels, SkipBad
 from segmentation.cli.asked import Asked
 from segmentation.cli.console import count_of, say, say_skipped, show, show_json
 from segmentation.cli.exports import Export, ExportClasses, Exports, Tolerance
+from segmentation.cli.frames import Every, FrameOptions, Resume, Smooth, is_video
 from segmentation.cli.inputs import files_in
 from segmentation.cli.overrides import changed_recipe, open_segmenter, split_overrides
 from segmentation.cli.progress import ProgressDisplay
@@ -59,12 +61,14 @@ class Job:
 
 
 def segment(
+    context: typer.Context,
     index: IndexPath,
     images: Annotated[
         list[str],
         typer.Argument(
-            metavar="IMAGE|FOLDER|KEY=VALUE",
-            help="Photos, or folders of photos; and settings to change, for example runtime.device=cpu.",
+            metavar="IMAGE|FOLDER|VIDEO|KEY=VALUE",
+            help="Photos, folders or archives of photos, videos; and settings to change, for example "
+            "runtime.device=cpu.",
         ),
     ],
     *,
@@ -84,6 +88,9 @@ def segment(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that are in the way.")
     ] = False,
+    resume: Resume = False,
+    every: Every = 1,
+    smooth: Smooth = 0.0,
     paint_background: Annotated[
         bool,
         typer.Option(
@@ -111,11 +118,12 @@ def segment(
         ),
     ] = None,
 ) -> None:
-    """Segment photos into palette PNGs of class ids.
+    """Segment photos and videos into palette PNGs of class ids.
 
     Each photo gets NAME.png, of its own size, with class ids in its pixels; photos in subfolders of a
     folder that is given get theirs in subfolders of the same names. A GeoTIFF, and a TIFF too large to be
-    read at once, gets NAME.tif with the same georeference (needs mycelia[geo]).
+    read at once, gets NAME.tif with the same georeference (needs mycelia[geo]). A video gets a folder NAME
+    with a PNG for each frame, and with --overlay NAME.overlay.mp4, which is to look at.
 
     \b
     Examples:
@@ -126,24 +134,39 @@ def segment(
       mycelia segment steel.index photos/ --out masks --json --threshold scratch=0.4
       mycelia segment my.index photos/ --out masks image.shifts=2 transfer.refine=guided
       mycelia segment my.index photos/ --out masks --export coco,labelme --tolerance 1
+      mycelia segment my.index clip.mp4 --out masks --overlay --smooth 0.6 --every 2
 
     \b
     Settings (KEY=VALUE) that may differ from those of the build, as `mycelia evaluate --help` lists them:
       transfer.*  runtime.*  rerank.candidates  image.shifts  image.flip  image.overlap
     """
-    paths, overrides = split_overrides(images)
-    if not paths:
-        raise typer.BadParameter("expected a photo or a folder", param_hint="IMAGE|FOLDER")
+    given, overrides = split_overrides(images)
+    if not given:
+        raise typer.BadParameter("expected a photo, a folder or a video", param_hint="IMAGE|FOLDER|VIDEO")
+    from segmentation.cli.segment_video import missing_jobs, plan_clips, segment_clips
+
     exports = Exports.of(export, export_classes, tolerance)
+    paths = [unpack(context, path) for path in given]
+    videos = [path for path in paths if is_video(path)]
+    frames = FrameOptions(every, smooth, resume).checked(videos)
     jobs = plan_jobs(
-        paths, out, overlay=overlay, confidence=confidence, skip_bad=skip_bad, formats=exports.formats
+        [path for path in paths if path not in videos],
+        out,
+        overlay=overlay,
+        confidence=confidence,
+        skip_bad=skip_bad,
+        formats=exports.formats,
     )
-    check_outputs(jobs, overwrite=overwrite, shared=exports.shared_files(out))
+    jobs = missing_jobs(jobs) if resume else jobs
+    check_outputs(jobs, overwrite=overwrite or resume, shared=exports.shared_files(out))
+    if videos and exports.formats:
+        raise ConfigError("--export names files of photos, and frames of a video are none; leave one out")
 
     from retrieval import IndexFolder
     from segmentation.cli.segment_large import is_large, large_entries
     from segmentation.pipeline import behind
 
+    clips = plan_clips(videos, out, overlay=overlay, confidence=confidence, overwrite=overwrite or resume)
     folder = IndexFolder.open(index)
     recipe = changed_recipe(folder, overrides)
     large = [job for job in jobs if is_large(job, recipe)]
@@ -168,12 +191,20 @@ def segment(
                 entries.append(entry)
                 if not as_json:
                     show(entry["mask"])
+        photos = len(entries)
+        of_frames = segment_clips(
+            segmenter, clips, asked, frames, paint_background=paint_background, quiet=as_json, skipped=bad
+        )
+        for entry in of_frames:
+            entries.append(entry if as_json else {"defective": entry.get("defective")})
     if as_json:
-        show_json(entries)
+        show_json(with_given(context, entries))
     say_skipped(skipped)
     for path in exports.run_files(out):
         say(f"exported {path}")
-    say(f"segmented {count_of(len(entries), 'image')} into {out}")
+    done = [count_of(photos, "image")] if photos or not clips else []
+    done += [count_of(len(entries) - photos, "frame")] if clips else []
+    say(f"segmented {' and '.join(done)} into {out}")
     if threshold:
         say(f"defective: {sum(entry['defective'] for entry in entries):,} of {len(entries):,}")
 

@@ -11,6 +11,7 @@ import typer
 
 from indexer.kinds import NOUNS
 from retrieval.errors import ConfigError
+from segmentation.cli.archives import given
 from segmentation.cli.arguments import (
     Config,
     DataPath,
@@ -132,6 +133,7 @@ Write = Annotated[
 
 
 def tune(
+    context: typer.Context,
     data: DataPath,
     overrides: Overrides = None,
     *,
@@ -216,7 +218,8 @@ def tune(
     say(f"{dataset.name}: {count_of(len(dataset), NOUNS[dataset.kind])}")
     source = dataset.name + (f" ({dataset.split})" if dataset.split else "")
     folders = {"--images": image_folder, "--masks": masks}
-    command = build_command(data, out, split=split, format=format, subset=subset, folders=folders)
+    place = given(context, data)
+    command = build_command(place, out, split=split, format=format, subset=subset, folders=folders)
 
     from indexer.bank.level import resolve_level
 
@@ -330,7 +333,7 @@ def build_command(
     *,
     split: str | None,
     format: str,
-    subset: Path | None,
+    subset: str | None,
     folders: Mapping[str, str | None],
 ) -> str:
     """The command that builds an index of the same images with the tuned recipe."""

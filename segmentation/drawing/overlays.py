@@ -85,21 +85,40 @@ class _Entry:
 
 def with_legend(picture: Picture, mask: npt.NDArray[Any], classes: ClassMap) -> Picture:
     """The picture with a legend below of the classes in the mask of ids, largest share first."""
-    width = max(picture.shape[1], 240)
+    return above_legend(picture, legend(_shares(mask, classes), max(picture.shape[1], 240)))
+
+
+def class_legend(classes: ClassMap, width: int, *, paint_background: bool = False) -> Picture:
+    """A legend of all classes that overlays paint, (h, max(width, 240), 3): the same for every mask."""
+    unpainted = frozenset() if paint_background else UNPAINTED
+    shown = [(info.name, info.color) for info in classes.classes if info.name.lower() not in unpainted]
+    return legend(shown, max(width, 240))
+
+
+def legend(shown: Sequence[tuple[str, Color]], width: int) -> Picture:
+    """Texts, each behind a swatch of its colour, in as many lines as they need: (h, width, 3)."""
     size = _font_size(width)
     pad, line = size // 2 + 2, round(size * 1.7)
-    texts = [(text, color, pillow_font(text, size=size)) for text, color in _shares(mask, classes)]
+    texts = [(text, color, pillow_font(text, size=size)) for text, color in shown]
     entries, bottom = _lay_out(texts, width=width, pad=pad, line=line)
-    canvas = Image.new("RGB", (width, picture.shape[0] + bottom + pad), GROUND)
-    canvas.paste(Image.fromarray(picture), ((width - picture.shape[1]) // 2, 0))
+    canvas = Image.new("RGB", (width, bottom + pad), GROUND)
     draw = ImageDraw.Draw(canvas)
     for entry in entries:
-        top = picture.shape[0] + entry.y
-        box = (entry.x, top + (line - size) // 2, entry.x + size, top + (line + size) // 2)
+        box = (entry.x, entry.y + (line - size) // 2, entry.x + size, entry.y + (line + size) // 2)
         draw.rectangle(box, fill=entry.color, outline=INK)
-        place = (entry.x + size + pad // 2, top + line / 2)
+        place = (entry.x + size + pad // 2, entry.y + line / 2)
         draw.text(place, entry.text, fill=INK, font=entry.font, anchor="lm")
     return np.array(canvas)
+
+
+def above_legend(picture: Picture, legend: Picture) -> Picture:
+    """A picture, no wider than the legend and centred, above it."""
+    height, width = picture.shape[:2]
+    canvas = np.empty((height + legend.shape[0], legend.shape[1], 3), dtype=np.uint8)
+    canvas[:height], canvas[height:] = GROUND, legend
+    left = (legend.shape[1] - width) // 2
+    canvas[:height, left : left + width] = picture
+    return canvas
 
 
 def confidence_picture(confidence: npt.NDArray[np.float32]) -> Picture:

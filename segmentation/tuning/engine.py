@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from indexer.bank.sampling import generator_for
 from indexer.datasets import Dataset
 from indexer.features.projection import join_features
 from indexer.recipe import Recipe
+from indexer.seeds import generator_for
 from retrieval.engines.faiss_types import default_k_factor
 from retrieval.engines.spec import TrialEngine
 from retrieval.engines.vector_engine import VectorEngine

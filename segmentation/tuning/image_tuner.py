@@ -22,12 +22,13 @@ import numpy.typing as npt
 from indexer.bank.fitting import fit_on_samples
 from indexer.bank.image_size import resolve_size
 from indexer.bank.level import resolve_level
-from indexer.bank.sampling import choose_images, generator_for
+from indexer.bank.sampling import choose_images
 from indexer.datasets import Dataset
 from indexer.features.extractors import whole_extractor
 from indexer.features.objectives import create_objectives
 from indexer.features.whole.views import views_of
 from indexer.recipe import Recipe, override_recipe
+from indexer.seeds import generator_for
 from retrieval.errors import ConfigError
 from retrieval.progress import Progress, track
 from segmentation.scoring.provenance import strict

@@ -14,11 +14,12 @@ from torch import Tensor
 from indexer.bank.describe import PreparedImage, kept_patches, prepare_job
 from indexer.bank.jobs import jobs_of
 from indexer.bank.metric import METRIC_PATCHES_PER_IMAGE
-from indexer.bank.sampling import choose_patches, generator_for, patches_per_image, soft_labels
+from indexer.bank.sampling import choose_patches, patches_per_image, soft_labels
 from indexer.datasets import Dataset, Sample
 from indexer.features.fungi import FungiExtractor
 from indexer.features.projection import join_features
 from indexer.images import Geometry
+from indexer.seeds import generator_for
 from retrieval.errors import DatasetError
 from retrieval.progress import Progress, track
 

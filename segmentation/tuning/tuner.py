@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.bank.image_size import resolve_size
-from indexer.bank.sampling import choose_images, generator_for
+from indexer.bank.sampling import choose_images
 from indexer.datasets import Dataset
 from indexer.recipe import Recipe, override_recipe
+from indexer.seeds import generator_for
 from retrieval.errors import ConfigError
 from retrieval.progress import Progress
 from segmentation.tuning.candidates import model_of

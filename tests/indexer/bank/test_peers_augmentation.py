@@ -15,10 +15,11 @@ from torchvision.transforms import functional as vision
 from indexer.bank.augmentation import PEERS_SCALE, augment, peers_box, peers_jitter, turn_hue
 from indexer.bank.build import build_index
 from indexer.bank.describe import THUMB_SIZE
-from indexer.bank.sampling import generator_for, plain_geometry
+from indexer.bank.sampling import plain_geometry
 from indexer.datasets import Dataset
 from indexer.images.crops import ASPECTS
 from indexer.recipe import Recipe
+from indexer.seeds import generator_for
 from retrieval import IndexFolder
 
 MakeRecipe = Callable[..., Recipe]

@@ -15,7 +15,6 @@ from indexer.bank.augmentation import augment
 from indexer.bank.sampling import (
     choose_images,
     choose_patches,
-    generator_for,
     patch_labels,
     patches_per_image,
     plain_geometry,
@@ -24,6 +23,7 @@ from indexer.bank.sampling import (
 from indexer.datasets import Dataset
 from indexer.images import Fit, Geometry, PatchGrid, make_geometry
 from indexer.recipe import BankSettings, Recipe
+from indexer.seeds import generator_for
 
 
 def labels_by_pixels(
