@@ -340,9 +340,14 @@ def _write(
         else:
             with raster_writer(job.confidence, result.mask.shape, grey.dtype, photo.reference) as write:
                 write(0, grey)
-    counts = np.bincount(result.columns.ravel(), minlength=len(classes))
+    counts = class_counts(result.columns, len(classes))
     entry = entry_of(job, result.mask.shape, counts, float(result.confidence.mean()), classes)
     return {**entry, **asked.entry(result, classes)}
+
+
+def class_counts(columns: npt.NDArray[np.int32], classes: int) -> npt.NDArray[np.int64]:
+    """Pixels of each class, (C,); those left blank (-1) are none's."""
+    return np.bincount(columns[columns >= 0], minlength=classes)
 
 
 def entry_of(
@@ -362,4 +367,5 @@ def entry_of(
         "mean_confidence": round(confidence, 6),
         "classes": {name: round(count / (height * width), 6) for name, count in pixels.items()},
         "pixels": pixels,
+        "blank": round(1 - int(counts.sum()) / (height * width), 6),
     }
