@@ -85,11 +85,12 @@ class PixelShares:
         assert self.near is not None
         near = self.near[:, :, None]
         if isinstance(self.grid, TiledGrid):
-            rows, cols = (self.grid.geometry.input_places(axis) for axis in (0, 1))
-            return below(blend_of(near, self.grid, rows, cols), least, part)
+            places = (self.grid.geometry.input_places(axis) for axis in (0, 1))
+            return below(blend_of(near, self.grid, *places), least, part)
         height, width = self.grid.seen
         rows, cols = self.grid.coordinates()
-        return interpolated(near[:height, :width], rows[part], cols)[0] < least
+        unknown: npt.NDArray[np.bool_] = interpolated(near[:height, :width], rows[part], cols)[0] < least
+        return unknown
 
     def of_class(self, column: int) -> npt.NDArray[np.float32]:
         """One class's share of each pixel, calibrated as confidence is: (H, W) float32 in 0..1."""
@@ -156,7 +157,8 @@ class PixelShares:
 
 def below(near: Blend, least: float, part: slice) -> npt.NDArray[np.bool_]:
     """Where the one plane of a blend is below ``least``, in some rows: (r, W)."""
-    return near.planes(np.zeros(1, dtype=np.int64), part)[0] < least
+    unknown: npt.NDArray[np.bool_] = near.planes(np.zeros(1, dtype=np.int64), part)[0] < least
+    return unknown
 
 
 def _parts(whole: slice, width: int) -> Iterator[slice]:

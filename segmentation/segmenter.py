@@ -56,8 +56,8 @@ class Segmentation:
     """The mask of one photo, how sure it is, and why. Made by :class:`Segmenter`."""
 
     mask: Mask
-    """(H, W) class ids at the photo's own size; uint8, or uint16 where an id exceeds 255. Pixels that are left
-    blank (``transfer.unknown``) have :attr:`retrieval.classes.ClassMap.blank_id`."""
+    """(H, W) class ids at the photo's own size; uint8, or uint16 where an id exceeds 255. Pixels left blank
+    (``transfer.unknown``) have :attr:`retrieval.classes.ClassMap.blank_id`."""
     confidence: npt.NDArray[np.float32]
     """(H, W) in 0..1: the winning class's share of the interpolated, perhaps refined, distribution,
     calibrated where the recipe says so (``transfer.calibration``)."""
@@ -150,8 +150,8 @@ class Segmenter(Voter):
         first class with confidence 0.
 
         Raises ConfigError for a ``k`` below 1, a temperature that is not positive, an empty index, a
-        ``transfer.prior`` that does not fit its classes, or a ``transfer.unknown`` for which its images cannot
-        be compared with each other.
+        ``transfer.prior`` that does not fit its classes, or a ``transfer.unknown`` for which its images
+        cannot be compared with each other.
         """
         super().__init__(index, extractor, k=k, temperature=temperature)
         self.extractor = extractor

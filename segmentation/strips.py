@@ -165,7 +165,7 @@ def _single(
 def _blended(
     grid: TiledGrid, tiles: Iterator[TileShares], transfer: TransferSettings, watched: Sequence[int]
 ) -> tuple[Classes, Unknown, Forget]:
-    """What gives the classes of rows, and which pixels are unknown, and what lets go of tiles that end above a row."""
+    """What gives the classes of rows and their unknown pixels, and what lets go of tiles above a row."""
     rows, cols = (grid.geometry.input_places(axis) for axis in (0, 1))
     ends = [span.part.stop for span in grid.spans(0, rows)]
     held: dict[int, list[TileShares]] = {}

@@ -35,7 +35,8 @@ FARTHEST = -1.0
 def nearness_of(found: Sequence[Neighbors], shape: tuple[int, int]) -> Similarities:
     """The similarity of each patch's nearest row in any view: (h, w) float32, -1 without a neighbour."""
     best = np.max([each.similarities.max(axis=1) for each in found], axis=0)
-    return np.maximum(best, FARTHEST).astype(np.float32).reshape(shape)
+    near: Similarities = np.maximum(best, FARTHEST).astype(np.float32).reshape(shape)
+    return near
 
 
 def least_similarity(index: PatchIndex, images: Iterable[ImageRecord], share: float) -> float:
@@ -64,7 +65,7 @@ def own_similarities(index: PatchIndex, images: Iterable[ImageRecord], *, seed: 
     """
     if index.manifest.counts.get("patches") is not None:
         raise ConfigError(
-            "transfer.unknown needs rows of one image each, but those of a compacted index stand for several; "
+            "transfer.unknown needs rows of one image, but those of a compacted index stand for several: "
             "take the index that it was made from, or leave transfer.unknown empty"
         )
     groups = _groups(images)
@@ -98,7 +99,7 @@ def _groups(images: Iterable[ImageRecord]) -> list[list[int]]:
 def _sampled(
     index: PatchIndex, groups: Sequence[Sequence[int]], generator: np.random.Generator
 ) -> Iterator[tuple[int, Similarities]]:
-    """(place in ``groups``, vectors (n, D)) of up to :data:`ROWS` rows of each, in one pass over the index."""
+    """(place in ``groups``, vectors (n, D)) of up to :data:`ROWS` rows of each, in one pass over all."""
     place_of = {number: place for place, numbers in enumerate(groups) for number in numbers}
     known = np.array(sorted(place_of), dtype=np.int64)
     owners = np.array([place_of[number] for number in known.tolist()], dtype=np.int64)
