@@ -1,4 +1,4 @@
-"""What is left blank of masks, for being unlike the memory, told apart by whether it would have been right."""
+"""What is left blank of masks for being unlike the memory, by whether it would have been right."""
 
 from __future__ import annotations
 
