@@ -234,7 +234,8 @@ def _describe_metric(folder: IndexFolder) -> str:
     few = facts.few if features["metric"] == "class" else []
     if not few:
         return text
-    named = [f"{manifest.classes.names[c]} ({facts.patches[c]:.0f})" for c in few[:NAMED]]
+    names = (manifest.fitted_classes or manifest.classes).names
+    named = [f"{names[c]} ({facts.patches[c]:.0f})" for c in few[:NAMED]]
     more = f" and {len(few) - NAMED} more" if len(few) > NAMED else ""
     return f"{text}; fewer {rows} than numbers, so that shrinkage carries them: {', '.join(named)}{more}"
 
