@@ -83,12 +83,12 @@ def add_data(
     """Describe the images of a data set as those of the index were described, and add them to it.
 
     Recipe, weights and everything fitted stay those of the index; an image gives as many patches as one of
-    the build. Classes are joined by name, and new ones appended; ``new_ids`` gives a new class a free id where
-    the index uses its own for another. ``commit_images`` images at a time are committed: what is committed
-    stays whatever happens, and the same call goes on from there, since images that are there (same id, same
-    file) are counted and left alone. With ``replace`` they are described anew instead, with the labels that
-    the data set has now, in the stead of what they gave before. ``extractor`` is the index's own where it is
-    open already, else ``runtime`` says where it runs.
+    the build. Classes are joined by name, and new ones appended; ``new_ids`` gives a new class a free id
+    where the index uses its own for another. ``commit_images`` images at a time are committed: what is
+    committed stays whatever happens, and the same call goes on from there, since images that are there (same
+    id, same file) are counted and left alone. With ``replace`` they are described anew instead, with the
+    labels that the data set has now, in the stead of what they gave before. ``extractor`` is the index's own
+    where it is open already, else ``runtime`` says where it runs.
 
     Raises ConfigError where the data does not fit the index: other inputs, no masks, a class id of two
     meanings, another file under the id of an image that is there; IndexFileError and its kinds, WeightsError,

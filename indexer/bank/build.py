@@ -153,7 +153,7 @@ def compute_parts(
 
 
 def describer(extractor: AnyExtractor, *, total: int) -> Callable[..., Part]:
-    """What gives the rows of jobs: whole inputs, patches, or patches of tiles; ``total`` images share a bank."""
+    """What gives the rows of jobs: whole inputs, patches, or patches of tiles; ``total`` images share."""
     if isinstance(extractor, WholeExtractor):
         return partial(describe_whole, extractor)
     scaled = extractor.recipe.image.scale is not None

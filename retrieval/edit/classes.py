@@ -63,7 +63,7 @@ def join_classes(known: ClassMap, new: ClassMap, *, where: str, new_ids: bool = 
 def _free_id(taken: dict[int, str]) -> int:
     """The smallest id above those of the classes, or below where none is left above."""
     highest = max((id for id, owner in taken.items() if owner != "ignored"), default=-1)
-    for id in (*range(highest + 1, _IDS), *range(highest)):
+    for id in (*range(highest + 1, _IDS), *range(max(highest, 0))):
         if id not in taken:
-            return id
+            return int(id)
     raise ConfigError(f"all {_IDS:,} class ids are taken; merge classes with `mycelia index relabel`")

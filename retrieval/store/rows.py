@@ -154,6 +154,10 @@ class RowStore:
             self._removed_changed = True
         return int(fresh.size)
 
+    def dominant(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """Column of the largest soft label of rows: ids (n,) -> (n,) int32; -1 without any."""
+        return self._dominant_classes()[ids]
+
     def relabel(self, columns: npt.NDArray[np.int64], classes: int) -> None:
         """Move the label columns (C,) to new ones of ``classes``; shares that meet are added.
 
@@ -237,7 +241,8 @@ def move_columns(
         moved[:, columns] = labels
         return moved
     wide = np.zeros((len(labels), classes), dtype=np.int32)
-    np.add.at(wide, (slice(None), columns), labels)
+    for column, new in enumerate(columns.tolist()):
+        wide[:, new] += labels[:, column]
     return wide.clip(0, 255).astype(np.uint8)
 
 

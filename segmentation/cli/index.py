@@ -247,7 +247,8 @@ def _describe_drift(folder: IndexFolder, noun: str) -> str:
     images = folder.manifest.counts.get("images")
     if images is None:  # made by hand: nobody knows which were first
         return ""
-    drift = drift_of(folder.records, images * folder.recipe.get("bank", {}).get("epochs", 1))
+    epochs = folder.recipe.get("bank", {}).get("epochs", 1)
+    drift = drift_of(folder.records, images * epochs, gone=folder.manifest.counts.get("gone", 0))
     parts = []
     if drift.added:
         share = 100 * drift.added / drift.rows

@@ -180,11 +180,8 @@ def test_data_of_whole_images_does_not_go_into_an_index_of_patches(
 
 def test_whole_images_are_added_with_their_classes(six: Dataset, tiny_recipe: Tiny, tmp_path: Path) -> None:
     for number in range(6):
-        name = (
-            tmp_path
-            / ("first" if number < 4 else "second")
-            / ("cat", "dog", "cat", "dog", "emu", "cat")[number]
-        )
+        kind = ("cat", "dog", "cat", "dog", "emu", "cat")[number]
+        name = tmp_path / ("first" if number < 4 else "second") / kind
         name.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(six.root / "images" / f"photo{number}.png", name / f"{number}.png")
     recipe = tiny_recipe("index.engine=exact", "features.level=image")
@@ -193,7 +190,8 @@ def test_whole_images_are_added_with_their_classes(six: Dataset, tiny_recipe: Ti
     assert (report.added, report.rows, report.classes) == (2, 2, ("emu",))
     with open_index(tmp_path / "index") as opened:
         assert opened.classes.names == ("cat", "dog", "emu")
-        assert np.concatenate([rows.labels for rows in opened.stream()])[-2:].tolist() == [
+        labels = np.concatenate([rows.labels for rows in opened.stream()])
+        assert labels[-2:].tolist() == [
             [255, 0, 0],
             [0, 0, 255],
         ]
