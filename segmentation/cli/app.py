@@ -23,6 +23,7 @@ from segmentation.cli import (
     evaluate,
     index,
     inspect,
+    live,
     maintain,
     search,
     segment,
@@ -146,6 +147,10 @@ def _root(
     context.with_resource(_shown_messages())
 
 
+index.app.command("add")(live.add)
+index.app.command("replace")(live.replace)
+index.app.command("relabel")(live.relabel)
+index.app.command("merge")(live.merge)
 index.app.command("convert")(maintain.convert)
 index.app.command("remove")(maintain.remove)
 index.app.command("compact")(compact.compact)
