@@ -79,6 +79,8 @@ class Segmentation:
     """Whether the mask's edges follow the photo's."""
     pixels: PixelShares = field(repr=False)
     """The shares of all classes at the pixels."""
+    descriptor: npt.NDArray[np.float32] = field(repr=False)
+    """(D,) mean of its patches' vectors, by which photos compare as wholes."""
     book: VoteBook = field(repr=False)
 
     @property
@@ -273,6 +275,7 @@ class Segmenter(Voter):
             grid=grid,
             refined=refined,
             pixels=pixels,
+            descriptor=description.views[0].vectors.mean(axis=0),
             book=self._book,
         )
 

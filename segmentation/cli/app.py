@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from retrieval.errors import MyceliaError, StorageError
 from retrieval.store.files import storage_errors
 from segmentation.cli import (
+    assist,
     classes,
     classify,
     compact,
@@ -158,6 +159,7 @@ app.add_typer(index.app, name="index")
 app.command("inspect")(inspect.inspect)
 app.command("classes")(classes.classes)
 app.command("segment")(segment.segment)
+app.command("assist")(assist.assist)
 app.command("search")(search.search)
 app.command("classify")(classify.classify)
 app.command("similar")(similar.similar)
