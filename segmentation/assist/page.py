@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -77,16 +78,15 @@ def write_page(
             file.write(content.encode(errors="backslashreplace"))
     names = [name for entry in entries for name in (entry.photo, entry.overlay)]
     kept = record.publish([*names, DATA, PAGE])
-    for name in record.files:
-        if name.startswith(f"{PICTURES}/") and name not in names and _is_numbered(name):
-            if record.is_ours(name):
-                (record.out / name).unlink()
+    for name in set(record.files) - set(names):
+        if _is_picture(name) and record.is_ours(name):
+            (record.out / name).unlink()
     return kept
 
 
-def _is_numbered(name: str) -> bool:
-    """Whether a name is one of ours, and not a mask of a photo in a folder called ``next``."""
-    return name.endswith(("-photo.jpg", "-overlay.jpg")) and name.split("/")[1][:4].isdigit()
+def _is_picture(name: str) -> bool:
+    """Whether a name is one of the page's pictures, and not the mask of a photo in a folder ``next``."""
+    return re.fullmatch(rf"{PICTURES}/\d{{4}}-(photo|overlay)\.jpg", name) is not None
 
 
 def _draw(folder: Path, number: int, ranked: Ranked, proposal: Proposal, classes: ClassMap) -> _Entry:

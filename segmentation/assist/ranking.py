@@ -1,8 +1,8 @@
 """Which photos to label next: those that the memory is least sure of, knows least, and that differ.
 
 Greedy farthest-point choice (Gonzalez 1985; as a choice of what to label, *Active Learning for Convolutional
-Neural Networks: A Core-Set Approach*, Sener, Savarese; ICLR 2018), with distances weighted by how much there is
-to learn from a photo.
+Neural Networks: A Core-Set Approach*, Sener, Savarese; ICLR 2018), with distances weighted by how much there
+is to learn from a photo.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Ranked:
 
 
 def rank(photos: Sequence[tuple[str, Measures]]) -> list[Ranked]:
-    """Photos by what labelling them teaches, the most first; each counts the less the more it is like one above.
+    """Photos by what labelling them teaches, the most first; one that is like another above counts less.
 
     The first is the one with the largest need, each next one that with the largest need times distance
     (1 - cosine of mean descriptors) to the nearest one above. Equal scores keep the order of the names.

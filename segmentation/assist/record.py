@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,6 +46,9 @@ class Record:
         """SHA-256 of the labels that the memory has, by image."""
         self._files: dict[str, set[str]] = {}
         self._place = out / HIDDEN / LINES
+        self._read()
+
+    def _read(self) -> None:
         for line in self._lines():
             self._take(line)
 
@@ -55,13 +59,15 @@ class Record:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """The folder for this process alone. Raises IndexBusyError where another one works in it."""
+        """The folder for this process alone, and the record as it is now; raises IndexBusyError."""
         with storage_errors(self.out):
             self.staging.mkdir(parents=True, exist_ok=True)
         lock = Lock(self.out / HIDDEN / "lock")
         lock.acquire(f"label into {self.out}", wait=0)
         try:
+            self._read()  # which another process may have gone on with
             yield
+            shutil.rmtree(self.staging, ignore_errors=True)
         finally:
             lock.release()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -121,7 +120,6 @@ def assist(
         recipe = changed_recipe(opened, overrides)
         with open_segmenter(opened, recipe) as segmenter:
             _propose(segmenter, recipe, planned, record, memory, exports, most=most, skip_bad=skip_bad)
-        shutil.rmtree(record.staging, ignore_errors=True)
 
 
 def _per_photo(exports: Exports) -> Exports:
@@ -129,7 +127,7 @@ def _per_photo(exports: Exports) -> Exports:
     for format in exports.formats:
         if format.run_file is not None:
             raise ConfigError(
-                f"--export {format.name} is one file for all photos, in which labels of a person and proposals "
+                f"--export {format.name} is one file for all photos, in which a person's labels and proposals "
                 "would be mixed; choose a format with a file a photo, for example labelme"
             )
     return exports
