@@ -127,7 +127,7 @@ def _per_photo(exports: Exports) -> Exports:
     for format in exports.formats:
         if format.run_file is not None:
             raise ConfigError(
-                f"--export {format.name} is one file for all photos, in which a person's labels and proposals "
+                f"--export {format.name} is one file for all photos, in which labels and proposals "
                 "would be mixed; choose a format with a file a photo, for example labelme"
             )
     return exports
