@@ -169,7 +169,7 @@ def _propose(
     with exports.open(record.staging, segmenter.classes, [job.name for job in photos.to_do]) as exporter:
         asked = Asked.of(segmenter.classes, instances=None, min_area=1, thresholds=None, as_json=False)
         shared = [name for format in exports.formats for name in format.companions]
-        photos.kept += record.publish(shared) if photos.to_do else []
+        photos.kept += record.publish(shared) if photos.to_do and shared else []
         photos.done += _write_all(segmenter, photos, record, exporter, asked, digest, skip_bad=skip_bad)
     measured = [(job.name, Measures.from_json(record.photos[job.name].measures)) for job in photos.done]
     ranked = rank(measured)

@@ -50,7 +50,8 @@ def test_every_photo_without_a_label_gets_a_mask_and_a_rank(
     assert "5 photos with proposals, 1 labelled already; memory of 3 images (built)" in result.stdout
     masks = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
     assert masks == ["0.png", "1.png", "2.png", "3.png", "more/4.png"]
-    assert Image.open(out / "0.png").size == (60, 40)
+    with Image.open(out / "0.png") as mask:
+        assert mask.size == (60, 40)
     assert (out / "more" / "4.json").is_file()
     found = listed(out)
     assert found["labelled"] == ["known.png"]
@@ -68,7 +69,8 @@ def test_a_file_of_a_person_survives(photos: Path, data: Path, tiny: Path, tmp_p
     out.mkdir()
     (out / "1.png").write_bytes(b"drawn by hand")
     assert "kept 1.png: a person made or changed it" in assist(photos, data, out, tiny).stderr
-    edited = np.array(Image.open(out / "0.png"))
+    with Image.open(out / "0.png") as mask:
+        edited = np.array(mask)
     edited[:10] = 1 - edited[:10]
     Image.fromarray(edited).save(out / "0.png")
     content, untouched = (out / "0.png").read_bytes(), (out / "2.png").stat().st_mtime_ns
@@ -90,7 +92,7 @@ def test_a_run_goes_on_where_one_stopped(
 
     def stop(self: Record, names: Any, *more: Any) -> list[str]:
         calls.append(list(names))
-        if len(calls) == 4:  # after the shared files and two photos
+        if len(calls) > 2:  # the thread that writes may begin another one
             raise KeyboardInterrupt
         return publish(self, calls[-1], *more)
 
