@@ -134,5 +134,5 @@ def test_what_the_memory_does_not_know_is_left_blank(
     result = run("evaluate", index, data, "--leave-out", "transfer.unknown=0.5")
     assert result.exit_code == 0 and "transfer.unknown=0.5 leaves" in result.stdout
     assert "transfer.unknown" in error_of(
-        run("segment", index, photo, "--out", tmp_path, "transfer.unknown=2")
+        run("segment", index, photo, "--out", tmp_path / "c", "transfer.unknown=2")
     )
