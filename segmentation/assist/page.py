@@ -19,7 +19,7 @@ from retrieval.classes import ClassMap
 from retrieval.store.files import atomic_write, storage_errors
 from segmentation.assist.ranking import Ranked
 from segmentation.assist.record import Record
-from segmentation.drawing.overlays import overlay
+from segmentation.drawing.overlays import blend, with_legend
 from segmentation.drawing.panels import fit_height
 from segmentation.drawing.pictures import write_image
 
@@ -94,9 +94,12 @@ def _draw(folder: Path, number: int, ranked: Ranked, proposal: Proposal, classes
     with Image.open(proposal.mask) as file:
         mask = np.asarray(file)
     names = [f"{PICTURES}/{number:04d}-{kind}.jpg" for kind in ("photo", "overlay")]
-    for name, picture in zip(names, (photo, overlay(photo, mask, classes)), strict=True):
-        small = picture if picture.shape[0] <= HEIGHT else fit_height(picture, HEIGHT)
-        write_image(folder / name, small)
+    plain, painted = (
+        picture if picture.shape[0] <= HEIGHT else fit_height(picture, HEIGHT)
+        for picture in (photo, blend(photo, mask, classes))
+    )
+    write_image(folder / names[0], plain)
+    write_image(folder / names[1], with_legend(painted, mask, classes))
     return _Entry(ranked.name, ranked.reasons, *names)
 
 

@@ -66,6 +66,8 @@ class Record:
         lock.acquire(f"label into {self.out}", wait=0)
         try:
             self._read()  # which another process may have gone on with
+            shutil.rmtree(self.staging, ignore_errors=True)
+            self.staging.mkdir()
             yield
             shutil.rmtree(self.staging, ignore_errors=True)
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +32,7 @@ from segmentation.cli.segment_large import is_large
 
 if TYPE_CHECKING:
     from indexer.recipe import Recipe
+    from retrieval.classes import ClassMap
     from segmentation.assist.plan import Memory
     from segmentation.assist.record import Record
     from segmentation.segmenter import Segmenter
@@ -94,11 +95,11 @@ def assist(
     from segmentation.assist.record import Record
 
     check_places(folder, labels, out)
-    exports = _per_photo(Exports.of(export, export_classes, tolerance))
+    exports = Exports.of(export, export_classes, tolerance)
     place = index or out / MEMORY
     record = Record(out)
     planned = plan_jobs([folder], record.staging, overlay=False, confidence=False, formats=exports.formats)
-    check_outputs(planned, overwrite=True)
+    check_outputs(planned, overwrite=True, shared=exports.shared_files(record.staging))
     _check_names(planned, record)
     dataset = read_dataset(labels, split=split, format=format, subset=None, unmasked=UnmaskedName.skip)
     if has_manifest(place):
@@ -120,17 +121,6 @@ def assist(
         recipe = changed_recipe(opened, overrides)
         with open_segmenter(opened, recipe) as segmenter:
             _propose(segmenter, recipe, planned, record, memory, exports, most=most, skip_bad=skip_bad)
-
-
-def _per_photo(exports: Exports) -> Exports:
-    """Raises ConfigError for a format of one file for all photos, in which a person's and ours would mix."""
-    for format in exports.formats:
-        if format.run_file is not None:
-            raise ConfigError(
-                f"--export {format.name} is one file for all photos, in which labels and proposals "
-                "would be mixed; choose a format with a file a photo, for example labelme"
-            )
-    return exports
 
 
 def _check_names(planned: Sequence[Job], record: Record) -> None:
@@ -166,11 +156,14 @@ def _propose(
 
     digest = _digest(segmenter, recipe, exports)
     photos = _sort(planned, record, segmenter, recipe, digest)
-    with exports.open(record.staging, segmenter.classes, [job.name for job in photos.to_do]) as exporter:
+    each = replace(exports, formats=tuple(f for f in exports.formats if f.run_file is None))
+    with each.open(record.staging, segmenter.classes, [job.name for job in photos.to_do]) as exporter:
         asked = Asked.of(segmenter.classes, instances=None, min_area=1, thresholds=None, as_json=False)
-        shared = [name for format in exports.formats for name in format.companions]
+        shared = [name for format in each.formats for name in format.companions]
         photos.kept += record.publish(shared) if photos.to_do and shared else []
         photos.done += _write_all(segmenter, photos, record, exporter, asked, digest, skip_bad=skip_bad)
+    whole = replace(exports, formats=tuple(f for f in exports.formats if f.run_file is not None))
+    photos.kept += _export_all(segmenter.classes, photos.done, record, whole) if whole.formats else []
     measured = [(job.name, Measures.from_json(record.photos[job.name].measures)) for job in photos.done]
     ranked = rank(measured)
     summary = _summary(photos, memory, segmenter)
@@ -251,6 +244,26 @@ def _write_all(
             photos.kept += kept
             if not kept:
                 yield job
+
+
+def _export_all(classes: ClassMap, done: Sequence[Job], record: Record, exports: Exports) -> list[str]:
+    """Write the files of all proposals, from their masks; gives those in whose place a person's are."""
+    import numpy as np
+    from PIL import Image
+
+    from segmentation.export import LabelledPhoto
+
+    table = np.full(int(np.iinfo(classes.mask_dtype).max) + 1, -1, dtype=np.int32)
+    table[classes.ids] = np.arange(len(classes), dtype=np.int32)
+    with exports.open(record.staging, classes, [job.name for job in done]) as exporter:
+        for job in done:
+            with Image.open(record.out / _names(job, record)[0]) as file:
+                mask = np.asarray(file)
+            photo = LabelledPhoto(job.image, job.name, job.stem, mask, table[mask], None, exporter.settings)
+            exporter.add(photo, palette=False)
+    return record.publish(
+        path.relative_to(record.staging).as_posix() for path in exports.shared_files(record.staging)
+    )
 
 
 def _least(segmenter: Segmenter) -> float | None:

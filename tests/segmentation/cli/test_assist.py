@@ -64,6 +64,22 @@ def test_every_photo_without_a_label_gets_a_mask_and_a_rank(
     assert "http" not in page and "prefers-color-scheme: dark" in page
 
 
+def test_a_file_of_all_proposals_has_those_that_stay(
+    photos: Path, data: Path, tiny: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assist(photos, data, out, tiny, "--export", "coco")
+    exported = json.loads((out / "coco.json").read_text())
+    assert len(exported["images"]) == 5
+    Image.fromarray(np.zeros((40, 60), dtype=np.uint8)).save(out / "0.png")
+    assist(photos, data, out, tiny, "--export", "coco")
+    names = [image["file_name"] for image in json.loads((out / "coco.json").read_text())["images"]]
+    assert sorted(names) == ["1.jpg", "2.jpg", "3.jpg", "more/4.png"]
+    (out / "coco.json").write_text("{}")
+    assert "kept coco.json" in assist(photos, data, out, tiny, "--export", "coco").stderr
+    assert (out / "coco.json").read_text() == "{}"
+
+
 def test_a_file_of_a_person_survives(photos: Path, data: Path, tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
@@ -146,7 +162,7 @@ def test_what_cannot_be_is_said(photos: Path, data: Path, tiny: Path, tmp_path: 
     assert "would be taken for labels" in error(photos, data, data / "more")
     assert "would be taken for photos" in error(data, data, out)
     assert "no layout that is known" in error(photos, tmp_path / "empty", out)
-    assert "one file for all photos" in error(photos, data, out, "--export", "coco")
+    assert "unknown export format" in error(photos, data, out, "--export", "cocoa")
     unmasked = write_photos(tmp_path / "unmasked")
     for mask in (unmasked / "masks").iterdir():
         mask.unlink()
