@@ -149,9 +149,11 @@ class Recipe(Section):
                 "features.projection=none describes patches alone: a whole image's gradient is no product; "
                 "choose features.projection=factored or dense"
             )
-        if self.transfer.prior is not None or self.transfer.calibration is not None:
+        of_masks = (self.transfer.prior, self.transfer.calibration, self.transfer.unknown)
+        if any(value is not None for value in of_masks):
             raise ConfigError(
-                "transfer.prior and transfer.calibration are of masks; of whole images leave them empty"
+                "transfer.prior, transfer.calibration and transfer.unknown are of masks; of whole images "
+                "leave them empty"
             )
         if self.reranks:
             raise ConfigError("rerank.candidates orders patches; leave it empty with features.level=image")

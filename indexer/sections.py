@@ -313,6 +313,14 @@ class TransferSettings(Section):
         description="class shares to expect in photos, {road: 0.3, car: 0.1}, or a file of them; "
         "classes not named share the rest as in the memory",
     )
+    unknown: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="leave blank what the memory does not know: pixels less similar to their nearest patch "
+        "than all but this share (0.01, say) of the memory's own patches are to those of other images; off "
+        "when empty",
+    )
 
 
 class RuntimeSettings(Section):

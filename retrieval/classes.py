@@ -54,6 +54,20 @@ class ClassMap:
         return np.uint8 if int(self.ids.max(initial=0)) <= 255 else np.uint16
 
     @cached_property
+    def blank_id(self) -> int:
+        """The id of pixels without a class: the first ignored one that masks can hold, else the largest free.
+
+        Raises MaskError where masks of 8 bits have a class for each of their values.
+        """
+        most = int(np.iinfo(self.mask_dtype).max)
+        fitting = [id for id in self.ignore if id <= most]
+        taken = set(self.ids.tolist())
+        blank = next(iter(fitting), next((id for id in range(most, -1, -1) if id not in taken), None))
+        if blank is None:
+            raise MaskError("all 256 ids of an 8 bit mask are classes, so that none is left for blank pixels")
+        return blank
+
+    @cached_property
     def _column_of_id(self) -> npt.NDArray[np.int32]:
         unknown = -2
         table = np.full(65536, unknown, dtype=np.int32)

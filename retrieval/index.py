@@ -76,6 +76,12 @@ class PatchIndex(Protocol):
     def remove(self, image: int) -> int:
         """Remove every row of an image number; returns how many. Kept for good at the next flush."""
 
+    def relabel(self, classes: ClassMap, columns: npt.NDArray[np.int64]) -> None:
+        """Take other classes: the labels' column c becomes ``columns[c]`` (C,) of them; equal ones are added.
+
+        Comes before any other change, and is kept for good at the next flush. No vector is read.
+        """
+
     def flush(
         self,
         *,

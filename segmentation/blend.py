@@ -29,6 +29,8 @@ class TileShares:
     """(h, w, C) of the patches that see some of the photo."""
     present: npt.NDArray[np.int64]
     """The classes (columns) with a share in any of them."""
+    near: Shares | None = None
+    """(h, w) similarities of the patches' nearest rows, where they are wanted."""
 
     @classmethod
     def of(cls, shares: Shares) -> TileShares:

@@ -16,6 +16,7 @@ from segmentation.blend import blend_of
 from segmentation.pixels import PixelShares
 from segmentation.prior import reweighted
 from segmentation.transfer import blend_labels, vote_shares
+from segmentation.unknown import nearness_of
 from segmentation.upsample import classes_at
 
 Shares = npt.NDArray[np.float32]
@@ -68,7 +69,8 @@ def label_views(
     :func:`segmentation.prior.prior_ratio` gives.
     """
     neighbors, votes, shares = label_patches(found, grid, transfer, prior)
-    pixels = PixelShares(shares, grid, transfer, None if transfer.refine == "none" else photo)
+    near = nearness_of(found, grid.shape)
+    pixels = PixelShares(shares, grid, transfer, None if transfer.refine == "none" else photo, near)
     winners = pixels.winners()
     return neighbors, Labelling(votes, shares, winners.columns, winners.confidence), pixels
 

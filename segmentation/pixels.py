@@ -38,6 +38,8 @@ class PixelShares:
     transfer: TransferSettings
     photo: npt.NDArray[np.uint8] | None
     """(H, W, 3) RGB where masks follow the photo's edges, else None."""
+    near: npt.NDArray[np.float32] | None = None
+    """(h, w) similarities of the patches' nearest rows in the memory."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -74,6 +76,21 @@ class PixelShares:
                     confidence[own] = calibrated(best, values, tau, classes)
                 raise_peaks(peaks, watched, values, present, tau, classes)
         return Winners(columns, confidence, peaks)
+
+    def unknown(self, least: float, part: slice = slice(None)) -> npt.NDArray[np.bool_]:
+        """Which pixels, of all rows or of some, are less similar to the memory than ``least``: (r, W).
+
+        The similarities of the patches' nearest rows are interpolated as their shares are.
+        """
+        assert self.near is not None
+        near = self.near[:, :, None]
+        if isinstance(self.grid, TiledGrid):
+            places = (self.grid.geometry.input_places(axis) for axis in (0, 1))
+            return below(blend_of(near, self.grid, *places), least, part)
+        height, width = self.grid.seen
+        rows, cols = self.grid.coordinates()
+        unknown: npt.NDArray[np.bool_] = interpolated(near[:height, :width], rows[part], cols)[0] < least
+        return unknown
 
     def of_class(self, column: int) -> npt.NDArray[np.float32]:
         """One class's share of each pixel, calibrated as confidence is: (H, W) float32 in 0..1."""
@@ -136,6 +153,12 @@ class PixelShares:
 
     def _calibrated(self, share: npt.NDArray[np.floating], strip: Strip) -> npt.NDArray[np.float32]:
         return calibrated(share, strip.values, self.transfer.calibration, self.shares.shape[2])
+
+
+def below(near: Blend, least: float, part: slice) -> npt.NDArray[np.bool_]:
+    """Where the one plane of a blend is below ``least``, in some rows: (r, W)."""
+    unknown: npt.NDArray[np.bool_] = near.planes(np.zeros(1, dtype=np.int64), part)[0] < least
+    return unknown
 
 
 def _parts(whole: slice, width: int) -> Iterator[slice]:

@@ -20,7 +20,7 @@ from indexer.images.size import is_long, own_size
 from indexer.images.tiles import TiledGrid
 from indexer.images.windows import ImageReader
 from indexer.recipe import RuntimeSettings, TransferSettings, describes_images
-from retrieval.classes import ClassMap
+from retrieval.classes import UNLABELLED, ClassMap
 from retrieval.errors import ConfigError
 from retrieval.folder import IndexFolder
 from retrieval.index import PatchIndex
@@ -42,6 +42,7 @@ from segmentation.pixels import PixelShares
 from segmentation.prior import prior_ratio
 from segmentation.scales import MemoryScales
 from segmentation.strips import Strip, label_strips
+from segmentation.unknown import least_similarity
 from segmentation.voter import Voter, check_transfer
 
 _LOG = logging.getLogger("mycelia")
@@ -55,12 +56,15 @@ class Segmentation:
     """The mask of one photo, how sure it is, and why. Made by :class:`Segmenter`."""
 
     mask: Mask
-    """(H, W) class ids at the photo's own size; uint8, or uint16 where an id exceeds 255."""
+    """(H, W) class ids at the photo's own size; uint8, or uint16 where an id exceeds 255. Pixels left blank
+    (``transfer.unknown``) have :attr:`retrieval.classes.ClassMap.blank_id`."""
     confidence: npt.NDArray[np.float32]
     """(H, W) in 0..1: the winning class's share of the interpolated, perhaps refined, distribution,
     calibrated where the recipe says so (``transfer.calibration``)."""
     columns: npt.NDArray[np.int32]
-    """(H, W) class columns: the mask before ids."""
+    """(H, W) class columns: the mask before ids; -1 where it is left blank."""
+    winners: npt.NDArray[np.int32]
+    """(H, W) class columns with those of the pixels that are left blank."""
     shares: npt.NDArray[np.float32]
     """(h, w, C) label distribution of each patch, with ``transfer.prior`` corrected for it."""
     neighbors: Neighbors
@@ -75,6 +79,8 @@ class Segmentation:
     """Whether the mask's edges follow the photo's."""
     pixels: PixelShares = field(repr=False)
     """The shares of all classes at the pixels."""
+    descriptor: npt.NDArray[np.float32] = field(repr=False)
+    """(D,) mean of its patches' vectors, by which photos compare as wholes."""
     book: VoteBook = field(repr=False)
 
     @property
@@ -145,8 +151,9 @@ class Segmenter(Voter):
         ``filter`` says which memory patches may vote; a patch for which it leaves none gets the
         first class with confidence 0.
 
-        Raises ConfigError for a ``k`` below 1, a temperature that is not positive, an empty index, or a
-        ``transfer.prior`` that does not fit its classes.
+        Raises ConfigError for a ``k`` below 1, a temperature that is not positive, an empty index, a
+        ``transfer.prior`` that does not fit its classes, or a ``transfer.unknown`` for which its images
+        cannot be compared with each other.
         """
         super().__init__(index, extractor, k=k, temperature=temperature)
         self.extractor = extractor
@@ -156,6 +163,8 @@ class Segmenter(Voter):
             index, self.images, recipe=extractor.recipe, patch_size=extractor.patch_size, thumbnail=thumbnail
         )
         self._prior = prior_ratio(index, extractor.recipe.transfer.prior)
+        unknown = extractor.recipe.transfer.unknown
+        self._least = None if unknown is None else least_similarity(index, self.images, unknown)
         self._scales = MemoryScales.of(self.images, extractor.recipe.image)
         self._told_long = self._told_scale = False
 
@@ -251,10 +260,14 @@ class Segmenter(Voter):
             for view in description.views
         ]
         neighbors, labelled, pixels = label_views(found, grid, transfer, description.photo, self._prior)
+        columns = labelled.columns
+        if self._least is not None:
+            columns = np.where(pixels.unknown(self._least), UNLABELLED, columns)
         return Segmentation(
-            mask=mask_of_columns(labelled.columns, self.classes),
+            mask=mask_of_columns(columns, self.classes),
             confidence=labelled.confidence,
-            columns=labelled.columns,
+            columns=columns,
+            winners=labelled.columns,
             shares=labelled.shares,
             neighbors=neighbors,
             vote_shares=labelled.vote_shares,
@@ -262,6 +275,7 @@ class Segmenter(Voter):
             grid=grid,
             refined=refined,
             pixels=pixels,
+            descriptor=description.views[0].vectors.mean(axis=0),
             book=self._book,
         )
 
@@ -313,7 +327,14 @@ class Segmenter(Voter):
         self._warn_of_shape(reader.shape)
         search = partial(self.index.search, k=min(self.k, len(self.index)), filter=self.filter)
         return label_strips(
-            self.extractor, reader, search, transfer, self._prior, watched=watched, progress=progress
+            self.extractor,
+            reader,
+            search,
+            transfer,
+            self._prior,
+            least=self._least,
+            watched=watched,
+            progress=progress,
         )
 
     def _labelled(
@@ -364,6 +385,12 @@ def _changed(recipe: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any]]
 
 
 def mask_of_columns(columns: npt.NDArray[np.int32], classes: ClassMap) -> Mask:
-    """Class ids of class columns (0 and up), in the smallest dtype that holds every id."""
-    ids: Mask = classes.ids if classes.mask_dtype is np.uint16 else classes.ids.astype(np.uint8)
-    return ids[columns]
+    """Class ids of class columns (0 and up, -1 blank), in the smallest dtype that holds every id.
+
+    Raises MaskError where something is blank and no id is left for it.
+    """
+    ids = classes.ids
+    if columns.min(initial=0) < 0:
+        ids = np.append(ids, np.uint16(classes.blank_id))  # the last one serves the column -1
+    mask: Mask = (ids if classes.mask_dtype is np.uint16 else ids.astype(np.uint8))[columns]
+    return mask

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
@@ -20,14 +20,16 @@ from indexer.images import PatchGrid, make_geometry
 from indexer.images.tiles import TiledGrid, lay_grid
 from indexer.images.windows import ImageReader, see
 from indexer.recipe import TransferSettings
+from retrieval.classes import UNLABELLED
 from retrieval.neighbors import Neighbors
 from retrieval.progress import Progress, Task, track
 from segmentation.blend import Blend, TileShares
 from segmentation.description import Extractor, tiling_of
 from segmentation.labelling import label_patches
 from segmentation.pipeline import ahead
-from segmentation.pixels import PixelShares
+from segmentation.pixels import PixelShares, below
 from segmentation.temperature import Winners
+from segmentation.unknown import nearness_of
 from segmentation.upsample import STRIP
 
 #: Rows of a strip are a multiple of this where that is not too much: the side of the blocks of a TIFF.
@@ -42,7 +44,7 @@ class Strip:
 
     rows: slice
     columns: npt.NDArray[np.int32]
-    """(r, W) class columns."""
+    """(r, W) class columns; -1 where the mask is left blank."""
     confidence: npt.NDArray[np.float32]
     """(r, W) in 0..1: the winning class's share, calibrated where the recipe says so."""
     peaks: npt.NDArray[np.float32]
@@ -61,10 +63,13 @@ class _Labels:
     transfer: TransferSettings
     prior: npt.NDArray[np.float32] | None
 
-    def shares(self, views: npt.NDArray[np.float32], grid: PatchGrid) -> npt.NDArray[np.float32]:
-        """Those of a tile's patches as its views (M, T, D) see them: (h, w, C)."""
+    def of_tile(self, views: npt.NDArray[np.float32], grid: PatchGrid) -> TileShares:
+        """Those of a tile's patches as its views (M, T, D) see them, without its padding."""
         found = [self.search(view) for view in views]
-        return label_patches(found, grid, self.transfer, self.prior)[2]
+        shares = label_patches(found, grid, self.transfer, self.prior)[2]
+        height, width = grid.seen
+        near = nearness_of(found, grid.shape)[:height, :width]
+        return replace(TileShares.of(shares[:height, :width]), near=near)
 
 
 def label_strips(
@@ -74,13 +79,15 @@ def label_strips(
     transfer: TransferSettings,
     prior: npt.NDArray[np.float32] | None = None,
     *,
+    least: float | None = None,
     watched: Sequence[int] = (),
     progress: Progress | None = None,
 ) -> Generator[Strip, None, None]:
     """The classes of a photo, a strip of rows at a time from the top; ``progress`` hears of its tiles.
 
     ``prior`` is as for :func:`segmentation.labelling.label_views`, whose classes these are, without refined
-    edges; ``watched`` are class columns whose largest shares are wanted. Raises ImageError for pixels that
+    edges; pixels less similar to the memory than ``least`` are left blank, and ``watched`` are class columns
+    whose largest shares are wanted. Raises ImageError for pixels that
     cannot be read.
     """
     grid = grid_of(extractor, reader.shape)
@@ -90,12 +97,15 @@ def label_strips(
         tiles = _tiles(extractor, reader, labels, grids, task)
         with closing(tiles):
             if isinstance(grid, PatchGrid):
-                classes, forget = _single(grid, tiles, transfer, watched)
+                classes, unknown, forget = _single(grid, tiles, transfer, watched)
             else:
-                classes, forget = _blended(grid, tiles, transfer, watched)
+                classes, unknown, forget = _blended(grid, tiles, transfer, watched)
             for rows in strips_of(reader.shape):
                 forget(rows.start)
-                yield Strip(rows, *classes(rows))
+                columns, confidence, peaks = classes(rows)
+                if least is not None:
+                    columns = np.where(unknown(least, rows), UNLABELLED, columns)
+                yield Strip(rows, columns, confidence, peaks)
 
 
 def grid_of(extractor: Extractor, shape: tuple[int, int]) -> PatchGrid | TiledGrid:
@@ -134,27 +144,28 @@ def _tiles(
         for batch, pixels in batches:
             described = extract_passes(extractor, pixels, batch, flip=flip).numpy()  # (n, M, T, D)
             for grid, views in zip(batch, described, strict=True):
-                shares = labels.shares(views, grid)
-                yield TileShares.of(shares[: grid.seen[0], : grid.seen[1]])
+                yield labels.of_tile(views, grid)
                 task.advance()
 
 
 Classes = Callable[[slice], Winners]
+Unknown = Callable[[float, slice], npt.NDArray[np.bool_]]
 Forget = Callable[[int], None]
 
 
 def _single(
     grid: PatchGrid, tiles: Iterator[TileShares], transfer: TransferSettings, watched: Sequence[int]
-) -> tuple[Classes, Forget]:
-    pixels = PixelShares(next(tiles).shares, grid, transfer, None)
+) -> tuple[Classes, Unknown, Forget]:
+    tile = next(tiles)
+    pixels = PixelShares(tile.shares, grid, transfer, None, tile.near)
     next(tiles, None)  # which tells the progress
-    return (lambda rows: pixels.winners_of(rows, watched)), (lambda row: None)
+    return (lambda rows: pixels.winners_of(rows, watched)), pixels.unknown, (lambda row: None)
 
 
 def _blended(
     grid: TiledGrid, tiles: Iterator[TileShares], transfer: TransferSettings, watched: Sequence[int]
-) -> tuple[Classes, Forget]:
-    """What gives the classes of rows, and what lets go of tiles that end above a row."""
+) -> tuple[Classes, Unknown, Forget]:
+    """What gives the classes of rows and their unknown pixels, and what lets go of tiles above a row."""
     rows, cols = (grid.geometry.input_places(axis) for axis in (0, 1))
     ends = [span.part.stop for span in grid.spans(0, rows)]
     held: dict[int, list[TileShares]] = {}
@@ -169,5 +180,10 @@ def _blended(
         for row in [row for row in held if ends[row] <= first]:
             held[row] = []  # known, and asked for no more
 
-    blend = Blend(grid, rows, cols, tile)
-    return partial(blend.classes, tau=transfer.calibration, watched=watched), forget
+    def nearness(row: int, col: int) -> TileShares:
+        near = tile(row, col).near
+        assert near is not None
+        return TileShares.of(near[:, :, None])
+
+    blend, near = Blend(grid, rows, cols, tile), Blend(grid, rows, cols, nearness)
+    return partial(blend.classes, tau=transfer.calibration, watched=watched), partial(below, near), forget

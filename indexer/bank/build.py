@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from indexer.bank.fitting import fit_features
 from indexer.bank.image_size import resolve_size
 from indexer.bank.jobs import BankJob, jobs_of
 from indexer.bank.level import resolve_level
-from indexer.bank.parts import PART_IMAGES, PartStore
+from indexer.bank.parts import PART_IMAGES, Part, PartStore
 from indexer.bank.sampling import choose_images
 from indexer.bank.shares import Share, check_share, shared_features
 from indexer.bank.versions import package_versions
@@ -140,11 +140,7 @@ def compute_parts(
     progress: Progress | None = None,
 ) -> None:
     """Compute every part that is not done; ``total`` is the number of images of the whole bank."""
-    if isinstance(extractor, WholeExtractor):
-        describe = partial(describe_whole, extractor)
-    else:
-        scaled = extractor.recipe.image.scale is not None
-        describe = partial(describe_scaled if scaled else describe_jobs, extractor, total=total)
+    describe = describer(extractor, total=total)
     jobs, done = store.jobs, store.done(skip_bad=skip_bad)
     finished = sum(len(part_jobs) for number, part_jobs in store.parts() if number in done)
     with track(progress, "memory bank", len(jobs), done=finished) as task:
@@ -154,6 +150,14 @@ def compute_parts(
                 with storage_errors(workspace.thumbs):
                     sync_tree(workspace.thumbs)  # with the part, which says that they are there
                 store.write(number, part)
+
+
+def describer(extractor: AnyExtractor, *, total: int) -> Callable[..., Part]:
+    """What gives the rows of jobs: whole inputs, patches, or patches of tiles; ``total`` images share."""
+    if isinstance(extractor, WholeExtractor):
+        return partial(describe_whole, extractor)
+    scaled = extractor.recipe.image.scale is not None
+    return partial(describe_scaled if scaled else describe_jobs, extractor, total=total)
 
 
 def _at_size(recipe: Recipe, samples: Sequence[Sample]) -> Recipe:

@@ -153,7 +153,7 @@ class StoredExtractor(ABC):
         stored = self._tensors.get("metric_key")
         if stored is None and self.recipe.features.metric == "none":
             return
-        wanted = metric_key(manifest.fingerprints, manifest.classes)
+        wanted = metric_key(manifest.fingerprints, manifest.fitted_classes or manifest.classes)
         if stored is None or not np.array_equal(stored.cpu().numpy(), wanted):
             raise IndexMismatchError(
                 f"{folder}: its {FEATURES} has no metric, or one for other features or classes than the "

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from retrieval.edit.convert import copy_attached, successor
+from retrieval.edit.convert import copy_attached, kept_records, successor
 from retrieval.edit.prototypes import (
     CELL_PASSES,
     Prototypes,
@@ -129,7 +129,7 @@ def compact_index(
     with folder.index() as index:
         _check_similarity(index.similarity)
         with staging(Path(out), "compact") as work:
-            copy_attached(folder, work)
+            copy_attached(folder, work, kept_records(folder)[0])
             with _spilled(index, work / "rows", progress) as spill:
                 found = _write(index, folder, spill, work, settings, options, progress)
         return CompactReport(len(index), found)
@@ -194,7 +194,8 @@ def _write(
     cells = list(_cells(spill, options.seed))
     budget = _budgets(spill, cells, rarity(mass, options.budget_rarity), options.keep)
     manifest = successor(folder.manifest, settings)
-    manifest = replace(manifest, counts={**manifest.counts, "patches": round(patches)})
+    images, counts = kept_records(folder)
+    manifest = replace(manifest, counts={**counts, "patches": round(patches)})
     with create_index(
         work,
         manifest,
@@ -202,10 +203,10 @@ def _write(
         sample=_sample(spill, settings),  # free again once it has trained
         settings=settings,
     ) as target:
-        target.announce(folder.records)
+        target.announce(images)
         with track(progress, "merging", len(spill)) as task:
             rows_of = _fill(target, spill, cells, budget, value, options, task)
-        records = [replace(record, patches=rows_of[record.number]) for record in folder.records]
+        records = [replace(record, patches=rows_of[record.number]) for record in images]
         target.flush(images=records, progress=progress)
         return len(target)
 

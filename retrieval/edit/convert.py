@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from retrieval.index import PatchIndex
 from retrieval.progress import Progress, track
 from retrieval.settings import IndexSettings
 from retrieval.store.files import storage_errors
-from retrieval.store.layout import FEATURES, THUMBS
+from retrieval.store.layout import FEATURES, thumbnail_name
 from retrieval.store.manifest import DENSE, Manifest
+from retrieval.store.records import ImageRecord, without_removed
 from retrieval.store.rows import MULTIPLICITY
 from retrieval.store.staging import staging
 
@@ -31,7 +33,7 @@ def convert_index(
     """Copy the live rows of the index ``source`` into a new one in ``out``; returns how many.
 
     ``settings`` choose the new engine. Vectors are copied as the old engine holds them, so what it
-    rounded stays rounded. Row ids are given anew and removed rows are left behind; everything else
+    rounded stays rounded. Row ids are given anew and removed images are left behind; everything else
     (multiplicity, images, features, thumbnails) comes along. ``out`` appears once it is complete. Raises
     IndexExistsError, ConfigError for rows that stand for several patches on an engine that keeps no such
     thing, and what opening and creating do.
@@ -40,29 +42,37 @@ def convert_index(
     with folder.index() as index, staging(Path(out), "convert") as work:
         if MULTIPLICITY in folder.manifest.files:
             settings.spec.check_multiplicity()
-        copy_attached(folder, work)
+        records, counts = kept_records(folder)
+        copy_attached(folder, work, records)
         rows = len(index)
         with create_index(
             work,
-            successor(folder.manifest, settings),
+            replace(successor(folder.manifest, settings), counts=counts),
             rows=rows,
             sample=_sample(index, rows, settings),  # free again once it has trained
             settings=settings,
         ) as target:
-            target.announce(folder.records)
+            target.announce(records)
             with track(progress, "converting", max(1, rows)) as task:
                 for block in index.stream():
                     target.add(block.vectors, block.labels, block.patches, multiplicity=block.multiplicity)
                     task.advance(len(block))
-            target.flush(images=folder.records, progress=progress)
+            target.flush(images=records, progress=progress)
         return rows
 
 
-def copy_attached(folder: IndexFolder, work: Path) -> None:
-    """Copy what neither rows nor engine make anew: features and thumbnails that the manifest lists."""
+def kept_records(folder: IndexFolder) -> tuple[list[ImageRecord], dict[str, int]]:
+    """The records of images that are not removed, and the counts of an index of them alone."""
+    records, counts = without_removed(folder.records, folder.manifest)
+    return records, {name: count for name, count in counts.items() if name not in ("rows", "removed")}
+
+
+def copy_attached(folder: IndexFolder, work: Path, records: Iterable[ImageRecord]) -> None:
+    """Copy what neither rows nor engine make anew: the features, and the thumbnails of these images."""
+    wanted = [FEATURES, *(thumbnail_name(record.number) for record in records)]
     with storage_errors(work):
-        for name in folder.manifest.files:
-            if name == FEATURES or name.startswith(f"{THUMBS}/"):
+        for name in wanted:
+            if name in folder.manifest.files:
                 (work / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(folder.manifest.place(folder.path, name), work / name)
 

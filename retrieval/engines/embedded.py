@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from retrieval.classes import ClassMap
 from retrieval.engines.base import IndexBase, write_attached
 from retrieval.engines.spec import Creation, Opening
 from retrieval.engines.vector_engine import Hits, VectorEngine
@@ -115,6 +116,14 @@ class EmbeddedIndex(IndexBase):
         self._check_open()
         self._begin_change()
         return self._rows.remove(image)
+
+    def relabel(self, classes: ClassMap, columns: npt.NDArray[np.int64]) -> None:
+        """Take other classes; see ``PatchIndex``. Names and colours alone rewrite nothing."""
+        self._check_open()
+        self._begin_change()
+        if len(classes) != len(self.classes) or (columns != np.arange(len(columns))).any():
+            self._rows.relabel(columns, len(classes))
+        self._manifest = self._manifest.with_classes(classes)
 
     def flush(
         self,

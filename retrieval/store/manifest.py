@@ -86,6 +86,12 @@ class Manifest:
     created: str = field(default_factory=_now)
     format: int = FORMAT
     generation: int = 0
+    fitted_classes: ClassMap | None = None
+    """The classes when the features were fitted, where they have changed since."""
+
+    def with_classes(self, classes: ClassMap) -> Manifest:
+        """The same with other classes; those that the features were fitted with are remembered."""
+        return replace(self, classes=classes, fitted_classes=self.fitted_classes or self.classes)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, in the order in which a person reads it."""
@@ -98,6 +104,7 @@ class Manifest:
             "labels": self.labels,
             "similarity": self.similarity.to_json(),
             "classes": self.classes.to_json(),
+            **({} if self.fitted_classes is None else {"fitted_classes": self.fitted_classes.to_json()}),
             "dataset": self.dataset,
             "recipe": self.recipe,
             "fingerprints": self.fingerprints,
@@ -108,6 +115,7 @@ class Manifest:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Manifest:
         """The inverse of :meth:`to_json`; raises KeyError, TypeError or ValueError for another shape."""
+        fitted = data.get("fitted_classes")
         return cls(
             classes=ClassMap.from_json(data["classes"]),
             similarity=similarity_from_json(data["similarity"]),
@@ -122,6 +130,7 @@ class Manifest:
             created=str(data["created"]),
             format=int(data["format"]),
             generation=int(data.get("generation", 0)),  # formats 1 and 2 had none
+            fitted_classes=None if fitted is None else ClassMap.from_json(fitted),
         )
 
     @property

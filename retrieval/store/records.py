@@ -12,7 +12,7 @@ from retrieval.errors import REPAIR, ConfigError, IndexDamagedError, did_you_mea
 from retrieval.store.commit import IndexFiles
 from retrieval.store.files import atomic_write
 from retrieval.store.layout import IMAGES
-from retrieval.store.manifest import has_manifest, read_manifest
+from retrieval.store.manifest import Manifest, has_manifest, read_manifest
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,48 @@ class Drift:
     """Images of the build that are removed, counted once, whatever their epochs."""
 
 
-def drift_of(records: Iterable[ImageRecord], built: int) -> Drift:
-    """What changed since a build that gave the first ``built`` records, by their numbers, which only grow."""
+def drift_of(records: Iterable[ImageRecord], built: int, *, gone: int = 0) -> Drift:
+    """What changed since a build that gave the first ``built`` records, by their numbers, which only grow.
+
+    An image that was replaced is no removed one, but its rows came later. ``gone`` images are removed whose
+    records went with them.
+    """
     ordered = sorted(records, key=lambda record: record.number)
     live = [record.patches for record in ordered if not record.removed]
-    later = [record.patches for record in ordered[built:] if not record.removed]
-    gone = {record.id for record in ordered[:built] if record.removed}
-    return Drift(added=sum(later), rows=sum(live), removed=len(gone))
+    later = [record for record in ordered[built:] if not record.removed]
+    missing = {record.id for record in ordered[:built] if record.removed} - {record.id for record in later}
+    return Drift(added=sum(r.patches for r in later), rows=sum(live), removed=len(missing) + gone)
+
+
+def built_records(
+    records: Iterable[ImageRecord], manifest: Manifest
+) -> tuple[list[ImageRecord], list[ImageRecord]]:
+    """The records of the build, and those that came later, each by rising number.
+
+    All are the build's where the manifest does not count its images.
+    """
+    ordered = sorted(records, key=lambda record: record.number)
+    images = manifest.counts.get("images")
+    if images is None:
+        return ordered, []
+    built = images * int((manifest.recipe.get("bank") or {}).get("epochs", 1))
+    return ordered[:built], ordered[built:]
+
+
+def without_removed(
+    records: Iterable[ImageRecord], manifest: Manifest
+) -> tuple[list[ImageRecord], dict[str, int]]:
+    """The records of images that are there, and the manifest's counts without the others."""
+    built, later = built_records(records, manifest)
+    counts = dict(manifest.counts)
+    kept = [record for record in (*built, *later) if not record.removed]
+    if "images" in counts:
+        gone = {record.id for record in built if record.removed}
+        back = {record.id for record in later if not record.removed}
+        counts["images"] -= len(gone)
+        if gone - back or counts.get("gone"):
+            counts["gone"] = counts.get("gone", 0) + len(gone - back)
+    return kept, counts
 
 
 def write_records(path: Path, records: Iterable[ImageRecord]) -> Path:

@@ -18,6 +18,9 @@ from retrieval.store.row_file import RowFile
 
 PATCHES, REMOVED, MULTIPLICITY = "patches.npy", "removed.npy", "weights.npy"
 
+#: Rows whose labels are moved together.
+_RELABELLED = 1 << 16
+
 
 class RowStore:
     """Labels, positions, multiplicity and tombstones of the rows 0..N-1; a row's id is its position.
@@ -151,6 +154,22 @@ class RowStore:
             self._removed_changed = True
         return int(fresh.size)
 
+    def dominant(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """Column of the largest soft label of rows: ids (n,) -> (n,) int32; -1 without any."""
+        return self._dominant_classes()[ids]
+
+    def relabel(self, columns: npt.NDArray[np.int64], classes: int) -> None:
+        """Move the label columns (C,) to new ones of ``classes``; shares that meet are added.
+
+        Comes before any row of the change, which it writes again. Raises StorageError.
+        """
+        old, self._labels = self._labels, LabelFile.create(self._files, classes)
+        for start in range(0, len(old), _RELABELLED):
+            ids = np.arange(start, min(start + _RELABELLED, len(old)), dtype=np.int64)
+            self._labels.append(move_columns(old.read(ids), columns, classes))
+        self._dominant = np.empty(0, dtype=np.int32)
+        old.file.close()
+
     def allowed(self, filter: Filter | None) -> npt.NDArray[np.bool_] | None:
         """Rows a search may return, (N,) bool; None when it may return every row."""
         wanted = filter or Filter()
@@ -211,6 +230,20 @@ class RowStore:
         if len(self._dominant) < len(self):
             self._dominant = np.concatenate([self._dominant, self._labels.dominant(len(self._dominant))])
         return self._dominant
+
+
+def move_columns(
+    labels: npt.NDArray[np.uint8], columns: npt.NDArray[np.int64], classes: int
+) -> npt.NDArray[np.uint8]:
+    """Soft labels (n, C) with column c moved to ``columns[c]`` of ``classes``; shares that meet are added."""
+    if len(np.unique(columns)) == len(columns):
+        moved = np.zeros((len(labels), classes), dtype=np.uint8)
+        moved[:, columns] = labels
+        return moved
+    wide = np.zeros((len(labels), classes), dtype=np.int32)
+    for column, new in enumerate(columns.tolist()):
+        wide[:, new] += labels[:, column]
+    return wide.clip(0, 255).astype(np.uint8)
 
 
 def _read_removed(path: Path) -> npt.NDArray[np.int64]:

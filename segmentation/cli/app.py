@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from retrieval.errors import MyceliaError, StorageError
 from retrieval.store.files import storage_errors
 from segmentation.cli import (
+    assist,
     classes,
     classify,
     compact,
@@ -23,6 +24,7 @@ from segmentation.cli import (
     evaluate,
     index,
     inspect,
+    live,
     maintain,
     search,
     segment,
@@ -147,6 +149,10 @@ def _root(
     context.with_resource(_shown_messages())
 
 
+index.app.command("add")(live.add)
+index.app.command("replace")(live.replace)
+index.app.command("relabel")(live.relabel)
+index.app.command("merge")(live.merge)
 index.app.command("convert")(maintain.convert)
 index.app.command("remove")(maintain.remove)
 index.app.command("compact")(compact.compact)
@@ -154,6 +160,7 @@ app.add_typer(index.app, name="index")
 app.command("inspect")(inspect.inspect)
 app.command("classes")(classes.classes)
 app.command("segment")(segment.segment)
+app.command("assist")(assist.assist)
 app.command("search")(search.search)
 app.command("classify")(classify.classify)
 app.command("similar")(similar.similar)

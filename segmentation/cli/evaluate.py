@@ -101,6 +101,7 @@ def evaluate(
       image.shifts=2  (a patch grid twice as fine, in four times the time)  image.flip=true
       image.overlap  (of tiles, where the index has an image.scale)
       transfer.refine=guided  transfer.refine_radius  transfer.refine_eps  (edges that follow the photo's)
+      transfer.unknown=0.01  (blank what is unlike the memory)
       transfer.calibration=1.5  (null: none)  transfer.prior='{road: 0.3}'  (class shares, or a file)
     """
     from retrieval import IndexFolder

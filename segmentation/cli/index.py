@@ -234,7 +234,8 @@ def _describe_metric(folder: IndexFolder) -> str:
     few = facts.few if features["metric"] == "class" else []
     if not few:
         return text
-    named = [f"{manifest.classes.names[c]} ({facts.patches[c]:.0f})" for c in few[:NAMED]]
+    names = (manifest.fitted_classes or manifest.classes).names
+    named = [f"{names[c]} ({facts.patches[c]:.0f})" for c in few[:NAMED]]
     more = f" and {len(few) - NAMED} more" if len(few) > NAMED else ""
     return f"{text}; fewer {rows} than numbers, so that shrinkage carries them: {', '.join(named)}{more}"
 
@@ -246,7 +247,8 @@ def _describe_drift(folder: IndexFolder, noun: str) -> str:
     images = folder.manifest.counts.get("images")
     if images is None:  # made by hand: nobody knows which were first
         return ""
-    drift = drift_of(folder.records, images * folder.recipe.get("bank", {}).get("epochs", 1))
+    epochs = folder.recipe.get("bank", {}).get("epochs", 1)
+    drift = drift_of(folder.records, images * epochs, gone=folder.manifest.counts.get("gone", 0))
     parts = []
     if drift.added:
         share = 100 * drift.added / drift.rows

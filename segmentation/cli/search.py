@@ -81,7 +81,7 @@ def search(
         votes = result.explain(row, col)[:k]
     if not votes:
         raise ConfigError("--only-image and --not-class leave no memory patch to vote; allow more of them")
-    winner = segmenter.classes.names[int(result.columns[row, col])]
+    winner = segmenter.classes.names[int(result.winners[row, col])]
     say(f"{image} at row {row}, column {col}: {winner}, confidence {result.confidence[row, col]:.2f}")
     if picture is not None:
         from segmentation.drawing.votes import write_vote_picture

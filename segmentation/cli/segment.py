@@ -180,11 +180,11 @@ def segment(
     names = [job.name for job in jobs]
     with open_segmenter(folder, recipe) as segmenter, exports.open(out, segmenter.classes, names) as exporter:
         bad = skipped if skip_bad else None
-        results = _segment_jobs(segmenter, [job for job in jobs if job not in large], skipped=bad)
+        results = segment_jobs(segmenter, [job for job in jobs if job not in large], skipped=bad)
         asked = Asked.of(
             segmenter.classes, instances=instances, min_area=min_area, thresholds=threshold, as_json=as_json
         )
-        write = partial(_write, exporter=exporter, asked=asked, paint_background=paint_background)
+        write = partial(write_result, exporter=exporter, asked=asked, paint_background=paint_background)
         rest = large_entries(segmenter, large, asked, paint_background=paint_background, skipped=bad)
         with closing(behind(results, write)) as written:
             for entry in chain(written, rest):
@@ -319,7 +319,7 @@ class _Photo:
         return self.pixels
 
 
-def _segment_jobs(
+def segment_jobs(
     segmenter: Segmenter, jobs: Sequence[Job], *, skipped: list[tuple[str, str]] | None
 ) -> Generator[tuple[_Photo, Segmentation], None, None]:
     """Each photo with its result, in order; ``skipped`` takes those that cannot be read."""
@@ -340,7 +340,7 @@ def _segment_jobs(
                 task.advance()
 
 
-def _write(
+def write_result(
     item: tuple[_Photo, Segmentation], exporter: Exporter, asked: Asked, *, paint_background: bool = False
 ) -> dict[str, Any]:
     """Write the files of one result; returns what is said of it."""
@@ -371,9 +371,14 @@ def _write(
         else:
             with raster_writer(job.confidence, result.mask.shape, grey.dtype, photo.reference) as write:
                 write(0, grey)
-    counts = np.bincount(result.columns.ravel(), minlength=len(classes))
+    counts = class_counts(result.columns, len(classes))
     entry = entry_of(job, result.mask.shape, counts, float(result.confidence.mean()), classes)
     return {**entry, **asked.entry(result, classes)}
+
+
+def class_counts(columns: npt.NDArray[np.int32], classes: int) -> npt.NDArray[np.int64]:
+    """Pixels of each class, (C,); those left blank (-1) are none's."""
+    return np.bincount(columns[columns >= 0], minlength=classes)
 
 
 def entry_of(
@@ -393,4 +398,5 @@ def entry_of(
         "mean_confidence": round(confidence, 6),
         "classes": {name: round(count / (height * width), 6) for name, count in pixels.items()},
         "pixels": pixels,
+        "blank": round(1 - int(counts.sum()) / (height * width), 6),
     }

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from retrieval.errors import DataError, ImageError
 from segmentation.cli.progress import ProgressDisplay
-from segmentation.cli.segment import Job, entry_of
+from segmentation.cli.segment import Job, class_counts, entry_of
 
 if TYPE_CHECKING:
     from indexer.images.raster import GeoReference
@@ -87,7 +87,7 @@ def _segment(segmenter: Segmenter, job: Job, asked: Asked, *, paint_background: 
             for strip in strips:
                 mask = mask_of_columns(strip.columns, classes)
                 write(strip, mask)
-                counts += np.bincount(strip.columns.ravel(), minlength=len(classes))
+                counts += class_counts(strip.columns, len(classes))
                 certain += float(strip.confidence.sum(dtype=np.float64))
                 regions.add(strip.rows.start, strip.columns, strip.confidence)
                 np.maximum(peaks, strip.peaks, out=peaks)

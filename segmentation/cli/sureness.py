@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 
 def show_sureness(report: EvaluationReport) -> None:
-    """The calibration error, and what is asked for of defects, on stdout."""
+    """The calibration error, and what is asked for of blank pixels and of defects, on stdout."""
     show(f"expected calibration error {_percent(report.reliability.ece)}")
+    if report.blanks is not None:
+        show(report.blanks.sentence)
     if report.defect is not None:
         _show_defect(report.defect, leave_out=report.leave_out)
 

@@ -12,7 +12,7 @@ from PIL import Image
 from retrieval.classes import ClassMap
 from segmentation.drawing.pictures import Color, Picture, save_image
 
-_IGNORED_COLOR: Color = (224, 224, 192)  # Pascal VOC's colour of "void", known to every viewer of masks
+IGNORED_COLOR: Color = (224, 224, 192)  # Pascal VOC's colour of "void", known to every viewer of masks
 
 
 def write_mask(path: str | Path, mask: npt.NDArray[Any], classes: ClassMap) -> None:
@@ -25,13 +25,13 @@ def write_mask(path: str | Path, mask: npt.NDArray[Any], classes: ClassMap) -> N
         image = Image.fromarray(np.ascontiguousarray(mask, dtype=np.uint16))
     else:
         image = Image.fromarray(np.ascontiguousarray(mask, dtype=np.uint8))
-        image.putpalette(_palette(classes))  # turns grey into palette mode; the pixels stay
+        image.putpalette(_palette(classes, mask))  # turns grey into palette mode; the pixels stay
     save_image(Path(path), image, "PNG")
 
 
 def color_mask(mask: npt.NDArray[Any], classes: ClassMap) -> Picture:
     """A mask of class ids (H, W) in the classes' colours; ids that are no class in a pale grey-yellow."""
-    palette = np.full((65536, 3), _IGNORED_COLOR, dtype=np.uint8)
+    palette = np.full((65536, 3), IGNORED_COLOR, dtype=np.uint8)
     for info in classes.classes:
         palette[info.id] = info.color
     painted: Picture = palette[mask]
@@ -40,14 +40,15 @@ def color_mask(mask: npt.NDArray[Any], classes: ClassMap) -> Picture:
 
 def color_columns(columns: npt.NDArray[np.int32], classes: ClassMap) -> Picture:
     """Class columns (H, W) in the classes' colours; -1 (unlabelled) in a pale grey-yellow."""
-    palette = np.array([*(info.color for info in classes.classes), _IGNORED_COLOR], dtype=np.uint8)
+    palette = np.array([*(info.color for info in classes.classes), IGNORED_COLOR], dtype=np.uint8)
     painted: Picture = palette[columns]
     return painted
 
 
-def _palette(classes: ClassMap) -> list[int]:
+def _palette(classes: ClassMap, mask: npt.NDArray[Any]) -> list[int]:
     palette = np.zeros((256, 3), dtype=np.uint8)
-    palette[[id for id in classes.ignore if id <= 255]] = _IGNORED_COLOR
+    palette[[id for id in classes.ignore if id <= 255]] = IGNORED_COLOR
+    palette[np.setdiff1d(mask, classes.ids)] = IGNORED_COLOR  # blank pixels, where no id is ignored
     for info in classes.classes:
         palette[info.id] = info.color
     flat: list[int] = palette.ravel().tolist()

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from retrieval.classes import UNLABELLED, ClassMap
 from retrieval.errors import MaskError
 from segmentation.drawing.fonts import pillow_font
-from segmentation.drawing.masks import color_mask
+from segmentation.drawing.masks import IGNORED_COLOR, color_mask
 from segmentation.drawing.pictures import GROUND, INK, Color, Picture
 
 #: Names of classes that an overlay leaves unpainted: they mean "nothing in particular".
@@ -137,11 +137,12 @@ def error_picture(image: Picture, truth: npt.NDArray[np.int32], predicted: npt.N
 
 
 def _shares(mask: npt.NDArray[Any], classes: ClassMap) -> list[tuple[str, Color]]:
-    """Text and colour of every class in the mask, largest first."""
+    """Text and colour of every class in the mask, largest first, and of what has none."""
     ids, counts = np.unique(mask, return_counts=True)
     share = dict(zip(ids.tolist(), (counts / max(mask.size, 1)).tolist(), strict=True))
     present = sorted((i for i in classes.classes if i.id in share), key=lambda info: -share[info.id])
-    return [(f"{info.name} {_percent(share[info.id])}", info.color) for info in present]
+    texts = [(f"{info.name} {_percent(share.pop(info.id))}", info.color) for info in present]
+    return texts + ([(f"blank {_percent(sum(share.values()))}", IGNORED_COLOR)] if share else [])
 
 
 def _percent(share: float) -> str:

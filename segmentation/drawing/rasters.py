@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,9 @@ import numpy.typing as npt
 
 from indexer.images.raster import BLOCK_CACHE, GeoReference, need_rasterio, open_raster
 from retrieval.classes import ClassMap
-from retrieval.errors import StorageError
+from retrieval.errors import MaskError, StorageError
 from retrieval.store.files import PARTIAL, storage_errors, sync_file, sync_folder
+from segmentation.drawing.masks import IGNORED_COLOR
 
 #: Side of a file's blocks, pixels.
 BLOCK = 256
@@ -33,7 +35,10 @@ def mask_writer(
     """
     colors: dict[int, tuple[int, ...]] | None = None
     if classes.mask_dtype is not np.uint16:
-        colors = {info.id: (*info.color, 255) for info in classes.classes}
+        colors = {id: (*IGNORED_COLOR, 255) for id in classes.ignore if id <= 255}
+        with contextlib.suppress(MaskError):  # every id is a class
+            colors[classes.blank_id] = (*IGNORED_COLOR, 255)
+        colors |= {info.id: (*info.color, 255) for info in classes.classes}
     with raster_writer(path, shape, np.dtype(classes.mask_dtype), reference, colors=colors) as write:
         yield write
 

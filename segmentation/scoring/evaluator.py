@@ -19,6 +19,7 @@ from retrieval.classes import ClassMap
 from retrieval.errors import ConfigError, DataError, DatasetError
 from retrieval.progress import Progress, Task, track
 from segmentation.scoring import metrics
+from segmentation.scoring.blanks import Blanks
 from segmentation.scoring.boundary import Overlap, boundary_iou, boundary_overlap
 from segmentation.scoring.calibration import Calibration, CalibrationFit
 from segmentation.scoring.columns import column_table
@@ -90,6 +91,8 @@ class EvaluationReport:
     """The temperature that fits these images best, where it was asked for."""
     defect: DefectReport | None = None
     """Images with a class told from those without, where it was asked for."""
+    blanks: Blanks | None = None
+    """What ``transfer.unknown`` leaves blank, where it is set; the scores are those with it filled in."""
 
     @property
     def in_memory(self) -> int:
@@ -213,6 +216,7 @@ class EvaluationReport:
             "reliability": self.reliability.to_json(),
             "calibration": None if self.calibration is None else self.calibration.to_json(),
             "defect": None if self.defect is None else self.defect.to_json(),
+            "unknown": None if self.blanks is None else self.blanks.to_json(),
             "skipped": [{"id": s.id, "reason": s.reason} for s in self.skipped],
             "per_image": [asdict(score) for score in self.per_image],
             "classes": self.classes.to_json(),
@@ -268,6 +272,7 @@ def evaluate(
     run = _Run(segmenter, dataset, peers=protocol == "hummingbird", skip_bad=skip_bad, leave_out=leave_out)
     run.calibration = CalibrationFit(len(segmenter.classes)) if calibrate else None
     run.defect = None if defect is None else column_of(defect, segmenter.classes)
+    run.blanks = Blanks.of(segmenter.recipe.transfer.unknown, len(segmenter.classes))
     with track(progress, "evaluate", len(dataset)) as task:
         run.score_all(task)
     if not run.scores:
@@ -290,6 +295,7 @@ def evaluate(
         leave_out=leave_out,
         calibration=None if run.calibration is None else run.calibration.best(),
         defect=None if defect is None else DefectReport(defect, tuple(run.defects), threshold, flatters),
+        blanks=run.blanks,
     )
 
 
@@ -331,6 +337,7 @@ class _Run:
         self.calibration: CalibrationFit | None = None
         self.defect: int | None = None
         self.defects: list[DefectScore] = []
+        self.blanks: Blanks | None = None
         self.scores: list[ImageScore] = []
         self.skipped: list[SkippedImage] = []
 
@@ -354,10 +361,10 @@ class _Run:
     def _score(self, case: _Case, result: Segmentation) -> None:
         truth = case.truth
         classes = len(self._segmenter.classes)
-        confusion = metrics.confusion_matrix(truth, result.columns, classes)
+        confusion = metrics.confusion_matrix(truth, result.winners, classes)
         self.confusion += confusion
-        self.boundary += boundary_overlap(truth, result.columns, classes)
-        self.reliability.add(truth, result.columns, result.confidence)
+        self.boundary += boundary_overlap(truth, result.winners, classes)
+        self.reliability.add(truth, result.winners, result.confidence)
         self._score_more(case, result)
         self.scores.append(
             ImageScore(case.sample.id, metrics.mean_iou(confusion), result.seconds, bool(case.numbers))
@@ -365,7 +372,7 @@ class _Run:
         if self.peers is not None:
             small = truth_at_input(truth, result.geometry)
             seen = (
-                truth_at_input(result.columns, result.geometry)
+                truth_at_input(result.winners, result.geometry)
                 if result.refined
                 else result.columns_at_input()
             )
@@ -373,6 +380,8 @@ class _Run:
 
     def _score_more(self, case: _Case, result: Segmentation) -> None:
         """What was asked for besides the mask's score."""
+        if self.blanks is not None:
+            self.blanks.add(case.truth, result)
         if self.calibration is not None:
             if case.numbers and not self._leave_out:
                 raise ConfigError(

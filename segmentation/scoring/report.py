@@ -154,7 +154,7 @@ def _draw_example(
     numbers = MemoryImages(segmenter.images).numbers_of(sample.image) if leave_out else []
     chosen = without(numbers, segmenter.filter) if leave_out else None
     result = segmenter.label(segmenter.describe(photo), filter=chosen)
-    classes, errors = segmenter.classes, error_picture(photo, truth, result.columns)
+    classes, errors = segmenter.classes, error_picture(photo, truth, result.winners)
     pictures = {
         "photo": ("photo", photo),
         "truth": ("truth", color_columns(truth, classes)),

@@ -282,3 +282,19 @@ class Collection:
             if kind == "integer":  # asked for equality alone; the ranges' index would be 40 bytes a point
                 schema = m.IntegerIndexParams(type=m.IntegerIndexType.INTEGER, lookup=True, range=False)
             self.client.create_payload_index(self.name, field, field_schema=schema, wait=True)
+
+
+class CollectionFiles:
+    """The files in a collection, as ``SharedFiles``."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+
+    def get(self, name: str) -> bytes | None:
+        """A file's content, None where it is not there."""
+        there = any(file.name == name for file in self._collection.files(name))
+        return self._collection.get_file(name) if there else None
+
+    def put(self, name: str, content: bytes) -> None:
+        """Keep a file, unless somebody was faster: then theirs stays."""
+        self._collection.put_file(name, content, first_wins=True)

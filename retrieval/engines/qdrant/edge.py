@@ -183,6 +183,16 @@ class EdgeEngine:
         by_id = {record.id: record.vector for record in records}
         return np.array([by_id[i] for i in ids.tolist()], dtype=np.float32).reshape(len(ids), self._width)
 
+    def set_classes(self, ids: npt.NDArray[np.int64], columns: npt.NDArray[np.int32]) -> None:
+        """Give live rows (n,) other dominant classes (n,), which filters ask for."""
+        self._begin()
+        with self._errors():
+            for column in np.unique(columns).tolist():
+                chosen = ids[columns == column].tolist()
+                for start in range(0, len(chosen), _CHUNK):
+                    block, payload = chosen[start : start + _CHUNK], {CLASS: column}
+                    self._shard.update(self._edge.UpdateOperation.set_payload(block, payload))
+
     def hide(self, ids: Collection[int]) -> None:
         """Leave rows out of every search from now on; the next commit deletes them."""
         self._hidden.update(ids)

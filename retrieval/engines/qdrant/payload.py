@@ -81,7 +81,7 @@ def bank_fingerprint(manifest: Manifest) -> str:
         "fingerprints": manifest.fingerprints,
         "dataset": {name: value for name, value in manifest.dataset.items() if name != "root"},
         "similarity": manifest.similarity.to_json(),
-        "classes": manifest.classes.to_json(),
+        "classes": (manifest.fitted_classes or manifest.classes).to_json(),
     }
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
@@ -150,8 +150,11 @@ def server_payloads(
 
 
 def decode_label(text: str, classes: int) -> npt.NDArray[np.uint8]:
-    """A soft label (C,) uint8 from its payload field; raises ValueError for another number of classes."""
+    """A soft label (C,) uint8 from its payload field; raises ValueError for one of more classes.
+
+    One of fewer is from before the others were added.
+    """
     label = np.frombuffer(base64.b64decode(text), dtype=np.uint8)
-    if len(label) != classes:
+    if len(label) > classes:
         raise ValueError(f"a label of {len(label)} classes where {classes} were expected")
-    return label
+    return np.pad(label, (0, classes - len(label)))

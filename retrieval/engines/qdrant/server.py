@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
+from retrieval.classes import ClassMap
 from retrieval.engines.base import IndexBase, write_attached
 from retrieval.engines.qdrant.collection import VECTOR, Collection
 from retrieval.engines.qdrant.connection import server_errors
@@ -112,7 +113,12 @@ class ServerIndex(IndexBase):
                     f"that {files.folder} was built with; build the index again, or open the "
                     "collection by its address"
                 )
-            manifest = replace(manifest, counts=stored[0].counts or manifest.counts)
+            manifest = replace(
+                manifest,
+                counts=stored[0].counts or manifest.counts,
+                classes=stored[0].classes,
+                fitted_classes=stored[0].fitted_classes,
+            )
         except BaseException:
             collection.close()
             raise
@@ -197,6 +203,19 @@ class ServerIndex(IndexBase):
         counts["removed"] = counts.get("removed", 0) + count
         self._manifest = replace(self._manifest, counts=counts)
         return count
+
+    def relabel(self, classes: ClassMap, columns: npt.NDArray[np.int64]) -> None:
+        """Take other names and more classes; raises ConfigError where labels would have to be rewritten.
+
+        Every point has its label, and they cannot all be changed in one step.
+        """
+        self._check_open()
+        if (columns != np.arange(len(columns))).any():
+            raise ConfigError(
+                "classes on a Qdrant server cannot become one, since its labels cannot change in one step; "
+                "convert the index to faiss (`mycelia index convert`), relabel that, and convert it back"
+            )
+        self._manifest = self._manifest.with_classes(classes)
 
     def _delete(self, images: list[int]) -> int:
         """Delete the patches of image numbers; how many there were."""
@@ -336,22 +355,6 @@ class ServerIndex(IndexBase):
             counts[name] = sum(int(share[name]) for share in done)
         self._manifest = replace(self._manifest, counts=counts)
         return len(done) == self._share[1]
-
-
-class CollectionFiles:
-    """The files in a collection, as ``SharedFiles``."""
-
-    def __init__(self, collection: Collection) -> None:
-        self._collection = collection
-
-    def get(self, name: str) -> bytes | None:
-        """A file's content, None where it is not there."""
-        there = any(file.name == name for file in self._collection.files(name))
-        return self._collection.get_file(name) if there else None
-
-    def put(self, name: str, content: bytes) -> None:
-        """Keep a file, unless somebody was faster: then theirs stays."""
-        self._collection.put_file(name, content, first_wins=True)
 
 
 def open_collection(settings: QdrantSettings, manifest: Manifest, *, client: Any = None) -> Collection:

@@ -84,7 +84,8 @@ def _reach(settings: QdrantSettings, manifest: Manifest) -> None:
 
 @contextmanager
 def _shared_files(settings: QdrantSettings, manifest: Manifest) -> Iterator[SharedFiles]:
-    from retrieval.engines.qdrant.server import CollectionFiles, open_collection
+    from retrieval.engines.qdrant.collection import CollectionFiles
+    from retrieval.engines.qdrant.server import open_collection
 
     collection = open_collection(settings, manifest)
     try:

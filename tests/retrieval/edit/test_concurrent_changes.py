@@ -193,7 +193,7 @@ def test_added_images_are_found_with_their_records_and_thumbnails(stored: Path, 
         assert index.patches(found.ids)[:, 0, 0].tolist() == [10] * 6
         assert len(index) == 306
     assert folder.records[-1].id == "new" and folder.records[-1].patches == 6
-    with pytest.raises(ConfigError, match="has the memory image 'new' already; remove it first"):
+    with pytest.raises(ConfigError, match="has the memory image 'new' already; take `mycelia index replace`"):
         add_images(stored, [image])
     assert IndexFolder.open(stored).live_rows == 306
 

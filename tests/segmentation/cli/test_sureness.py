@@ -115,3 +115,24 @@ def test_an_unknown_class_of_a_prior_is_one_sentence(index: Path, data: Path, tm
 def test_a_threshold_is_not_found_on_shares_that_then_change(index: Path, data: Path) -> None:
     both = run("evaluate", index, data, "--leave-out", "--calibrate", "--defect", "bright")
     assert "run it first, and --defect then" in error_of(both)
+
+
+def test_what_the_memory_does_not_know_is_left_blank(
+    index: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MYCELIA_CACHE", str(tmp_path / "cache"))
+    photo = tmp_path / "noise.png"
+    noise = np.random.default_rng(0).integers(0, 255, size=(48, 70, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(photo)
+    (entry,) = entries_of(index, photo, "--out", tmp_path / "a", "transfer.unknown=0.99")
+    with Image.open(entry["mask"]) as file:
+        blank = np.asarray(file) == 255
+    assert 0 < blank.mean() == pytest.approx(entry["blank"], abs=1e-6)
+    assert sum(entry["pixels"].values()) == int((~blank).sum())
+    (entry,) = entries_of(index, photo, "--out", tmp_path / "b")
+    assert entry["blank"] == 0
+    result = run("evaluate", index, data, "--leave-out", "transfer.unknown=0.5")
+    assert result.exit_code == 0 and "transfer.unknown=0.5 leaves" in result.stdout
+    assert "transfer.unknown" in error_of(
+        run("segment", index, photo, "--out", tmp_path / "c", "transfer.unknown=2")
+    )

@@ -1,0 +1,1 @@
+"""Help with labelling: proposals for photos without labels, and which of them to label next."""
