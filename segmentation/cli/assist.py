@@ -26,8 +26,9 @@ from segmentation.cli.asked import Asked
 from segmentation.cli.console import count_of, say, say_skipped, show
 from segmentation.cli.exports import Export, ExportClasses, Exports, Tolerance
 from segmentation.cli.overrides import changed_recipe, open_segmenter
+from segmentation.cli.photo_jobs import Job, check_outputs, plan_jobs
+from segmentation.cli.photo_results import segment_jobs, write_result
 from segmentation.cli.progress import ProgressDisplay
-from segmentation.cli.segment import Job, check_outputs, plan_jobs, segment_jobs, write_result
 from segmentation.cli.segment_large import is_large
 
 if TYPE_CHECKING:

@@ -2,62 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-import numpy as np
-import numpy.typing as npt
 import typer
 
-from retrieval.errors import ConfigError, DataError, ImageError
+from retrieval.errors import ConfigError
 from segmentation.cli.archives import unpack, with_given
 from segmentation.cli.arguments import IndexPath, MaxPixels, SkipBad
 from segmentation.cli.asked import Asked
 from segmentation.cli.console import count_of, say, say_skipped, show, show_json
 from segmentation.cli.exports import Export, ExportClasses, Exports, Tolerance
 from segmentation.cli.frames import Every, FrameOptions, Resume, Smooth, is_video
-from segmentation.cli.inputs import files_in
 from segmentation.cli.overrides import changed_recipe, open_segmenter, split_overrides
-from segmentation.cli.progress import ProgressDisplay
-
-if TYPE_CHECKING:
-    from indexer.images.raster import GeoReference, RasterHeader
-    from retrieval.classes import ClassMap
-    from segmentation.export import Exporter, Format
-    from segmentation.segmenter import Segmentation, Segmenter
-
-Pixels = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One photo and the files that will be written for it."""
-
-    image: Path
-    mask: Path
-    overlay: Path | None
-    confidence: Path | None
-    stem: str = ""
-    """The mask's name below the folder of the masks, without its ending."""
-    exports: tuple[Path, ...] = ()
-    raster: RasterHeader | None = None
-    """Of a TIFF whose masks are TIFF too."""
-
-    @property
-    def outputs(self) -> tuple[Path, ...]:
-        """Every file that this job writes."""
-        files = (self.mask, self.overlay, self.confidence, *self.exports)
-        return tuple(path for path in files if path is not None)
-
-    @property
-    def name(self) -> str:
-        """The photo's name in exports: from the folder that was given on, with its ending."""
-        return self.stem + self.image.suffix
+from segmentation.cli.photo_jobs import check_outputs, plan_jobs
+from segmentation.cli.photo_results import segment_jobs, write_result
 
 
 def segment(
@@ -207,196 +169,3 @@ def segment(
     say(f"segmented {' and '.join(done)} into {out}")
     if threshold:
         say(f"defective: {sum(entry['defective'] for entry in entries):,} of {len(entries):,}")
-
-
-def plan_jobs(
-    inputs: Sequence[Path],
-    out: Path,
-    *,
-    overlay: bool,
-    confidence: bool,
-    skip_bad: bool = False,
-    formats: Sequence[Format] = (),
-) -> list[Job]:
-    """What to read and what to write; folders stand for the images in them, and keep their subfolders.
-
-    ``formats`` are those of exports beside the masks.
-
-    Raises ImageError for a folder without images, and, unless ``skip_bad`` leaves that to whoever
-    reads it, for an input that is not there.
-    """
-    images: dict[Path, Path] = {}
-    for path in inputs:
-        if not path.exists() and not skip_bad:
-            raise ImageError(f"there is no image or folder at {path}; check the path")
-        found = files_in(path, "image") if path.is_dir() else [path]
-        for image in found:
-            images.setdefault(
-                image, image.relative_to(path).with_suffix("") if image != path else Path(image.stem)
-            )
-    jobs = []
-    for image, name in images.items():
-        raster = _raster_of(image)
-        ending = "png" if raster is None else "tif"
-        job = Job(
-            image,
-            out / f"{name}.{ending}",
-            out / f"{name}.overlay.jpg" if overlay else None,
-            out / f"{name}.confidence.{ending}" if confidence else None,
-            name.as_posix(),
-            tuple(out / format.photo_file.name(name.as_posix()) for format in formats if format.photo_file),
-            raster,
-        )
-        jobs.append(job)
-    return jobs
-
-
-def _raster_of(image: Path) -> RasterHeader | None:
-    """The header of a TIFF that knows where it lies, or is too large for Pillow."""
-    from PIL import Image
-
-    from indexer.images.raster import read_raster_header
-
-    header = read_raster_header(image)
-    if header is None or header.georeferenced:
-        return header
-    most, (height, width) = Image.MAX_IMAGE_PIXELS, header.shape
-    return header if most is not None and height * width > most else None
-
-
-def check_outputs(jobs: Sequence[Job], *, overwrite: bool, shared: Sequence[Path] = ()) -> None:
-    """Raise ConfigError, before any work, where a file would be written twice or something would be lost.
-
-    ``shared`` are the files of the whole run.
-    """
-    inputs = {job.image.resolve() for job in jobs}
-    owners: dict[Path, Path] = {}
-    for job in jobs:
-        for path in job.outputs:
-            if path in owners:
-                raise ConfigError(
-                    f"{owners[path]} and {job.image} would both be written to {path}; "
-                    "rename one of them, or segment them into two folders"
-                )
-            owners[path] = job.image
-            if path.resolve() in inputs:
-                raise ConfigError(f"{path} is one of the images to segment; choose another --out")
-            _check_free(path, overwrite=overwrite)
-    for path in shared:
-        if path in owners:
-            raise ConfigError(
-                f"{owners[path]} and --export would both be written to {path}; rename the photo"
-            )
-        if path.resolve() in inputs:
-            raise ConfigError(f"{path} is one of the images to segment; choose another --out")
-        _check_free(path, overwrite=overwrite)
-
-
-def _check_free(path: Path, *, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
-        raise ConfigError(f"{path} exists already; choose another --out, or replace it with --overwrite")
-
-
-class _Photo:
-    """A photo on its way, and its pixels once it was read: an overlay needs them."""
-
-    pixels: Pixels
-    reference: GeoReference
-    """Of a raster."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-
-    def read(self) -> Pixels:
-        from indexer.images import read_image
-        from indexer.images.raster import RasterReader
-
-        if self.job.raster is None:
-            self.pixels = read_image(self.job.image)
-            return self.pixels
-        with RasterReader(self.job.image) as reader:
-            self.pixels, self.reference = reader.read(), reader.reference
-        return self.pixels
-
-
-def segment_jobs(
-    segmenter: Segmenter, jobs: Sequence[Job], *, skipped: list[tuple[str, str]] | None
-) -> Generator[tuple[_Photo, Segmentation], None, None]:
-    """Each photo with its result, in order; ``skipped`` takes those that cannot be read."""
-    from retrieval.progress import track
-
-    with track(ProgressDisplay(), "segmenting", len(jobs)) as task:
-
-        def skip(photo: _Photo, error: DataError) -> None:
-            assert skipped is not None
-            skipped.append((str(photo.job.image), str(error)))
-            task.advance()
-
-        photos = ((photo, photo.read) for photo in map(_Photo, jobs))
-        on_error = None if skipped is None else skip
-        with closing(segmenter.segment_many(photos, on_error=on_error)) as results:
-            for result in results:
-                yield result
-                task.advance()
-
-
-def write_result(
-    item: tuple[_Photo, Segmentation], exporter: Exporter, asked: Asked, *, paint_background: bool = False
-) -> dict[str, Any]:
-    """Write the files of one result; returns what is said of it."""
-    from segmentation.drawing.overlays import overlay
-    from segmentation.drawing.pictures import write_image
-    from segmentation.drawing.rasters import mask_writer, raster_writer
-    from segmentation.export import LabelledPhoto
-
-    photo, result = item
-    job = photo.job
-    settings = exporter.settings
-    classes = settings.classes
-    job.mask.parent.mkdir(parents=True, exist_ok=True)
-    labelled = LabelledPhoto(
-        job.image, job.name, job.stem, result.mask, result.columns, result.confidence, settings
-    )
-    exporter.add(labelled, palette=job.raster is None)
-    if job.raster is not None:
-        with mask_writer(job.mask, result.mask.shape, classes, photo.reference) as write:
-            write(0, result.mask)
-    if job.overlay is not None:
-        picture = overlay(photo.pixels, result.mask, classes, paint_background=paint_background)
-        write_image(job.overlay, picture)
-    if job.confidence is not None:
-        grey = np.rint(255 * result.confidence).astype(np.uint8)
-        if job.raster is None:
-            write_image(job.confidence, grey)
-        else:
-            with raster_writer(job.confidence, result.mask.shape, grey.dtype, photo.reference) as write:
-                write(0, grey)
-    counts = class_counts(result.columns, len(classes))
-    entry = entry_of(job, result.mask.shape, counts, float(result.confidence.mean()), classes)
-    return {**entry, **asked.entry(result, classes)}
-
-
-def class_counts(columns: npt.NDArray[np.int32], classes: int) -> npt.NDArray[np.int64]:
-    """Pixels of each class, (C,); those left blank (-1) are none's."""
-    return np.bincount(columns[columns >= 0], minlength=classes)
-
-
-def entry_of(
-    job: Job, size: tuple[int, ...], counts: npt.NDArray[np.int64], confidence: float, classes: ClassMap
-) -> dict[str, Any]:
-    """What a program may want to know of one result (H, W) with so many pixels of each class."""
-    pixels = {name: int(count) for name, count in zip(classes.names, counts, strict=True) if count}
-    height, width = size
-    return {
-        "image": str(job.image),
-        "mask": str(job.mask),
-        "overlay": str(job.overlay) if job.overlay else None,
-        "confidence": str(job.confidence) if job.confidence else None,
-        "exports": [str(path) for path in job.exports],
-        "height": height,
-        "width": width,
-        "mean_confidence": round(confidence, 6),
-        "classes": {name: round(count / (height * width), 6) for name, count in pixels.items()},
-        "pixels": pixels,
-        "blank": round(1 - int(counts.sum()) / (height * width), 6),
-    }

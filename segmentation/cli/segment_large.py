@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.errors import DataError, ImageError
+from segmentation.cli.photo_jobs import Job
+from segmentation.cli.photo_results import class_counts, entry_of
 from segmentation.cli.progress import ProgressDisplay
-from segmentation.cli.segment import Job, class_counts, entry_of
 
 if TYPE_CHECKING:
     from indexer.images.raster import GeoReference

@@ -15,8 +15,9 @@ import numpy as np
 from retrieval.errors import ConfigError, DataError
 from segmentation.cli.console import count_of, say, show
 from segmentation.cli.frames import FrameOptions
+from segmentation.cli.photo_jobs import Job
+from segmentation.cli.photo_results import entry_of
 from segmentation.cli.progress import ProgressDisplay
-from segmentation.cli.segment import Job, entry_of
 
 if TYPE_CHECKING:
     from indexer.images.video import Frame, VideoReader

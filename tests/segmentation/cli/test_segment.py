@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from retrieval.errors import ConfigError, MyceliaError
-from segmentation.cli.segment import check_outputs, plan_jobs
+from segmentation.cli.photo_jobs import check_outputs, plan_jobs
 
 from .command import error_of, run
 
