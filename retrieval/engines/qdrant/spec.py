@@ -40,7 +40,9 @@ def _open_edge(asked: Opening) -> PatchIndex:
 
     return open_embedded(
         asked,
-        lambda similarity, rows: EdgeEngine.open(asked.files, similarity, asked.manifest.engine, rows=rows),
+        lambda asked, similarity, rows: EdgeEngine.open(
+            asked.files, similarity, asked.manifest.engine, rows=rows
+        ),
         index=EdgeIndex,
     )
 
