@@ -2,8 +2,8 @@
 
     python -m benchmarks.live --rows 10000 100000 1000000 --out benchmarks/results
 
-Vectors are synthetic (unit vectors in clusters, 384 numbers), 1,000 rows an image, 11 classes; the features of
-an image come on top (``extraction.md``). A call opens the index, changes it and commits, as a command does.
+Vectors are synthetic (unit vectors in clusters, 384 numbers), 1,000 rows an image, 11 classes; the features
+of an image come on top (``extraction.md``). A call opens the index, changes it and commits, as a command.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python -m benchmarks.live_kills --kills 50 --out benchmarks/results
 
 Each kill is a SIGKILL to a process in the middle of ``index add``, ``replace``, ``relabel`` or ``merge``
-(their Python functions; a command adds parsing alone). Afterwards every file is compared with its checksum and every
-row with those of an index that nobody stopped, and the change is run to its end.
+(their Python functions; a command adds parsing alone). Afterwards every file is compared with its checksum
+and every row with those of an index that nobody stopped, and the change is run to its end.
 """
 
 from __future__ import annotations
