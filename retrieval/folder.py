@@ -18,7 +18,14 @@ from retrieval.similarity import Similarity
 from retrieval.store.commit import IndexFiles
 from retrieval.store.layout import FEATURES, IMAGES, thumbnail_name
 from retrieval.store.lock import Lock
-from retrieval.store.manifest import Manifest, has_manifest, read_manifest, unlisted_files, verify_folder
+from retrieval.store.manifest import (
+    Manifest,
+    has_manifest,
+    manifest_stamp,
+    read_manifest,
+    unlisted_files,
+    verify_folder,
+)
 from retrieval.store.records import ImageRecord, read_records
 
 T = TypeVar("T")
@@ -39,6 +46,7 @@ class IndexFolder:
         """Use :meth:`open`."""
         self.path = path
         self._manifest = manifest
+        self._stamp: tuple[int, int, int] | None = None
         self._records: list[ImageRecord] | None = None
 
     @classmethod
@@ -54,6 +62,18 @@ class IndexFolder:
             return path
         folder = local_folder(path)
         return cls(folder, read_manifest(folder))
+
+    def refresh(self) -> bool:
+        """Take the newest state; whether it is another one than before. Next to nothing where it is not."""
+        stamp = manifest_stamp(self.path)
+        if stamp == self._stamp:
+            return False
+        newest = read_manifest(self.path)
+        changed = newest != self._manifest
+        self._stamp, self._manifest = stamp, newest
+        if changed:
+            self._records = None
+        return changed
 
     @property
     def manifest(self) -> Manifest:

@@ -94,6 +94,14 @@ class PatchIndex(Protocol):
         ``thumbnails`` adds JPEGs by image number. ``progress`` hears of what takes long, a server's graph.
         """
 
+    def refresh(self) -> bool:
+        """Take over what others have committed since, so that the next search sees it; whether there was any.
+
+        Costs next to nothing where there was none. Not for use while another thread searches. While a change
+        of one's own is not flushed, nothing is taken over. Raises IndexMismatchError where an index of other
+        features is in the folder now, and what opening does.
+        """
+
     def close(self) -> None:
         """Release memory and files; what was not flushed is dropped. Whatever is asked afterwards raises."""
 

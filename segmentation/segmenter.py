@@ -158,15 +158,9 @@ class Segmenter(Voter):
         super().__init__(index, extractor, k=k, temperature=temperature)
         self.extractor = extractor
         self.filter = filter
-        self.images = tuple(images)
-        self._book = VoteBook(
-            index, self.images, recipe=extractor.recipe, patch_size=extractor.patch_size, thumbnail=thumbnail
-        )
-        self._prior = prior_ratio(index, extractor.recipe.transfer.prior)
-        unknown = extractor.recipe.transfer.unknown
-        self._least = None if unknown is None else least_similarity(index, self.images, unknown)
-        self._scales = MemoryScales.of(self.images, extractor.recipe.image)
+        self._thumbnail = thumbnail
         self._told_long = self._told_scale = False
+        self._take_images(images)
 
     @classmethod
     def open(
@@ -207,7 +201,7 @@ class Segmenter(Voter):
                 recipe["transfer"] = transfer.model_dump(mode="json")
             manifest = replace(index.manifest, recipe=recipe)
             extractor = open_extractor(folder.path, manifest, runtime=runtime)
-            return cls(
+            opened = cls(
                 index,
                 extractor,
                 folder.records,
@@ -216,9 +210,23 @@ class Segmenter(Voter):
                 filter=filter,
                 thumbnail=folder.thumbnail,
             )
+            opened._folder = folder
+            return opened
         except BaseException:
             index.close()
             raise
+
+    def _take_images(self, images: Iterable[ImageRecord]) -> None:
+        """What is made of the index's records and rows."""
+        self.images = tuple(images)
+        recipe, patch_size = self.extractor.recipe, self.extractor.patch_size
+        self._book = VoteBook(
+            self.index, self.images, recipe=recipe, patch_size=patch_size, thumbnail=self._thumbnail
+        )
+        self._prior = prior_ratio(self.index, recipe.transfer.prior)
+        unknown = recipe.transfer.unknown
+        self._least = None if unknown is None else least_similarity(self.index, self.images, unknown)
+        self._scales = MemoryScales.of(self.images, recipe.image)
 
     def describe(self, source: Source) -> Description:
         """What the model sees in one photo: a path, a PIL image, or an array (H, W, 3) uint8 RGB.

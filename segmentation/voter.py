@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import TracebackType
 from typing import ClassVar, Protocol, TypeVar
 
 from indexer.recipe import Recipe
 from retrieval.classes import ClassMap
 from retrieval.errors import ConfigError
+from retrieval.folder import IndexFolder
 from retrieval.index import PatchIndex
+from retrieval.store.records import ImageRecord
 
 V = TypeVar("V", bound="Voter")
 
@@ -45,6 +48,7 @@ class Voter:
         if len(index) == 0:
             raise ConfigError(f"the index holds no {self.row} to compare with; add labelled images to it")
         self._closed = False
+        self._folder: IndexFolder | None = None  # of an index that was opened by its path
 
     @property
     def classes(self) -> ClassMap:
@@ -57,6 +61,22 @@ class Voter:
         recipe = self._made_by.recipe
         transfer = recipe.transfer.model_copy(update={"k": self.k, "temperature": self.temperature})
         return recipe.model_copy(update={"transfer": transfer})
+
+    def refresh(self) -> bool:
+        """See images that others have added to the index, or taken out, since it was opened; whether any.
+
+        Costs next to nothing where there were none, so that a service may call it before each question; not
+        while another thread asks. Raises what opening the index does, and ConfigError where this is closed.
+        """
+        self._check_open()
+        changed = self.index.refresh()
+        if changed and self._folder is not None:
+            self._folder.refresh()
+            self._take_images(self._folder.records)
+        return changed
+
+    def _take_images(self, images: Iterable[ImageRecord]) -> None:
+        """Take the records of the images that the index has now."""
 
     def close(self) -> None:
         """Close the index; nothing can be labelled any more."""

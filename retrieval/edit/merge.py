@@ -32,7 +32,7 @@ from retrieval.store.staging import staging
 _PARTS = {"weights": "weights", "preprocessing": "preprocessing", "recipe": "recipe of the features"}
 
 #: Fitted tensors by the beginning of their names, and what a person calls them.
-_FITTED = {"metric": "metric", "pca": "PCA", "negatives": "support bank"}
+_FITTED = {"metric": "metric", "pca": "PCA", "support": "support bank", "negatives": "support bank"}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,15 @@ from retrieval.classes import ClassMap
 from retrieval.engines.base import IndexBase, write_attached
 from retrieval.engines.spec import Creation, Opening
 from retrieval.engines.vector_engine import Hits, VectorEngine
-from retrieval.errors import REPAIR, ConfigError, IndexBusyError, IndexDamagedError, IndexExistsError
+from retrieval.errors import (
+    REPAIR,
+    ConfigError,
+    IndexBusyError,
+    IndexDamagedError,
+    IndexExistsError,
+    IndexMismatchError,
+)
+from retrieval.index import PatchIndex
 from retrieval.neighbors import Filter, Neighbors, Rows
 from retrieval.progress import Progress
 from retrieval.similarity import DirectSimilarity
@@ -21,9 +29,12 @@ from retrieval.store.commit import IndexFiles
 from retrieval.store.files import storage_errors
 from retrieval.store.layout import CHANGE_LOCK
 from retrieval.store.lock import Lock
-from retrieval.store.manifest import Manifest, has_manifest, read_manifest
+from retrieval.store.manifest import Manifest, has_manifest, manifest_stamp, read_manifest
 from retrieval.store.records import ImageRecord
 from retrieval.store.rows import RowStore
+
+#: Opens a newer state of an index that is open.
+Reopen = Callable[[Manifest], "PatchIndex"]
 
 
 class EmbeddedIndex(IndexBase):
@@ -42,9 +53,12 @@ class EmbeddedIndex(IndexBase):
         engine: VectorEngine,
         *,
         lock: Lock | None = None,
+        reopen: Reopen | None = None,
     ) -> None:
-        """``lock`` is one that the caller holds and gives back."""
+        """``lock`` is one that the caller holds and gives back; ``reopen`` opens a newer state."""
         super().__init__(files.folder, manifest)
+        self._reopen = reopen
+        self._stamp: tuple[int, int, int] | None = None
         self._files = files
         self._rows = rows
         self._engine = engine
@@ -153,6 +167,38 @@ class EmbeddedIndex(IndexBase):
         if not self._borrowed_lock:
             self._lock.release()
 
+    def refresh(self) -> bool:
+        """Take over the state that others have committed since; see ``PatchIndex``."""
+        self._check_open()
+        stamp = manifest_stamp(self.folder)
+        if self._lock.held or self._reopen is None or stamp == self._stamp:
+            return False
+        newest = read_manifest(self.folder)
+        changed = newest != self._manifest
+        while changed:
+            try:
+                self._take(self._reopen(newest))
+                break
+            except (IndexDamagedError, FileNotFoundError):  # swept meanwhile, by a newer one
+                before, stamp, newest = newest, manifest_stamp(self.folder), read_manifest(self.folder)
+                if newest == before:
+                    raise
+        self._stamp = stamp
+        return changed
+
+    def _take(self, fresh: PatchIndex) -> None:
+        """Become another state of the same index."""
+        assert isinstance(fresh, EmbeddedIndex)  # the same engine opened it
+        mine, now = self._manifest, fresh._manifest
+        if now.similarity != mine.similarity or now.fingerprints != mine.fingerprints:
+            fresh.close()
+            raise IndexMismatchError(
+                f"{self.folder} holds an index of other features than the one that is open; open it again"
+            )
+        # the old files are not closed: what was found in them may still be looked at
+        self._files, self._manifest = fresh._files, now
+        self._rows, self._engine = fresh._rows, fresh._engine
+
     def _release(self) -> None:
         try:
             self._engine.close()
@@ -233,4 +279,11 @@ def open_embedded(
     except BaseException:
         engine.close()
         raise
-    return index(asked.files, manifest, rows, engine, lock=asked.lock)
+
+    def reopen(newest: Manifest) -> PatchIndex:
+        from retrieval.engines.registry import engine_of
+
+        files = IndexFiles(folder, newest)
+        return engine_of(newest, folder).open(replace(asked, files=files, manifest=newest, lock=None))
+
+    return index(asked.files, manifest, rows, engine, lock=asked.lock, reopen=reopen)

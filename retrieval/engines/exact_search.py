@@ -46,12 +46,18 @@ class ExactEngine:
 
     @classmethod
     def open(
-        cls, files: IndexFiles, similarity: DirectSimilarity, *, dtype: str, device: str = "cpu"
+        cls,
+        files: IndexFiles,
+        similarity: DirectSimilarity,
+        *,
+        dtype: str,
+        device: str = "cpu",
+        name: str = VECTORS,
     ) -> ExactEngine:
-        """Open ``vectors.npy``; raises IndexDamagedError when it does not fit."""
+        """Open ``vectors.npy``, or a file of another name; raises IndexDamagedError when it does not fit."""
         if dtype not in ("float16", "float32"):
             raise ConfigError(f"the exact engine stores float16 or float32, not {dtype!r}")
-        return cls(RowFile.open(files, VECTORS, (similarity.width,), dtype), similarity, dtype, device)
+        return cls(RowFile.open(files, name, (similarity.width,), dtype), similarity, dtype, device)
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -47,18 +47,24 @@ class FaissSettings(BaseModel):
 def _create(asked: Creation) -> PatchIndex:
     from retrieval.engines.embedded import create_embedded
     from retrieval.engines.faiss_search import FaissEngine
+    from retrieval.engines.tail import TailEngine
 
     settings = asked.settings
     if asked.manifest.similarity.reranked is not None:
         settings = settings.model_copy(update={"refine": "none"})  # others order what is found
     return create_embedded(
         asked,
-        lambda similarity, rows: FaissEngine.create(
+        lambda similarity, rows: TailEngine.create(
             asked.files,
-            similarity,
-            settings=settings,
-            rows=asked.rows,
-            sample=asked.sample,
+            FaissEngine.create(
+                asked.files,
+                similarity,
+                settings=settings,
+                rows=asked.rows,
+                sample=asked.sample,
+                device=asked.device,
+            ),
+            similarity.width,
             device=asked.device,
         ),
     )
@@ -67,11 +73,15 @@ def _create(asked: Creation) -> PatchIndex:
 def _open(asked: Opening) -> PatchIndex:
     from retrieval.engines.embedded import open_embedded
     from retrieval.engines.faiss_search import FaissEngine
+    from retrieval.engines.tail import TailEngine
 
     return open_embedded(
         asked,
-        lambda similarity, rows: FaissEngine.open(
-            asked.files, similarity, asked.manifest.engine, device=asked.device
+        lambda similarity, rows: TailEngine.open(
+            asked.files,
+            FaissEngine.open(asked.files, similarity, asked.manifest.engine, device=asked.device),
+            similarity.width,
+            device=asked.device,
         ),
     )
 

@@ -1,7 +1,8 @@
 """A change of an index becomes visible in one step.
 
 The files of a state are never overwritten: a change writes new ones under names of their own
-(``labels.g3.npy``), syncs them, and then replaces ``manifest.json``, which names them all. A reader sees
+(``labels.g3.npy``), or rows behind those that a state has of a growing file, syncs them, and then replaces
+``manifest.json``, which names them all and says how far each one goes. A reader sees
 the old manifest or the new one, and writes nothing. Files that no manifest names any more are swept
 after the step, or, where a crash prevented that, after the next one that names a file of that name. A
 reader whose files were swept before it opened them starts again with the newer manifest
@@ -17,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from retrieval.errors import IndexFileError, StorageError
+from retrieval.store.blocks import block_digests, sum_of_blocks
 from retrieval.store.files import atomic_write, sha256_file, storage_errors, sync_folder
 from retrieval.store.layout import FEATURES, IMAGES, MANIFEST, THUMBS
 from retrieval.store.manifest import (
@@ -45,6 +47,7 @@ class IndexFiles:
         self._entries: dict[str, FileEntry] = {} if manifest is None else dict(manifest.files)
         self._generation = 0 if manifest is None else manifest.generation + 1
         self._written: set[str] = set()
+        self._growing: set[str] = set()
         self._is_spent = False
 
     def __contains__(self, name: str) -> bool:
@@ -58,6 +61,15 @@ class IndexFiles:
     def generation(self) -> int:
         """The number of the state that the next commit makes; 0 for the first."""
         return self._generation
+
+    def entry(self, name: str) -> FileEntry | None:
+        """What the present state says of a file."""
+        return self._entries.get(name)
+
+    def grow(self, name: str) -> None:
+        """Sum up a file block by block, since rows are appended to it."""
+        self._check_not_spent()
+        self._growing.add(name)
 
     def current(self, name: str) -> Path:
         """Where a file of the present state lies, or would lie."""
@@ -130,7 +142,13 @@ class IndexFiles:
 
     def _entry(self, name: str, path: Path) -> FileEntry:
         place = path.relative_to(self.folder).as_posix()
-        return FileEntry(path.stat().st_size, sha256_file(path), None if place == name else place)
+        where, size, known = None if place == name else place, path.stat().st_size, self._entries.get(name)
+        before = known if known is not None and known.blocks is not None and known.path == where else None
+        if name not in self._growing and before is None:
+            return FileEntry(size, sha256_file(path), where)
+        same = before if name in self._growing else None  # by hand: summed up anew
+        digests = block_digests(path, size, *(() if same is None else (same.blocks or (), same.bytes)))
+        return FileEntry(size, sum_of_blocks(digests), where, digests)
 
     def _listed_on_disk(self) -> set[str] | None:
         """Where the files of the state on disk lie; None where that cannot be told."""

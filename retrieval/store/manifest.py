@@ -18,11 +18,12 @@ from typing import Any
 from retrieval.classes import ClassMap
 from retrieval.errors import REPAIR, IndexDamagedError, IndexFileError, IndexMismatchError
 from retrieval.similarity import Similarity, similarity_from_json
+from retrieval.store.blocks import block_digests, sum_of_blocks
 from retrieval.store.files import PARTIAL, sha256_file
 from retrieval.store.layout import CHANGE_LOCK, MANIFEST
 
 #: Version of the index folder that this code writes; it reads this one and every older one.
-FORMAT = 3
+FORMAT = 4
 
 #: Ending of the files of a change that formats 1 and 2 had begun to commit.
 PENDING = ".new"
@@ -46,11 +47,29 @@ class FileEntry:
     sha256: str
     path: str | None = None
     """Where it lies, relative to the folder and with ``/``; None: under its name."""
+    blocks: tuple[str, ...] | None = None
+    """Checksums of the blocks of a file that grows (``retrieval.store.blocks``), of which ``sha256`` is made.
+
+    What lies behind the file's ``bytes`` is of a later state, or of none."""
+
+    def check(self, path: Path, *, checksum: bool) -> str:
+        """What is wrong with the file at ``path``, in words that follow its name; empty where nothing is."""
+        size = path.stat().st_size
+        if size < self.bytes or (size > self.bytes and self.blocks is None):
+            return f"has {size} bytes, expected {self.bytes}"
+        if checksum and self.sum_up(path) != self.sha256:
+            return "has changed since the index was written (its checksum differs)"
+        return ""
+
+    def sum_up(self, path: Path) -> str:
+        """The checksum of the file as it is now."""
+        return sha256_file(path) if self.blocks is None else sum_of_blocks(block_digests(path, self.bytes))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the manifest."""
         place = {} if self.path is None else {"path": self.path}
-        return {"bytes": self.bytes, "sha256": self.sha256, **place}
+        blocks = {} if self.blocks is None else {"blocks": list(self.blocks)}
+        return {"bytes": self.bytes, "sha256": self.sha256, **place, **blocks}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> FileEntry:
@@ -58,7 +77,10 @@ class FileEntry:
         path = data.get("path")
         if path is not None and (path.startswith("/") or ".." in path.split("/")):
             raise ValueError(f"the path {path!r} leaves the folder")
-        return cls(int(data["bytes"]), str(data["sha256"]), path)
+        blocks = data.get("blocks")
+        return cls(
+            int(data["bytes"]), str(data["sha256"]), path, None if blocks is None else tuple(map(str, blocks))
+        )
 
 
 @dataclass(frozen=True)
@@ -151,6 +173,15 @@ def has_manifest(folder: Path) -> bool:
     return (folder / MANIFEST).exists() or _begun_commit(folder) is not None
 
 
+def manifest_stamp(folder: Path) -> tuple[int, int, int] | None:
+    """What tells one state from the next without reading it: each has a manifest file of its own."""
+    try:
+        found = (folder / MANIFEST).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of an index, checked against its own checksum.
 
@@ -180,15 +211,13 @@ def verify_folder(folder: Path, manifest: Manifest, *, all_checksums: bool = Tru
         path = manifest.place(folder, name)
         if not path.is_file():
             raise IndexDamagedError(f"{path} is missing; {REPAIR}")
-        size = path.stat().st_size
-        if size != entry.bytes:
-            raise IndexDamagedError(f"{path} has {size} bytes, expected {entry.bytes}; {REPAIR}")
+        if wrong := entry.check(path, checksum=False):
+            raise IndexDamagedError(f"{path} {wrong}; {REPAIR}")
     for name, entry in manifest.files.items():
         path = manifest.place(folder, name)
-        if (all_checksums or entry.bytes <= QUICK_BYTES) and sha256_file(path) != entry.sha256:
-            raise IndexDamagedError(
-                f"{path} has changed since the index was written (its checksum differs); {REPAIR}"
-            )
+        wrong = entry.check(path, checksum=all_checksums or entry.bytes <= QUICK_BYTES)
+        if wrong:
+            raise IndexDamagedError(f"{path} {wrong}; {REPAIR}")
 
 
 def unlisted_files(folder: Path, manifest: Manifest) -> list[str]:

@@ -10,19 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.errors import REPAIR, IndexDamagedError
+from retrieval.store.blocks import HEADER
 from retrieval.store.commit import IndexFiles
 from retrieval.store.files import storage_errors, sync_file
 
 #: Bytes of our header; fixed, so that the number of rows can be corrected in place.
-_HEADER = 128
+_HEADER = HEADER
 
 
 class RowFile:
     """Rows of one shape and dtype in the file ``name`` of an index, a plain ``.npy`` file.
 
-    A stored file never changes: the first append after opening copies it to its next version, where
-    rows are added; :meth:`stage` completes that, and whoever has committed it calls :meth:`committed`. A
-    failed append leaves the rows before it untouched. Not safe for several writers.
+    Stored rows never change: others are appended behind them, where they are of no state; :meth:`stage`
+    completes the file, and whoever has committed it calls :meth:`committed`. How many rows of it a state has,
+    the manifest says, and not the header. A file of formats 1 to 3 is copied once, before it grows. A failed
+    append leaves the rows before it untouched. Not safe for several writers.
     """
 
     def __init__(self, files: IndexFiles, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
@@ -33,7 +35,7 @@ class RowFile:
         self._dtype = np.dtype(dtype)
         self._row_bytes = int(np.prod(shape, dtype=np.int64)) * self._dtype.itemsize
         self._rows = 0
-        self._stored = False
+        self._stored = self._grows = False
         self._writer: BinaryIO | None = None
         self._view: npt.NDArray[Any] | None = None
 
@@ -41,10 +43,16 @@ class RowFile:
     def open(cls, files: IndexFiles, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> RowFile:
         """Open an existing file; raises IndexDamagedError when it is not what was stored."""
         file = cls(files, name, shape, dtype)
-        path = file._path
+        path, entry = file._path, files.entry(name)
         try:
-            # Copy-on-write: counts as writable, which torch.from_numpy asks for, yet the file is not.
-            stored = np.load(path, mmap_mode="c", allow_pickle=False)
+            if entry is not None and entry.blocks is not None:
+                file._grows, file._rows = True, (entry.bytes - _HEADER) // max(1, file._row_bytes)
+                stated, dtype_there = _header_of(path)
+                fits = (stated, dtype_there) == (shape, file._dtype)
+                stored = file._map() if fits else np.empty((0, *stated), dtype_there)
+            else:
+                # Copy-on-write: counts as writable, which torch.from_numpy asks for, yet the file is not.
+                stored = np.load(path, mmap_mode="c", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise IndexDamagedError(f"{path} cannot be read as an array ({error}); {REPAIR}") from error
         if stored.shape[1:] != shape or stored.dtype != file._dtype:
@@ -100,7 +108,7 @@ class RowFile:
         """The next version is the stored one now."""
         if self._writer is not None:
             self._writer.close()
-            self._writer, self._stored = None, True
+            self._writer, self._stored, self._grows = None, True, True
             self._view = self._map()  # at once: a later change may sweep the file away
 
     def close(self) -> None:
@@ -112,6 +120,10 @@ class RowFile:
 
     def _open_writer(self) -> BinaryIO:
         if self._writer is None:
+            self._files.grow(self.name)
+            if self._grows:
+                self._writer = self._path.open("r+b")
+                return self._writer
             old, path = self._path, self._files.next(self.name)
             writer = path.open("w+b")
             try:
@@ -134,13 +146,22 @@ class RowFile:
         if self._rows == 0:
             return np.empty(shape, dtype=self._dtype)
         path = self._path
-        offset = path.stat().st_size - self._rows * self._row_bytes if self._writer is None else _HEADER
+        ours = self._grows or self._writer is not None
+        offset = _HEADER if ours else path.stat().st_size - self._rows * self._row_bytes
         return np.memmap(path, dtype=self._dtype, mode="c", offset=offset, shape=shape)
 
     def _header(self) -> bytes:
-        shape = (self._rows, *self._shape)
-        text = str(
-            {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
-        )
+        # always as wide, so that a reader meets no half of two headers
+        shape = f"({self._rows:>15}, {''.join(f'{side}, ' for side in self._shape)})"
+        descr = np.lib.format.dtype_to_descr(self._dtype)
+        text = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}, }}"
         prefix = np.lib.format.magic(1, 0) + (_HEADER - 10).to_bytes(2, "little")
         return prefix + text.encode("latin1").ljust(_HEADER - 11) + b"\n"
+
+
+def _header_of(path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape of a row and dtype that a growing file states; raises OSError and ValueError."""
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    return tuple(shape[1:]), dtype

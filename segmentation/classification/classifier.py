@@ -132,8 +132,8 @@ class Classifier(Voter):
         """
         super().__init__(index, extractor, k=k, temperature=temperature)
         self.extractor = extractor
-        self.images = tuple(images)
-        self.book = MatchBook(index, self.images, thumbnail=thumbnail)
+        self._thumbnail = thumbnail
+        self._take_images(images)
 
     @classmethod
     def open(
@@ -157,12 +157,19 @@ class Classifier(Voter):
         index = folder.index(device=str(choose_device(runtime.device)))
         try:
             extractor: DescribesInputs = open_whole(folder.path, index.manifest, runtime=runtime)
-            return cls(
+            opened = cls(
                 index, extractor, folder.records, k=k, temperature=temperature, thumbnail=folder.thumbnail
             )
+            opened._folder = folder
+            return opened
         except BaseException:
             index.close()
             raise
+
+    def _take_images(self, images: Iterable[ImageRecord]) -> None:
+        """What is made of the index's records."""
+        self.images = tuple(images)
+        self.book = MatchBook(self.index, self.images, thumbnail=self._thumbnail)
 
     def describe(self, source: Source) -> Vector:
         """The vector (D,) of one photo: a path, a PIL image, or an array (H, W, 3) uint8 RGB.

@@ -38,8 +38,9 @@ from retrieval.neighbors import Filter, Neighbors, Rows
 from retrieval.progress import Progress, track
 from retrieval.store.commit import IndexFiles
 from retrieval.store.files import storage_errors
-from retrieval.store.layout import FEATURES, IMAGES
-from retrieval.store.manifest import Manifest
+from retrieval.store.layout import CHANGE_LOCK, FEATURES, IMAGES
+from retrieval.store.lock import Lock
+from retrieval.store.manifest import Manifest, read_manifest
 from retrieval.store.records import ImageRecord
 
 #: Files in the collection that tell which shares of a parallel build are done, and their lists of images.
@@ -135,7 +136,8 @@ class ServerIndex(IndexBase):
         self._origins.update(
             {record.number: Origin(record.id, record.sha256, record.epoch) for record in images}
         )
-        if self._resumed:  # what an earlier run uploaded of them may be of files that have changed since
+        # what an earlier run uploaded of them may be of files that have changed since
+        if self._resumed or not self._loading:
             self._delete([record.number for record in images])
 
     def add(
@@ -268,6 +270,25 @@ class ServerIndex(IndexBase):
             self._finish(progress)
         self.collection.write_manifest(self._manifest, complete=complete)
         self._manifest = self._files.commit(self._manifest, changes)
+
+    def refresh(self) -> bool:
+        """Take over the list of images and the classes; rows are found where they are. See ``PatchIndex``."""
+        from retrieval.engines.qdrant.locate import refresh_folder
+
+        self._check_open()
+        stored, mine = self.collection.read_manifest(), self._manifest
+        if stored is None or (stored[0].counts, stored[0].classes) == (mine.counts, mine.classes):
+            return False
+        lock = Lock(self.folder / CHANGE_LOCK)
+        lock.acquire(f"refresh {self.folder}")
+        try:
+            refresh_folder(self.folder)
+        finally:
+            lock.release()
+        newest = read_manifest(self.folder)
+        self._files, self._live = IndexFiles(self.folder, newest), None
+        self._manifest = replace(newest, counts=stored[0].counts)
+        return True
 
     def _finish(self, progress: Progress | None) -> None:
         """Switch the graph on and wait for it."""

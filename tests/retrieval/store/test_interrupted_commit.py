@@ -129,7 +129,7 @@ def test_a_commit_that_format_2_had_begun_is_read_as_done_by_everyone(tmp_path: 
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before  # a reader writes nothing
     remove_images(folder, ["image-0"])
     opened = IndexFolder.open(folder)
-    assert opened.manifest.format == 3 and opened.verify() == []
+    assert opened.manifest.format == 4 and opened.verify() == []
     assert not list(folder.glob("*.new"))
     assert [record.removed for record in opened.records] == [True, False, False]
 

@@ -154,6 +154,6 @@ def test_an_index_of_the_first_format_is_written_in_the_present_one(
     with open_index(tmp_path / "a") as index:
         index.add(bank.vectors[200:], bank.labels[200:], bank.patches[200:], multiplicity=COUNTS[200:])
         index.flush()
-    assert read_manifest(tmp_path / "a").format == FORMAT == 3
+    assert read_manifest(tmp_path / "a").format == FORMAT == 4
     with open_index(tmp_path / "a", verify=True) as index:
         assert index.search(bank.vectors[299:], 1).multiplicity == pytest.approx(COUNTS[299])
