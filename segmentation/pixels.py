@@ -11,10 +11,13 @@ import numpy.typing as npt
 from indexer.images import PatchGrid
 from indexer.images.tiles import TiledGrid
 from indexer.recipe import TransferSettings
+from retrieval.classes import ClassMap
 from segmentation.blend import Blend, blend_of
 from segmentation.refine import refined_classes, refined_strips
 from segmentation.temperature import Winners, calibrated, raise_peaks, share_of
 from segmentation.upsample import STRIP, classes_at, interpolated
+
+Mask = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,3 +169,15 @@ def _parts(whole: slice, width: int) -> Iterator[slice]:
     step = max(1, STRIP // max(1, width))
     for start in range(whole.start, whole.stop, step):
         yield slice(start, min(start + step, whole.stop))
+
+
+def mask_of_columns(columns: npt.NDArray[np.int32], classes: ClassMap) -> Mask:
+    """Class ids of class columns (0 and up, -1 blank), in the smallest dtype that holds every id.
+
+    Raises MaskError where something is blank and no id is left for it.
+    """
+    ids = classes.ids
+    if columns.min(initial=0) < 0:
+        ids = np.append(ids, np.uint16(classes.blank_id))  # the last one serves the column -1
+    mask: Mask = (ids if classes.mask_dtype is np.uint16 else ids.astype(np.uint8))[columns]
+    return mask

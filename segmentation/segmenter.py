@@ -20,7 +20,7 @@ from indexer.images.size import is_long, own_size
 from indexer.images.tiles import TiledGrid
 from indexer.images.windows import ImageReader
 from indexer.recipe import RuntimeSettings, TransferSettings, describes_images
-from retrieval.classes import UNLABELLED, ClassMap
+from retrieval.classes import UNLABELLED
 from retrieval.errors import ConfigError
 from retrieval.folder import IndexFolder
 from retrieval.index import PatchIndex
@@ -38,7 +38,7 @@ from segmentation.description import (
 )
 from segmentation.explain import Vote, VoteBook
 from segmentation.labelling import input_classes, label_views
-from segmentation.pixels import PixelShares
+from segmentation.pixels import Mask, PixelShares, mask_of_columns
 from segmentation.prior import prior_ratio
 from segmentation.scales import MemoryScales
 from segmentation.strips import Strip, label_strips
@@ -48,7 +48,6 @@ from segmentation.voter import Voter, check_transfer
 _LOG = logging.getLogger("mycelia")
 
 #: Class ids of pixels, (H, W).
-Mask = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -390,15 +389,3 @@ def _changed(recipe: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any]]
         if given:
             changed[name] = {**(recipe.get(name) or {}), **given}
     return changed
-
-
-def mask_of_columns(columns: npt.NDArray[np.int32], classes: ClassMap) -> Mask:
-    """Class ids of class columns (0 and up, -1 blank), in the smallest dtype that holds every id.
-
-    Raises MaskError where something is blank and no id is left for it.
-    """
-    ids = classes.ids
-    if columns.min(initial=0) < 0:
-        ids = np.append(ids, np.uint16(classes.blank_id))  # the last one serves the column -1
-    mask: Mask = (ids if classes.mask_dtype is np.uint16 else ids.astype(np.uint8))[columns]
-    return mask

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from retrieval.classes import ClassMap
 from retrieval.errors import ConfigError
-from segmentation.segmenter import Segmentation, mask_of_columns
+from segmentation.pixels import mask_of_columns
+from segmentation.segmenter import Segmentation
 
 
 class Smoother:

@@ -74,7 +74,7 @@ def _segment(segmenter: Segmenter, job: Job, asked: Asked, *, paint_background: 
     from segmentation.drawing.overlays import overlay
     from segmentation.drawing.pictures import write_image
     from segmentation.instances import Regions
-    from segmentation.segmenter import mask_of_columns
+    from segmentation.pixels import mask_of_columns
 
     classes, watched = segmenter.classes, tuple(asked.thresholds)
     regions, peaks = Regions(asked.columns), np.zeros(len(watched), dtype=np.float32)

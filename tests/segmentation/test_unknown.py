@@ -16,8 +16,9 @@ from retrieval.errors import ConfigError, MaskError
 from retrieval.neighbors import Neighbors
 from segmentation import unknown
 from segmentation.drawing.overlays import with_legend
+from segmentation.pixels import mask_of_columns
 from segmentation.scoring.evaluator import evaluate
-from segmentation.segmenter import Segmenter, mask_of_columns
+from segmentation.segmenter import Segmenter
 from segmentation.unknown import least_similarity, nearness_of, own_similarities
 
 Make = Callable[..., Segmenter]

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from retrieval.engines.qdrant.collection import Collection
 from retrieval.engines.qdrant.connection import parse_address
+from retrieval.engines.qdrant.parameters import engine_parameters, settings_of
 from retrieval.engines.qdrant.payload import bank_fingerprint
-from retrieval.engines.qdrant.server import IMAGE_PARTS, SHARES, engine_parameters, settings_of
+from retrieval.engines.qdrant.server import IMAGE_PARTS, SHARES
 from retrieval.errors import IndexDamagedError
 from retrieval.store.cache import cache_folder
 from retrieval.store.commit import IndexFiles

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 
 from retrieval.classes import ClassMap
 from retrieval.engines.base import IndexBase, write_attached
 from retrieval.engines.qdrant.collection import VECTOR, Collection
 from retrieval.engines.qdrant.connection import server_errors
+from retrieval.engines.qdrant.parameters import engine_parameters, settings_of
 from retrieval.engines.qdrant.payload import (
     COL,
     FOUND,
@@ -31,7 +31,7 @@ from retrieval.engines.qdrant.payload import (
     unpack_ids,
 )
 from retrieval.engines.qdrant.server_requests import filter_condition, search_params
-from retrieval.engines.qdrant.settings import KIND_SERVER, QdrantSettings
+from retrieval.engines.qdrant.settings import QdrantSettings
 from retrieval.engines.spec import no_multiplicity
 from retrieval.errors import ConfigError, IndexDamagedError, IndexMismatchError
 from retrieval.neighbors import Filter, Neighbors, Rows
@@ -392,23 +392,6 @@ def open_collection(settings: QdrantSettings, manifest: Manifest, *, client: Any
         collection.close()
         raise
     return collection
-
-
-def engine_parameters(settings: QdrantSettings) -> dict[str, Any]:
-    """What a manifest says of a server: address and settings, never a key."""
-    return {"kind": KIND_SERVER, **settings.model_dump(mode="json")}
-
-
-def settings_of(manifest: Manifest) -> QdrantSettings:
-    """The settings in a manifest; raises IndexDamagedError where they do not fit."""
-    try:
-        return QdrantSettings.model_validate({k: v for k, v in manifest.engine.items() if k != "kind"})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise IndexDamagedError(
-            f"the manifest describes its Qdrant server incompletely ({first['loc']}: {first['msg']}); "
-            "build the index again"
-        ) from error
 
 
 def _share_name(share: tuple[int, int]) -> str:
