@@ -79,12 +79,20 @@ def test_the_two_commands_stand_near_the_top(readme: str) -> None:
 
 def test_its_commands_run(readme: str, folder: Path) -> None:
     commands = walk(readme)
-    assert [command[0] for command in commands] == ["index", "segment", "search", "evaluate"]
+    assert [command[0] for command in commands] == [
+        "index",
+        "segment",
+        "search",
+        "evaluate",
+        "assist",
+        "index",
+    ]
     for command in commands:
         result = CliRunner().invoke(app, command)
         assert result.exit_code == 0, (command, result.output, result.exception)
     promised = ["my.index/manifest.json", "why.png", "score.json", "report/index.html"]
     promised += [f"masks/{name}" for name in ("photo.png", "photo.overlay.jpg", "one.png", "two.overlay.jpg")]
+    promised += [f"proposals/{name}" for name in ("one.png", "next.html", "memory.index/manifest.json")]
     assert [name for name in promised if not (folder / name).is_file()] == []
     with Image.open(folder / "masks" / "photo.png") as mask:
         assert mask.size == (320, 160)
