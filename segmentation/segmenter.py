@@ -227,6 +227,11 @@ class Segmenter(Voter):
         self._least = None if unknown is None else least_similarity(self.index, self.images, unknown)
         self._scales = MemoryScales.of(self.images, recipe.image)
 
+    @property
+    def book(self) -> VoteBook:
+        """Who the rows of the index are."""
+        return self._book
+
     def describe(self, source: Source) -> Description:
         """What the model sees in one photo: a path, a PIL image, or an array (H, W, 3) uint8 RGB.
 

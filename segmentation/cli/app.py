@@ -28,6 +28,7 @@ from segmentation.cli import (
     maintain,
     search,
     segment,
+    serve,
     similar,
     slices,
     tune,
@@ -167,6 +168,7 @@ app.command("similar")(similar.similar)
 app.command("evaluate")(evaluate.evaluate)
 app.command("tune")(tune.tune)
 app.command("slices")(slices.slices)
+app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 
 
