@@ -11,9 +11,7 @@ from PIL import Image
 
 from indexer.bank.describe import THUMB_SIZE
 from indexer.bank.sampling import (
-from indexer.seeds import generator_for
     choose_patches,
-    generator_for,
     patch_labels,
     patches_per_image,
     soft_labels,
@@ -22,6 +20,7 @@ from indexer.datasets.keys import SourceKey
 from indexer.datasets.masks import color_of_id
 from indexer.images import PatchGrid
 from indexer.recipe import Recipe
+from indexer.seeds import generator_for
 from retrieval.classes import ClassInfo, ClassMap
 from retrieval.edit.add import NewImage
 from retrieval.edit.classes import join_classes
