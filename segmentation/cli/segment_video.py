@@ -59,14 +59,6 @@ class Clip:
         return {number for number, job in files.items() if job.confidence is None or job.confidence.exists()}
 
 
-def missing_jobs(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs that an earlier run has not done; says how many it has."""
-    missing = [job for job in jobs if not all(path.exists() for path in job.outputs)]
-    if len(missing) < len(jobs):
-        say(f"kept the files of {count_of(len(jobs) - len(missing), 'image')} of an earlier run")
-    return missing
-
-
 def plan_clips(
     videos: Sequence[Path], out: Path, *, overlay: bool, confidence: bool, overwrite: bool
 ) -> list[Clip]:
