@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import lzma
 import os
 import shutil
 import stat
@@ -36,7 +37,12 @@ MOST_GROWTH = 100
 FREE_BYTES = 1_000_000_000
 
 _BLOCK = 1 << 20
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, NotImplementedError, ValueError)
+_DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError),
+    *(NotImplementedError, ValueError),
+)
+#: Folder of what macOS writes beside the files of a zip.
+_OF_MACOS = "__MACOSX"
 _LOG = logging.getLogger("mycelia")
 
 
@@ -97,6 +103,7 @@ def _private_folder(path: Path) -> Iterator[Path]:
         try:
             yield folder
         finally:
+            shutil.rmtree(folder, ignore_errors=True)  # before its lock, which others may take from then on
             shutil.rmtree(place, ignore_errors=True)
 
 
@@ -135,7 +142,7 @@ def _unpack(path: Path, root: Path) -> None:
 
 def _unpack_zip(path: Path, root: Path) -> int:
     with zipfile.ZipFile(path) as file:
-        infos = [info for info in file.infolist() if not info.is_dir()]
+        infos = [info for info in file.infolist() if not (info.is_dir() or _is_of_macos(info.filename))]
         links = [info for info in infos if stat.S_ISLNK(info.external_attr >> 16)]
         if any(info.flag_bits & 1 for info in infos):
             raise DatasetError(f"{path} is encrypted; unpack it with its password and give the folder")
@@ -143,10 +150,21 @@ def _unpack_zip(path: Path, root: Path) -> int:
         plain = [info for info in infos if info not in links] if links else infos
         writer.check(len(plain), sum(info.file_size for info in plain))
         for info in plain:
-            changed = datetime(*info.date_time).timestamp() if info.date_time[1] else 0.0
             with file.open(info) as content:
-                writer.write(_Member(info.filename, info.file_size, changed), content)
+                writer.write(_Member(info.filename, info.file_size, _time_of(info)), content)
     return len(links)
+
+
+def _is_of_macos(name: str) -> bool:
+    return PurePosixPath(name.replace("\\", "/")).parts[:1] == (_OF_MACOS,)
+
+
+def _time_of(info: zipfile.ZipInfo) -> float:
+    """When a file of a zip was changed, in the system's time; 0 where it states no such moment."""
+    try:
+        return datetime(*info.date_time).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return 0.0
 
 
 def _unpack_tar(path: Path, root: Path) -> int:
@@ -157,14 +175,26 @@ def _unpack_tar(path: Path, root: Path) -> int:
         for info in file:
             if info.isdir():
                 continue
-            # a hard link is a file that came before; a symbolic one may lead anywhere
-            content = file.extractfile(info) if info.isreg() or info.islnk() else None
+            content = _content_of(file, info)
             if content is None:
                 left_out += 1
                 continue
             with content:
                 writer.write(_Member(info.name, info.size, float(info.mtime)), content)
+        while file.fileobj is not None and file.fileobj.read(_BLOCK):
+            pass  # to the end, where the checksum of what is compressed is
     return left_out
+
+
+def _content_of(file: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes] | None:
+    """What a member holds; None for one that is no file.
+
+    A hard link is a file that came before, if it leads anywhere; a symbolic one may lead anywhere else.
+    """
+    try:
+        return file.extractfile(info) if info.isreg() or info.islnk() else None
+    except (KeyError, RecursionError):
+        return None
 
 
 class _Writer:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from retrieval.classes import ClassMap
+from retrieval.classes import UNLABELLED, ClassMap
 from retrieval.errors import ConfigError
 from segmentation.pixels import mask_of_columns
 from segmentation.segmenter import Segmentation
@@ -34,7 +34,8 @@ class Smoother:
     def __call__(self, result: Segmentation) -> Segmentation:
         """The result of the next frame with smoothed shares, and the mask and confidence that follow.
 
-        Its votes stay those of the frame alone. Frames of another size begin anew.
+        Its votes stay those of the frame alone, and so does what is left blank. Frames of another size begin
+        anew.
         """
         past, now = self._past, result.shares
         if past is None or past.shape != now.shape or self.weight == 0:
@@ -44,11 +45,13 @@ class Smoother:
         self._past = weight * past + (1 - weight) * now
         pixels = replace(result.pixels, shares=self._past)
         winners = pixels.winners()
+        columns = np.where(result.columns == UNLABELLED, UNLABELLED, winners.columns)
         return replace(
             result,
-            mask=mask_of_columns(winners.columns, self._classes),
+            mask=mask_of_columns(columns, self._classes),
             confidence=winners.confidence,
-            columns=winners.columns,
+            columns=columns,
+            winners=winners.columns,
             shares=self._past,
             pixels=pixels,
         )

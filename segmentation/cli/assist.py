@@ -157,7 +157,7 @@ def _propose(
 
     digest = _digest(segmenter, recipe, exports)
     photos = _sort(planned, record, segmenter, recipe, digest)
-    each = replace(exports, formats=tuple(f for f in exports.formats if f.run_file is None))
+    each = exports.of_photos()
     with each.open(record.staging, segmenter.classes, [job.name for job in photos.to_do]) as exporter:
         asked = Asked.of(segmenter.classes, instances=None, min_area=1, thresholds=None, as_json=False)
         shared = [name for format in each.formats for name in format.companions]

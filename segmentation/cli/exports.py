@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,6 +70,23 @@ class Exports:
     def run_files(self, out: Path) -> list[Path]:
         """The files that hold all photos."""
         return [out / format.run_file.name for format in self.formats if format.run_file is not None]
+
+    def are_whole(self, out: Path) -> bool:
+        """Whether a run has finished every file of all photos."""
+        from segmentation.export.spool import spool_of
+
+        return all(path.exists() and not spool_of(path).exists() for path in self.run_files(out))
+
+    def of_photos(self) -> Exports:
+        """Those with a file for each photo alone."""
+        return replace(self, formats=tuple(format for format in self.formats if format.run_file is None))
+
+    def recorded(self, out: Path) -> set[str] | None:
+        """Photos whose records for the files of all photos a stopped run left; None without such files."""
+        from segmentation.export.spool import recorded_names, spool_of
+
+        found = [recorded_names(spool_of(path)) for path in self.run_files(out)]
+        return set.intersection(*found) if found else None
 
     def shared_files(self, out: Path) -> list[Path]:
         """Every file of a run that is no single photo's."""

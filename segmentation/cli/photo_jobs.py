@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrieval.errors import ConfigError, ImageError
+from segmentation.cli.console import count_of, say
 from segmentation.cli.inputs import files_in
 
 if TYPE_CHECKING:
     from indexer.images.raster import RasterHeader
+    from segmentation.cli.exports import Exports
     from segmentation.export import Format
 
 
@@ -81,6 +83,22 @@ def plan_jobs(
         )
         jobs.append(job)
     return jobs
+
+
+def missing_jobs(jobs: Sequence[Job], exports: Exports, out: Path) -> tuple[list[Job], Exports]:
+    """The jobs that an earlier run has not done, and what is still to export; says how many it has.
+
+    A file of all photos is made of what is known of each: a photo is done again where that is lost.
+    """
+    missing = [job for job in jobs if not all(path.exists() for path in job.outputs)]
+    if not missing and exports.are_whole(out):
+        exports = exports.of_photos()
+    elif (recorded := exports.recorded(out)) is not None:
+        there = set(jobs).difference(missing)
+        missing = [job for job in jobs if job not in there or job.name not in recorded]
+    if len(missing) < len(jobs):
+        say(f"kept the files of {count_of(len(jobs) - len(missing), 'image')} of an earlier run")
+    return missing, exports
 
 
 def _raster_of(image: Path) -> RasterHeader | None:

@@ -18,7 +18,7 @@ from segmentation.cli.console import count_of, say, say_skipped, show, show_json
 from segmentation.cli.exports import Export, ExportClasses, Exports, Tolerance
 from segmentation.cli.frames import Every, FrameOptions, Resume, Smooth, is_video
 from segmentation.cli.overrides import changed_recipe, open_segmenter, split_overrides
-from segmentation.cli.photo_jobs import check_outputs, plan_jobs
+from segmentation.cli.photo_jobs import check_outputs, missing_jobs, plan_jobs
 from segmentation.cli.photo_results import segment_jobs, write_result
 
 
@@ -105,7 +105,7 @@ def segment(
     given, overrides = split_overrides(images)
     if not given:
         raise typer.BadParameter("expected a photo, a folder or a video", param_hint="IMAGE|FOLDER|VIDEO")
-    from segmentation.cli.segment_video import missing_jobs, plan_clips, segment_clips
+    from segmentation.cli.segment_video import plan_clips, segment_clips
 
     exports = Exports.of(export, export_classes, tolerance)
     paths = [unpack(context, path) for path in given]
@@ -119,7 +119,8 @@ def segment(
         skip_bad=skip_bad,
         formats=exports.formats,
     )
-    jobs = missing_jobs(jobs) if resume else jobs
+    if resume:
+        jobs, exports = missing_jobs(jobs, exports, out)
     check_outputs(jobs, overwrite=overwrite or resume, shared=exports.shared_files(out))
     if videos and exports.formats:
         raise ConfigError("--export names files of photos, and frames of a video are none; leave one out")

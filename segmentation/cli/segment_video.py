@@ -16,7 +16,7 @@ from retrieval.errors import ConfigError, DataError
 from segmentation.cli.console import count_of, say, show
 from segmentation.cli.frames import FrameOptions
 from segmentation.cli.photo_jobs import Job
-from segmentation.cli.photo_results import entry_of
+from segmentation.cli.photo_results import class_counts, entry_of
 from segmentation.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
@@ -53,13 +53,10 @@ class Clip:
         found = (_MASK.fullmatch(path.name) for path in self.masks.iterdir())
         return {int(match[1]) for match in found if match}
 
-
-def missing_jobs(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs that an earlier run has not done; says how many it has."""
-    missing = [job for job in jobs if not all(path.exists() for path in job.outputs)]
-    if len(missing) < len(jobs):
-        say(f"kept the files of {count_of(len(jobs) - len(missing), 'image')} of an earlier run")
-    return missing
+    def done(self) -> set[int]:
+        """The frames of which nothing is missing."""
+        files = {number: self.job(number) for number in self.present()}
+        return {number for number, job in files.items() if job.confidence is None or job.confidence.exists()}
 
 
 def plan_clips(
@@ -127,7 +124,7 @@ def _segment(
     from segmentation.pipeline import behind
 
     before = clip.present()
-    kept = before if options.resume else set()
+    kept = clip.done() if options.resume else set()
     done: set[int] = set()
     with VideoReader(clip.video) as reader:
         total, stage = len(range(0, reader.declared, options.every)), f"segmenting {clip.video.name}"
@@ -168,7 +165,7 @@ def _write(item: tuple[Frame, Segmentation], clip: Clip, classes: ClassMap, aske
     if job.confidence is not None:
         write_image(job.confidence, np.rint(255 * result.confidence).astype(np.uint8))
     write_mask(job.mask, result.mask, classes)
-    counts = np.bincount(result.columns.ravel(), minlength=len(classes))
+    counts = class_counts(result.columns, len(classes))
     entry = entry_of(job, result.mask.shape, counts, float(result.confidence.mean()), classes)
     when = {"frame": frame.number, "seconds": round(frame.seconds, 3)}
     return {**entry, **when, **asked.entry(result, classes)}

@@ -10,7 +10,7 @@ from typing import Any
 from retrieval.store.files import atomic_write, storage_errors
 from segmentation.export.base import ExportSettings, Format, LabelledPhoto, RunFile, write_text
 from segmentation.export.palette import FORMAT as PALETTE
-from segmentation.export.spool import Spool
+from segmentation.export.spool import Spool, spool_of
 
 
 def run_files(formats: Sequence[Format]) -> list[str]:
@@ -95,7 +95,7 @@ class Exporter:
             "columns": list(self.settings.columns),
             "tolerance": self.settings.tolerance,
         }
-        return Spool(self._out / f"{run_file.name}.lines", made_by, replaced=self._names)
+        return Spool(spool_of(self._out / run_file.name), made_by, replaced=self._names)
 
     def _assemble(self, run_file: RunFile, spool: Spool) -> None:
         def records() -> Iterator[Any]:

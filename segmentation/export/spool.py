@@ -68,5 +68,18 @@ class Spool:
         return whole[1:]
 
 
+def spool_of(path: Path) -> Path:
+    """Where the records are of which the file ``path`` is made in the end."""
+    return path.with_name(f"{path.name}.lines")
+
+
+def recorded_names(path: Path) -> set[str]:
+    """The names of the photos whose records are whole in a file of them; none where there is no file."""
+    if not path.is_file():
+        return set()
+    lines = path.read_bytes().splitlines(keepends=True)[1:]
+    return {json.loads(line)["name"] for line in lines if line.endswith(b"\n")}
+
+
 def _line(data: dict[str, Any]) -> bytes:
     return json.dumps(data, separators=(",", ":")).encode("ascii") + b"\n"

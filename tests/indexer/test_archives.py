@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from indexer import archives
@@ -180,3 +181,66 @@ def test_damaged_and_encrypted_archives_are_named(tmp_path: Path, temporary: Pat
     with pytest.raises(DatasetError, match="of one name"), unpacked(path):
         pass
     assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tar.xz", "a.tar.bz2"])
+def test_bytes_that_are_damaged_are_noticed(name: str, tmp_path: Path) -> None:
+    content = np.random.default_rng(0).bytes(300_000)  # as good as a photo: it does not shrink
+    path = write(tmp_path / name, {"a.png": content})
+    damaged = bytearray(path.read_bytes())
+    damaged[150_000:150_050] = bytes(50)
+    path.write_bytes(damaged)
+    with pytest.raises(DatasetError, match="damaged or no archive"), unpacked(path):
+        pass
+
+
+def test_a_damaged_member_of_any_compression_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as file:
+        file.writestr("a.png", np.random.default_rng(0).bytes(300_000))
+    damaged = bytearray(path.read_bytes())
+    damaged[150_000:150_050] = bytes(50)
+    path.write_bytes(damaged)
+    with pytest.raises(DatasetError, match="damaged or no archive"), unpacked(path):
+        pass
+
+
+def test_links_to_nothing_and_in_circles_are_left_out(tmp_path: Path) -> None:
+    links = [
+        ("circle", "circle", tarfile.SYMTYPE),
+        ("a.png", "circle", tarfile.LNKTYPE),
+        ("b", "gone", tarfile.LNKTYPE),
+    ]
+    path = write_tar(tmp_path / "a.tar", FILES, *links)
+    with unpacked(path) as folder:
+        assert set(contents(folder)) == {"images/a.png", "masks/a.png"}
+
+
+def test_what_macos_adds_is_left_out(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", {**FILES, "__MACOSX/set/images/._a.png": b"no image"})
+    with unpacked(path) as folder:
+        assert folder.name == "set" and set(contents(folder)) == {"images/a.png", "masks/a.png"}
+
+
+def test_a_moment_that_does_not_exist_is_none(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", FILES)
+    stated = (3 << 11 | 4 << 5 | 3).to_bytes(2, "little")  # 03:04:06
+    path.write_bytes(path.read_bytes().replace(stated, (3 << 11 | 4 << 5 | 30).to_bytes(2, "little")))
+    with unpacked(path) as folder:
+        assert (folder / "images" / "a.png").stat().st_mtime == 0
+
+
+def test_the_files_go_before_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    gone: list[Path] = []
+
+    def remove(path: Path, **options: bool) -> None:
+        assert path.name == "files" or not (path / "files").exists()
+        gone.append(path)
+        real(path, **options)
+
+    real = shutil.rmtree
+    with unpacked(write_zip(tmp_path / "a.zip", FILES)) as folder:
+        monkeypatch.setattr(shutil, "rmtree", remove)
+    assert gone[0].name == "files" and not folder.exists()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +29,24 @@ def test_shares_are_the_weighted_sum_of_the_past(world: World, weight: float) ->
         assert np.allclose(result.shares, sum(terms), atol=1e-6)
         assert np.allclose(result.shares.sum(axis=2), 1, atol=1e-5)
         assert result.mask.shape == (48, 70) and result.pixels.shares is result.shares
+
+
+def test_what_is_left_blank_stays_blank(
+    world: World, scene: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MYCELIA_CACHE", str(tmp_path / "cache"))
+    segmenter = world(transfer={"unknown": 0.01})
+    frames = [scene(seed, (64, 96))[0] for seed in range(3)]
+    for frame in frames:
+        frame[:, 48:] = (120, 20, 130)  # a colour that no class has
+    smoother = Smoother(0.6, segmenter.classes)
+    for frame in frames:
+        result = segmenter.segment(frame)
+        smooth, blank = smoother(result), result.columns == -1
+        assert blank.any() and not blank.all()
+        assert np.array_equal(smooth.columns == -1, blank)
+        assert np.array_equal(smooth.mask == segmenter.classes.blank_id, blank)
+        assert (smooth.winners >= 0).all()
 
 
 def test_another_size_begins_anew(world: World) -> None:

@@ -150,3 +150,23 @@ def test_a_stopped_run_is_taken_up(index: Path, data: Path, tmp_path: Path) -> N
     images = json.loads((tmp_path / "m" / "coco.json").read_text())["images"]
     assert [image["file_name"] for image in images] == ["photo0.png", "photo1.png"]
     assert not (tmp_path / "m" / "coco.json.lines").exists()
+
+
+def test_a_run_that_goes_on_has_all_photos_in_its_file(index: Path, data: Path, tmp_path: Path) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "m"
+    shutil.copytree(data / "images", photos)
+    asked = ["segment", index, photos, "--out", out, "--export", "coco", "--resume"]
+
+    def exported() -> list[str]:
+        return sorted(image["file_name"] for image in json.loads((out / "coco.json").read_text())["images"])
+
+    first = run("segment", index, photos / "photo0.png", "--out", out)  # of which no record is left
+    assert first.exit_code == 0, first.output
+    for _ in range(2):  # the second time nothing is missing
+        result = run(*asked)
+        assert result.exit_code == 0, result.output
+        assert exported() == ["photo0.png", "photo1.png", "photo2.png"]
+    assert "kept the files of 3 images" in result.stderr and "segmented 0 images" in result.stderr
+    shutil.copy(photos / "photo0.png", photos / "photo3.png")
+    assert run(*asked).exit_code == 0
+    assert exported() == ["photo0.png", "photo1.png", "photo2.png", "photo3.png"]

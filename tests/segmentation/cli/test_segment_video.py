@@ -151,3 +151,24 @@ def test_frames_that_were_lost_are_said(index: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     lost = 10 - len(names_of(tmp_path / "m" / "cut"))
     assert f"declares 10 frames, and {lost} of them could not be decoded" in result.stderr and lost > 0
+
+
+def test_frames_may_be_left_blank(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MYCELIA_CACHE", str(tmp_path / "cache"))
+    generator = np.random.default_rng(0)
+    frames = [generator.integers(0, 255, (48, 70, 3)).astype(np.uint8) for _ in range(2)]
+    clip = write_video(tmp_path / "clip.avi", frames, codec="FFV1")
+    asked = ["--json", "--smooth", "0.5", "transfer.unknown=0.9"]
+    result = run("segment", index, clip, "--out", tmp_path / "m", *asked)
+    assert result.exit_code == 0, result.output
+    assert all(entry["blank"] > 0 for entry in json.loads(result.stdout))
+
+
+def test_a_run_that_goes_on_writes_the_confidence_that_is_missing(
+    index: Path, clip: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "m"
+    assert run("segment", index, clip, "--out", out).exit_code == 0
+    result = run("segment", index, clip, "--out", out, "--confidence", "--resume")
+    assert result.exit_code == 0, result.output
+    assert len(list((out / "clip").glob("*.confidence.png"))) == 6
