@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from retrieval.errors import ConfigError, DatasetError
@@ -54,6 +54,8 @@ def slices(
     Example:
       mycelia slices imagesTr --labels labelsTr --out my-data --window=-160,240
     """
+    import numpy as np
+
     from indexer.images.volumes import Window, read_labels, read_volume
     from retrieval.progress import track
     from segmentation.drawing.pictures import write_image
@@ -91,7 +93,7 @@ def _numbers(text: str) -> tuple[float, float]:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
         raise ConfigError(f"--window is {text!r}; give two numbers, for example --window=-160,240") from None
-    if not low < high or not np.isfinite([low, high]).all():
+    if not low < high or not (math.isfinite(low) and math.isfinite(high)):
         raise ConfigError(f"--window is {text!r}; the first number has to be below the second")
     return low, high
 
