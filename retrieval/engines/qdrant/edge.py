@@ -367,7 +367,7 @@ def _lock(folder: Path) -> Lock:
         lock.acquire(f"use {folder}", wait=0)
     except IndexBusyError:
         raise IndexFileError(
-            f"{folder} is open already, here or in another process, and Qdrant Edge serves only one; wait for that "
-            "one or stop it; a copy on faiss (`mycelia index convert`, once it is closed) many may read"
+            f"{folder} is open already, here or in another process, and Qdrant Edge serves only one; "
+            "wait for that one or stop it; many may read a copy on faiss (`mycelia index convert` makes one)"
         ) from None
     return lock
