@@ -101,6 +101,10 @@ class IndexBusyError(IndexFileError):
     """Another process works on an index, or on the place where one should go."""
 
 
+class ClassesChangedError(IndexBusyError):
+    """Another process has changed the classes that labels were made for."""
+
+
 class IndexClosedError(IndexFileError):
     """An index is asked or changed after it was closed."""
 

@@ -47,7 +47,7 @@ class Voter:
         check_transfer(self.k, self.temperature)
         if len(index) == 0:
             raise ConfigError(f"the index holds no {self.row} to compare with; add labelled images to it")
-        self._closed = False
+        self._closed = self._stale = False
         self._folder: IndexFolder | None = None  # of an index that was opened by its path
 
     @property
@@ -69,10 +69,12 @@ class Voter:
         while another thread asks. Raises what opening the index does, and ConfigError where this is closed.
         """
         self._check_open()
-        changed = self.index.refresh()
+        changed = self.index.refresh() or self._stale
         if changed and self._folder is not None:
+            self._stale = True  # until all is taken: after an error the next call tries again
             self._folder.refresh()
             self._take_images(self._folder.records)
+            self._stale = False
         return changed
 
     def _take_images(self, images: Iterable[ImageRecord]) -> None:

@@ -25,7 +25,7 @@ from indexer.recipe import RuntimeSettings, describes_images
 from retrieval.classes import ClassMap
 from retrieval.edit.add import AddReport, NewImage, add_images
 from retrieval.edit.classes import JoinedClasses, join_classes
-from retrieval.errors import ConfigError, IndexBusyError
+from retrieval.errors import ClassesChangedError, ConfigError
 from retrieval.folder import IndexFolder
 from retrieval.progress import Progress, track
 from retrieval.store.manifest import Manifest
@@ -101,6 +101,8 @@ def add_data(
     extractor = extractor or _open_extractor(folder, runtime)
     resolve_level(extractor.recipe, dataset)
     samples, there = _missing(folder.records, dataset.samples, index, replace=replace)
+    if samples and folder.spec.one_process:
+        folder.index().close()  # raises where another has it open, before hours of work too
     if not skip_bad:
         dataclasses.replace(dataset, samples=tuple(samples)).check_files()
     if dataset.kind == "image" and not extractor.recipe.whole:
@@ -228,7 +230,7 @@ def _commit(
         try:
             report = add_images(index, moved, classes=joined.classes, replace_known=replace)
             break
-        except IndexBusyError:
+        except ClassesChangedError:
             if attempt == _ATTEMPTS - 1:
                 raise
     _count(report, images, joined, tally)

@@ -71,7 +71,7 @@ def load_dataset(
     ``subset`` is a share or a number of the images, drawn by a seed (the texts ``0.2``, ``10``, ``0.2@7``
     with seed 7, else 0; a smaller one is part of a larger one), or a file of ids, one a line; ``images`` and
     ``masks`` name the two folders of a plain
-    of the data set. Files that a list names but that are missing raise when they are read (or in
+    data set. Files that a list names but that are missing raise when they are read (or in
     ``Dataset.check_files``), so that one lost file need not stop a long job. What is left out and chosen
     is in ``Dataset.notes``, and logged.
     Raises DatasetError for a layout that is unknown, a split that is missing or must be chosen, two
@@ -122,7 +122,8 @@ def _layouts(format: str) -> tuple[Layout, ...]:
     """The layouts that ``format`` stands for."""
     if format == "auto":
         return _LAYOUTS
-    known_here = (*_LAYOUTS, table.LAYOUT, class_folders.NAMED)
+    whole = (class_folders.NAMED if layout is class_folders.LAYOUT else layout for layout in _WHOLE)
+    known_here = (*_LAYOUTS, *whole)
     ours = tuple(layout for layout in known_here if layout.name == format)
     others = () if ours else load_plugins(LAYOUT_GROUP, Layout)
     named = ours or tuple(layout for layout in others if layout.name == format)

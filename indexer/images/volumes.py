@@ -127,4 +127,5 @@ def _read_pages(path: Path) -> Values:
         raise ImageError(
             f"volume {path} has pages of the shapes {sorted(shapes)}; grey pages of one size are expected"
         )
-    return np.stack(pages)
+    values = np.stack(pages)
+    return values.astype(np.uint8) if values.dtype == np.bool_ else values  # of one bit

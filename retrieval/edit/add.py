@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from retrieval.classes import ClassMap
 from retrieval.edit.change import OpenChange, changing
-from retrieval.errors import ConfigError, IndexBusyError
+from retrieval.errors import ClassesChangedError, ConfigError
 from retrieval.index import PatchIndex
 from retrieval.progress import Progress, track
 from retrieval.store.lock import WAIT
@@ -60,8 +60,8 @@ def add_images(
     ``replace_known`` the rows of images that are there (same id, all epochs) go in the same commit, so that
     nobody sees an image missing or twice. (A server shows each upload at once: there the new rows come
     first, those at the same places in the stead of the old ones.) Raises ConfigError for an image that is
-    there already otherwise, adding nothing; IndexBusyError where another process has changed the classes; and
-    what ``PatchIndex.add`` and :func:`retrieval.edit.change.changing` do.
+    there already otherwise, adding nothing; ClassesChangedError where another process has changed the
+    classes; and what ``PatchIndex.add`` and :func:`retrieval.edit.change.changing` do.
     """
     with changing(path, wait=wait) as change:
         known: dict[str, list[int]] = {}
@@ -109,7 +109,7 @@ def _extend_classes(index: PatchIndex, classes: ClassMap, path: object) -> None:
     if classes == known:
         return
     if classes.classes[: len(known)] != known.classes:
-        raise IndexBusyError(f"the classes of {path} were changed meanwhile; run the command again")
+        raise ClassesChangedError(f"the classes of {path} were changed meanwhile; run the command again")
     index.relabel(classes, np.arange(len(known), dtype=np.int64))
 
 

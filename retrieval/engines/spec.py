@@ -113,6 +113,8 @@ class EngineSpec:
     """Whether an index of it can put neighbours in order by a second similarity."""
     keeps_multiplicity: bool = True
     """Whether its rows may stand for several patches."""
+    one_process: bool = False
+    """Whether an index of it is open in one process at a time."""
     searches_exactly: bool = False
     """Whether every search looks at every row, so that nothing is lost to speed."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +22,8 @@ class RowFile:
 
     Stored rows never change: others are appended behind them, where they are of no state; :meth:`stage`
     completes the file, and whoever has committed it calls :meth:`committed`. How many rows of it a state has,
-    the manifest says, and not the header. A file of formats 1 to 3 is copied once, before it grows. A failed
+    the manifest says, and not the header. A file of formats 1 to 3, or of several hard
+    links, is copied once, before it grows. A failed
     append leaves the rows before it untouched. Not safe for several writers.
     """
 
@@ -121,7 +121,8 @@ class RowFile:
     def _open_writer(self) -> BinaryIO:
         if self._writer is None:
             self._files.grow(self.name)
-            if self._grows:
+            # a file of several names is a copy's too (cp -l, snapshots), which has rows of its own to come
+            if self._grows and self._path.stat().st_nlink <= 1:
                 self._writer = self._path.open("r+b")
                 return self._writer
             old, path = self._path, self._files.next(self.name)
@@ -138,8 +139,10 @@ class RowFile:
 
     def _copy_rows(self, old: Path, writer: BinaryIO) -> None:
         with old.open("rb") as file:
-            file.seek(old.stat().st_size - self._rows * self._row_bytes)
-            shutil.copyfileobj(file, writer, 1 << 22)
+            file.seek(_HEADER if self._grows else old.stat().st_size - self._rows * self._row_bytes)
+            left = self._rows * self._row_bytes  # what lies behind them is of no state, or of a later one
+            while left > 0 and (piece := file.read(min(1 << 22, left))):
+                left -= writer.write(piece)
 
     def _map(self) -> npt.NDArray[Any]:
         shape = (self._rows, *self._shape)

@@ -14,6 +14,7 @@ from indexer.bank.level import resolve_level
 from indexer.datasets import Dataset
 from indexer.recipe import Recipe, RuntimeSettings
 from retrieval.errors import ConfigError
+from retrieval.folder import IndexFolder
 from retrieval.progress import Progress
 from retrieval.store.manifest import Manifest, has_manifest
 from segmentation.assist.record import Record
@@ -76,9 +77,10 @@ def bring_up_to_date(
                 "give images with masks, or use `mycelia classify`"
             )
         report = build_index(dataset, index, recipe=recipe, skip_bad=skip_bad, progress=progress)
-        record.keep_labels(labels)
+        record.keep_labels(labels, _identity(index))
         return Memory(True, report.images, added=report.images)
-    changed = {id for id, digest in labels.items() if record.labels.get(id, digest) != digest}
+    known = record.labels_of(_identity(index))
+    changed = {id for id, digest in labels.items() if known.get(id, digest) != digest}
     fresh = add_data(index, dataset, skip_bad=skip_bad, runtime=runtime, progress=progress)
     replaced = 0
     if changed:
@@ -91,8 +93,13 @@ def bring_up_to_date(
             progress=progress,
         )
         replaced = again.replaced
-    record.keep_labels(labels)
+    record.keep_labels(labels, _identity(index))
     return Memory(False, len(dataset), fresh.added, replaced)
+
+
+def _identity(index: Path) -> str:
+    """What tells a memory from another: when it was built, which no later change of it changes."""
+    return IndexFolder.open(index).manifest.created
 
 
 def made_by(memory: Manifest, recipe: Recipe, more: Sequence[str] = ()) -> str:

@@ -21,6 +21,8 @@ from segmentation.segmenter import Segmentation
 SURE = 0.5
 #: Share of the photos' median distance below which one looks like another, and above which like none.
 LIKE, UNLIKE = 0.5, 1.0
+#: Photos, evenly spaced, of which the median distance is taken: memory grows with their square.
+COMPARED = 2000
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,7 @@ def rank(photos: Sequence[tuple[str, Measures]]) -> list[Ranked]:
         return []
     need = np.array([measures.need for _, measures in photos])
     together = np.stack([measures.descriptor for _, measures in photos])
-    distances = np.maximum(1 - together @ together.T, 0.0)
-    apart = distances[~np.eye(len(photos), dtype=bool)]
-    usual = float(np.median(apart)) if apart.size else 0.0
+    usual = _usual_distance(together)
     left, ranked = list(range(len(photos))), list[Ranked]()
     nearest, like = np.ones(len(photos)), np.full(len(photos), -1)
     while left:
@@ -101,11 +101,20 @@ def rank(photos: Sequence[tuple[str, Measures]]) -> list[Ranked]:
         above = photos[like[chosen]][0] if like[chosen] >= 0 else None
         reasons = _reasons(measures, above, float(nearest[chosen]), usual)
         ranked.append(Ranked(name, float(need[chosen] * nearest[chosen]), measures, reasons))
-        closer = distances[chosen] < nearest
+        distances = np.maximum(1 - together @ together[chosen], 0.0)
+        closer = distances < nearest
         if len(ranked) == 1:
             closer[:] = True
-        nearest[closer], like[closer] = distances[chosen][closer], chosen
+        nearest[closer], like[closer] = distances[closer], chosen
     return ranked
+
+
+def _usual_distance(descriptors: npt.NDArray[np.float32]) -> float:
+    """The median distance of two photos, of up to :data:`COMPARED` of them; descriptors (n, D)."""
+    some = descriptors[:: -(-len(descriptors) // COMPARED)]
+    distances = np.maximum(1 - some @ some.T, 0.0)
+    apart = distances[~np.eye(len(some), dtype=bool)]
+    return float(np.median(apart)) if apart.size else 0.0
 
 
 def _reasons(measures: Measures, above: str | None, distance: float, usual: float) -> tuple[str, ...]:

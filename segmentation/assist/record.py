@@ -42,8 +42,7 @@ class Record:
         self.out = out
         self.staging = out / HIDDEN / STAGING
         self.photos: dict[str, Photo] = {}
-        self.labels: dict[str, str] = {}
-        """SHA-256 of the labels that the memory has, by image."""
+        self._labels: dict[str, dict[str, str]] = {}
         self._files: dict[str, set[str]] = {}
         self._place = out / HIDDEN / LINES
         self._read()
@@ -105,9 +104,13 @@ class Record:
                 (self.staging / name).replace(self.out / name)
         return foreign
 
-    def keep_labels(self, labels: Mapping[str, str]) -> None:
-        """Remember the digests of the labels that the memory has now."""
-        self._append({"labels": dict(labels)})
+    def labels_of(self, memory: str) -> Mapping[str, str]:
+        """SHA-256 of the labels that a memory has, by image, as far as they are known."""
+        return self._labels.get(memory, {})
+
+    def keep_labels(self, labels: Mapping[str, str], memory: str) -> None:
+        """Remember the digests of the labels that a memory has now; ``memory`` tells it from others."""
+        self._append({"labels": dict(labels), "memory": memory})
 
     def _append(self, line: Mapping[str, Any]) -> None:
         self._take(line)
@@ -130,7 +133,7 @@ class Record:
         if "photo" in line:
             self.photos[line["photo"]] = Photo(line["content"], line["made_by"], line["measures"])
         if "labels" in line:
-            self.labels = dict(line["labels"])
+            self._labels[line.get("memory", "")] = dict(line["labels"])
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         if not self._place.is_file():

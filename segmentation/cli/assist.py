@@ -27,9 +27,7 @@ from segmentation.cli.console import count_of, say, say_skipped, show
 from segmentation.cli.exports import Export, ExportClasses, Exports, Tolerance
 from segmentation.cli.overrides import changed_recipe, open_segmenter
 from segmentation.cli.photo_jobs import Job, check_outputs, plan_jobs
-from segmentation.cli.photo_results import segment_jobs, write_result
 from segmentation.cli.progress import ProgressDisplay
-from segmentation.cli.segment_large import is_large
 
 if TYPE_CHECKING:
     from indexer.recipe import Recipe
@@ -190,6 +188,7 @@ def _sort(
 ) -> _Photos:
     """What is to do, and what is not, and why."""
     from retrieval.store.files import sha256_file
+    from segmentation.cli.segment_large import is_large
     from segmentation.scoring.memory import MemoryImages
 
     photos, memory = _Photos(), MemoryImages(segmenter.images)
@@ -228,6 +227,7 @@ def _write_all(
     from retrieval.store.files import sha256_file
     from segmentation.assist.ranking import Measures
     from segmentation.assist.record import Photo
+    from segmentation.cli.photo_results import segment_jobs, write_result
     from segmentation.pipeline import behind
 
     least = _least(segmenter)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from retrieval.store.staging import check_free
 from segmentation.cli.arguments import EngineOverrides, IndexPath, engine_overrides
 from segmentation.cli.console import count_of, show
 from segmentation.cli.overrides import built_recipe, check_overrides
@@ -35,6 +34,8 @@ def compact(
       mycelia index compact my.index --keep 0.1 --out small.index
       mycelia index compact my.index --keep 0.05 --out small.index --to faiss
     """
+    from retrieval.store.staging import check_free
+
     check_free(out)
     check_overrides(overrides or (), sections=["index"])
 

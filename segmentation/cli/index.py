@@ -10,7 +10,6 @@ import typer
 
 from indexer.kinds import NOUNS
 from retrieval.store.layout import FEATURES
-from retrieval.store.staging import check_free
 from segmentation.cli.arguments import (
     CollectionName,
     Config,
@@ -89,6 +88,8 @@ def build(
       backbone.*  image.*  features.*  objective.*  bank.*  index.*  rerank.*  transfer.*  runtime.*  seed
       docs/settings.md lists all of them; `mycelia index info INDEX --json` prints those of an index.
     """
+    from retrieval.store.staging import check_free
+
     check_free(out)
     dataset = read_dataset(
         data, split=split, format=format, subset=subset, images=images, masks=masks, unmasked=unmasked

@@ -11,7 +11,6 @@ import typer
 
 from indexer.kinds import NOUNS
 from retrieval.errors import ConfigError
-from retrieval.store.staging import check_free
 from segmentation.cli.arguments import (
     CollectionName,
     DataPath,
@@ -220,6 +219,8 @@ def merge(
     Example:
       mycelia index merge day.index night.index --out all.index
     """
+    from retrieval.store.staging import check_free
+
     check_free(out)
 
     from indexer.recipe import override_recipe

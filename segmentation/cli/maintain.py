@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from retrieval.store.staging import check_free
 from segmentation.cli.arguments import (
     CollectionName,
     EngineOverrides,
@@ -39,6 +38,8 @@ def convert(
       mycelia index convert my.index --to qdrant --url http://host:6333 --collection my --out my-server.index
       mycelia index convert qdrant://host:6333/my --to faiss --out my-faiss.index
     """
+    from retrieval.store.staging import check_free
+
     check_free(out)
     check_overrides(overrides or (), sections=["index"])
 

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrieval.errors import ConfigError
-from retrieval.neighbors import Filter
-from retrieval.store.records import image_numbers
 from segmentation.cli.arguments import FreeOverrides, IndexPath, MaxPixels
 from segmentation.cli.console import format_percent, say, show_json, show_table
 from segmentation.cli.overrides import changed_recipe, open_segmenter
 
 if TYPE_CHECKING:
     from retrieval.folder import IndexFolder
+    from retrieval.neighbors import Filter
     from segmentation.explain import Vote
 
 
@@ -100,6 +99,9 @@ def make_filter(folder: IndexFolder, only_image: Sequence[str], not_class: Seque
     """The filter that the options ask for; ConfigError for an image or a class that the index lacks."""
     if not only_image and not not_class:
         return None
+    from retrieval.neighbors import Filter
+    from retrieval.store.records import image_numbers
+
     columns = {name: column for column, name in enumerate(folder.manifest.classes.names)}
     images = image_numbers(folder.records, only_image, where=folder.path) if only_image else None
     unknown = [name for name in not_class if name not in columns]

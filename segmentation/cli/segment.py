@@ -19,7 +19,6 @@ from segmentation.cli.exports import Export, ExportClasses, Exports, Tolerance
 from segmentation.cli.frames import Every, FrameOptions, Resume, Smooth, is_video
 from segmentation.cli.overrides import changed_recipe, open_segmenter, split_overrides
 from segmentation.cli.photo_jobs import check_outputs, missing_jobs, plan_jobs
-from segmentation.cli.photo_results import segment_jobs, write_result
 
 
 def segment(
@@ -126,6 +125,7 @@ def segment(
         raise ConfigError("--export names files of photos, and frames of a video are none; leave one out")
 
     from retrieval import IndexFolder
+    from segmentation.cli.photo_results import segment_jobs, write_result
     from segmentation.cli.segment_large import is_large, large_entries
     from segmentation.pipeline import behind
 

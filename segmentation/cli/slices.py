@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from retrieval.errors import ConfigError, DatasetError
@@ -50,12 +50,17 @@ def slices(
 ) -> None:
     """Cut volumes into images/NAME#007.png, and their label volumes into masks of the same names.
 
+    The folder is there once all of them are cut, or not at all.
+
     \b
     Example:
       mycelia slices imagesTr --labels labelsTr --out my-data --window=-160,240
     """
+    import numpy as np
+
     from indexer.images.volumes import Window, read_labels, read_volume
     from retrieval.progress import track
+    from retrieval.store.staging import staging
     from segmentation.drawing.pictures import write_image
 
     given = None if window is None else Window(*_numbers(window))
@@ -64,7 +69,7 @@ def slices(
         raise ConfigError(f"{out} exists already; choose another --out")
     paired = {path: None if labels is None else _label_of(name, labels) for name, path in found.items()}
     written = 0
-    with track(ProgressDisplay(), "cutting", len(found)) as task:
+    with staging(out, "slices") as work, track(ProgressDisplay(), "cutting", len(found)) as task:
         for name, path in found.items():
             values = read_volume(path, axis=axis)
             chosen = given or _stated(path, Window.of(values))
@@ -72,12 +77,12 @@ def slices(
             ids = None if file is None else read_labels(file, values.shape, axis=axis)
             for number in range(0, len(values), every):
                 place = f"{name}#{number:03}.png"
-                (out / "images").mkdir(parents=True, exist_ok=True)
-                write_image(out / "images" / place, chosen.to_bytes(values[number]))
+                (work / "images").mkdir(exist_ok=True)
+                write_image(work / "images" / place, chosen.to_bytes(values[number]))
                 if ids is not None:
-                    (out / "masks").mkdir(parents=True, exist_ok=True)
+                    (work / "masks").mkdir(exist_ok=True)
                     mask = ids[number] if ids.max() > 255 else ids[number].astype(np.uint8)
-                    write_image(out / "masks" / place, mask)
+                    write_image(work / "masks" / place, mask)
                 written += 1
             task.advance()
     say(f"cut {count_of(len(found), 'volume')} into {count_of(written, 'slice')}")
@@ -91,7 +96,7 @@ def _numbers(text: str) -> tuple[float, float]:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
         raise ConfigError(f"--window is {text!r}; give two numbers, for example --window=-160,240") from None
-    if not low < high or not np.isfinite([low, high]).all():
+    if not low < high or not (math.isfinite(low) and math.isfinite(high)):
         raise ConfigError(f"--window is {text!r}; the first number has to be below the second")
     return low, high
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from retrieval.classes import ClassMap
 from retrieval.errors import ConfigError
+
+if TYPE_CHECKING:
+    from retrieval.classes import ClassMap
 
 
 def parse_threshold(text: str, option: str) -> tuple[str, float]:

@@ -368,6 +368,6 @@ def _lock(folder: Path) -> Lock:
     except IndexBusyError:
         raise IndexFileError(
             f"{folder} is open already, here or in another process, and Qdrant Edge serves only one; "
-            "close that one, or convert the index to faiss (`mycelia index convert`), which many may read"
+            "wait for that one or stop it; many may read a copy on faiss (`mycelia index convert` makes one)"
         ) from None
     return lock

@@ -105,6 +105,7 @@ EDGE = EngineSpec(
     require=_require_edge,
     packages=("qdrant-edge-py",),
     reranks=False,
+    one_process=True,
     shown=SHOWN,
 )
 

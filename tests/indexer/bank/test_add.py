@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from indexer import build_index, load_dataset
+from indexer.bank import add
 from indexer.bank.add import add_data
 from indexer.datasets import Dataset
 from indexer.recipe import Recipe
 from retrieval import IndexFolder, open_index
-from retrieval.errors import ConfigError, MaskError
+from retrieval.errors import ConfigError, IndexBusyError, IndexFileError, MaskError
 
 Folder = Callable[..., Dataset]
 Tiny = Callable[..., Recipe]
@@ -195,3 +196,32 @@ def test_whole_images_are_added_with_their_classes(six: Dataset, tiny_recipe: Ti
             [255, 0, 0],
             [0, 0, 255],
         ]
+
+
+def test_an_index_that_is_changed_for_long_is_waited_for_once(
+    six: Dataset, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_index(part_of(six, tmp_path / "two", range(2)), tmp_path / "index", recipe=recipe)
+    asked = []
+
+    def busy(path: Path, *_: object, **__: object) -> None:
+        asked.append(path)
+        raise IndexBusyError("another process began to change it")
+
+    monkeypatch.setattr(add, "add_images", busy)
+    with pytest.raises(IndexBusyError, match="another process began"):
+        add_data(tmp_path / "index", six)
+    assert len(asked) == 1
+
+
+def test_an_index_for_one_process_is_asked_for_before_any_work(
+    six: Dataset, tiny_recipe: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("qdrant_edge")
+    recipe = tiny_recipe("index.engine=qdrant", "objective.kind=kl")
+    build_index(part_of(six, tmp_path / "two", range(2)), tmp_path / "index", recipe=recipe)
+    monkeypatch.setattr(add, "_describe", lambda *_, **__: pytest.fail("it is not open for changes"))
+    with open_index(tmp_path / "index"):
+        with pytest.raises(IndexFileError, match="wait for that one or stop it"):
+            add_data(tmp_path / "index", six)
+        assert add_data(tmp_path / "index", part_of(six, tmp_path / "same", range(2))).there == 2

@@ -339,3 +339,20 @@ class TestRecognition:
             load_dataset(tmp_path / "gone")
         with pytest.raises(DatasetError, match="found a file"):
             load_dataset(write(tmp_path / "a.png"))
+
+
+def test_every_format_is_known_by_its_name(tmp_path: Path) -> None:
+    for name in FORMATS:
+        with pytest.raises(DatasetError):  # of what is missing, and not ConfigError
+            load_dataset(tmp_path, format=name)
+
+
+def test_a_layout_of_whole_images_is_known_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from indexer import datasets
+
+    mine = datasets.Layout("mine", "files of mine", lambda path: path, lambda root, split: made)
+    made = Dataset("mine", "mine", tmp_path, None, ClassMap((ClassInfo(0, "a", (0, 0, 0)),)), ())
+    monkeypatch.setattr(datasets, "_WHOLE", (mine, *datasets._WHOLE))
+    assert load_dataset(tmp_path, format="mine") is made

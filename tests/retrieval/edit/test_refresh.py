@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -147,3 +149,21 @@ def test_a_changed_byte_of_a_growing_file_is_noticed(
     open_index(stored).close()  # which sums up no large file
     with pytest.raises(IndexDamagedError, match=r"labels.npy has changed"):
         open_index(stored, verify=True)
+
+
+def test_copies_by_hard_links_grow_apart(
+    build: Callable[..., PatchIndex], settings: IndexSettings, bank: Any, tmp_path: Path
+) -> None:
+    one, two = tmp_path / "index", tmp_path / "snapshot"
+    with build(one, settings) as index:
+        index.flush(images=RECORDS)
+    add_images(one, [new_image(bank, "before")])  # so that its files have grown
+    shutil.copytree(one, two, copy_function=os.link)
+    add_images(one, [new_image(bank, "first", slice(0, 12))])
+    add_images(two, [new_image(bank, "second")])
+    for path, rows in ((one, 318), (two, 312)):
+        assert IndexFolder.open(path).verify() == []
+        with open_index(path, verify=True) as index:
+            assert len(index) == rows
+            found = index.search(-bank.vectors[:6], 2)
+            assert sorted(index.patches(found.ids)[0, :, 0].tolist()) == [10, 11]

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from segmentation.assist import ranking
 from segmentation.assist.ranking import Measures, rank
 
 
@@ -62,3 +63,18 @@ def test_measures_come_back_from_json() -> None:
     assert (again.confidence, again.unsure, again.unknown) == (known.confidence, known.unsure, None)
     np.testing.assert_allclose(again.descriptor, known.descriptor, atol=1e-3)
     assert float(np.linalg.norm(again.descriptor)) == pytest.approx(1, abs=1e-5)
+
+
+def test_many_photos_need_no_memory_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tracemalloc
+
+    monkeypatch.setattr(ranking, "COMPARED", 100)
+    generator = np.random.default_rng(0)
+    photos = [(f"{n:04}", measures(*generator.normal(size=4))) for n in range(2000)]
+    tracemalloc.start()
+    try:
+        ranked = rank(photos)
+        assert tracemalloc.get_traced_memory()[1] < 8e6  # 2000 x 2000 float32 are 16 MB
+    finally:
+        tracemalloc.stop()
+    assert len({photo.name for photo in ranked}) == 2000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,17 @@ def test_new_labels_are_added_and_changed_ones_replaced(photos: Path, tiny: Path
         rows = next(iter(index.stream()))
         own = rows.labels[rows.patches[:, 0] == numbers[-1]]
         assert len(own) and (own[:, 1] == 255).all()
+
+
+def test_each_memory_gets_the_labels_that_it_lacks(photos: Path, tiny: Path, tmp_path: Path) -> None:
+    data, out = write_photos(tmp_path / "data"), tmp_path / "out"
+    one, two = ("--index", tmp_path / "one.index"), ("--index", tmp_path / "two.index")
+    assist(photos, data, out, tiny, *one)
+    Image.fromarray(np.ones((48, 70), dtype=np.uint8)).save(data / "masks" / "photo1.png")
+    time.sleep(1.1)  # memories are told apart by the second in which they were built
+    assist(photos, data, out, tiny, *two)
+    assert "(0 added, 1 with new labels)" in assist(photos, data, out, tiny, *one).stdout
+    assert "(0 added, 0 with new labels)" in assist(photos, data, out, tiny, *two).stdout
 
 
 def test_photos_may_be_the_data_sets_own(tiny: Path, tmp_path: Path) -> None:

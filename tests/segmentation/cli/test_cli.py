@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +43,12 @@ def test_help_says_what_options_and_examples_there_are(command: tuple[str, ...])
     for option in COMMANDS[command]:
         assert option in result.stdout
     assert f"mycelia {' '.join(command)}" in result.stdout
+
+
+def test_the_command_starts_without_what_is_slow_to_import() -> None:
+    asked = "import sys, segmentation.cli; print(sorted({'numpy', 'torch', 'cv2', 'PIL'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def test_help_names_every_layout() -> None:

@@ -129,6 +129,19 @@ def test_a_service_sees_an_image_after_refresh(mine: Path, five: Path) -> None:
         assert len(segmenter.images) == 5
 
 
+def test_what_could_not_be_taken_is_taken_by_the_next_refresh(
+    mine: Path, five: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Segmenter.open(mine) as segmenter:
+        assert run("index", "add", mine, five).exit_code == 0
+        with monkeypatch.context() as patched:
+            patched.setattr(IndexFolder, "refresh", lambda self: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                segmenter.refresh()
+        assert segmenter.refresh() and len(segmenter.images) == 5
+        assert not segmenter.refresh()
+
+
 def test_a_classifier_sees_an_image_after_refresh(five: Path, tiny: Path, tmp_path: Path) -> None:
     for number in range(5):
         folder = tmp_path / ("more" if number > 2 else "first") / f"kind {number % 3}"

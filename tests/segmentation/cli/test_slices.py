@@ -121,3 +121,25 @@ def test_what_is_refused(tmp_path: Path) -> None:
     assert "is no volume" in error_of(run("slices", tmp_path / "a.txt", "--out", out))
     assert run("slices", scan, "--out", out).exit_code == 0
     assert "exists already" in error_of(run("slices", scan, "--out", out))
+
+
+def test_a_data_set_is_whole_or_not_there(tmp_path: Path) -> None:
+    write_pages(tmp_path / "in" / "a.tif", np.zeros((2, 3, 4), dtype=np.uint8))
+    (tmp_path / "in" / "b.tif").write_bytes(b"x")
+    out = tmp_path / "out"
+    assert "cannot be read as TIFF" in error_of(run("slices", tmp_path / "in", "--out", out))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+    write_pages(tmp_path / "in" / "b.tif", np.zeros((2, 3, 4), dtype=np.uint8))
+    assert run("slices", tmp_path / "in", "--out", out).exit_code == 0
+    assert len(list((out / "images").iterdir())) == 4
+
+
+def test_pages_of_one_bit_are_read(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((2, 8, 9)) > 0.5
+    path = write_pages(tmp_path / "bits.tif", values)
+    assert run("slices", path, "--labels", tmp_path, "--out", tmp_path / "out").exit_code == 0
+    for number, page in enumerate(values):
+        with Image.open(tmp_path / "out" / "masks" / f"bits#{number:03}.png") as mask:
+            assert np.array_equal(np.asarray(mask), page)
+        with Image.open(tmp_path / "out" / "images" / f"bits#{number:03}.png") as image:
+            assert np.array_equal(np.asarray(image), 255 * page.astype(np.uint8))
