@@ -1,0 +1,69 @@
+/** Why a pixel has its class: the memory patches that voted for it. */
+
+/** @import {ExplainAnswer, Neighbor} from "./types.js" */
+import { explain } from "./api.js";
+import { showImage } from "./image_dialog.js";
+import { picture } from "./pictures.js";
+import { make, need, percent } from "./dom.js";
+import { swatch } from "./legend.js";
+import { columnOf } from "./palettes.js";
+import { on, state } from "./state.js";
+import { attempt } from "./status.js";
+import { main } from "./viewer.js";
+
+let asking = new AbortController();
+
+/**
+ * @param {number} row
+ * @param {number} col
+ */
+export function askWhy(row, col) {
+  const { photo } = state;
+  if (!photo?.mask) return;
+  asking.abort();
+  asking = new AbortController();
+  const { signal } = asking;
+  void attempt(async () => {
+    const answer = await explain(photo.id, row, col, signal);
+    if (photo === state.photo) draw(answer);
+  });
+}
+
+/** @param {ExplainAnswer} answer */
+function draw(answer) {
+  main.mark(answer.patch);
+  const { name, confidence } = answer.class;
+  const column = columnOf(name);
+  const heading = make("p", { className: "verdict" }, swatch(column), make("strong", {}, name), ` with confidence ${percent(confidence)}`);
+  const total = answer.neighbors.length;
+  const sentence = make("p", {}, `These ${total} patches of the memory look most alike. Each votes with its weight.`);
+  const list = make("ol", { className: "votes" }, ...answer.neighbors.map(vote));
+  need("why", HTMLElement).replaceChildren(heading, sentence, list);
+}
+
+/** @param {Neighbor} neighbor */
+function vote(neighbor) {
+  const [name = "nothing", share = 0] = Object.entries(neighbor.classes).sort((one, other) => other[1] - one[1])[0] ?? [];
+  const bar = make("meter", { value: neighbor.weight, max: 1, "aria-label": "weight" });
+  const label = `${name}, weight ${percent(neighbor.weight)}, similarity ${neighbor.similarity.toFixed(2)}`;
+  const button = make(
+    "button", { type: "button", className: "vote" },
+    picture(neighbor.number, "", neighbor.box),
+    make("span", { className: "vote-text" },
+      make("span", { className: "vote-class" }, swatch(columnOf(name)), share < 0.995 ? `${name} ${percent(share)}` : name),
+      make("small", {}, `weight ${percent(neighbor.weight)} · similarity ${neighbor.similarity.toFixed(2)}`),
+      bar),
+  );
+  button.setAttribute("aria-label", `${label}. Show the memory image ${neighbor.image}.`);
+  button.addEventListener("click", () => showImage(neighbor.number, neighbor.box));
+  return make("li", {}, button);
+}
+
+export function showExplanations() {
+  const why = need("why", HTMLElement);
+  const hint = [...why.childNodes];
+  on(["photo", "mask"], () => {
+    main.mark(null);
+    why.replaceChildren(...hint);
+  });
+}
