@@ -11,7 +11,7 @@ PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data/camvid
-EXTRAS := faiss-cpu,offline,demo,qdrant,text,audio,coco,geo,dev
+EXTRAS := faiss-cpu,offline,demo,qdrant,text,audio,coco,geo,serve,dev
 STAMP := $(VENV)/.mycelia-installed
 
 .DEFAULT_GOAL := help

@@ -98,9 +98,18 @@ class _Batch(Generic[Key]):
 
 def describe_one(extractor: Extractor, source: Source) -> Description:
     """One photo, described in the caller's thread; raises ImageError for one that cannot be read."""
-    (batch,) = _extracted(extractor, _prepared(extractor, [(None, source)], None))
-    ((_, description),) = _descriptions(batch)
+    (description,) = describe_batch(extractor, [source])
     return description
+
+
+def describe_batch(extractor: Extractor, sources: Iterable[Source]) -> list[Description]:
+    """Some photos, described in the caller's thread, ``runtime.batch_size`` at a time, in their order.
+
+    Raises ImageError for one that cannot be read.
+    """
+    photos = ((None, source) for source in sources)
+    batches = _extracted(extractor, _prepared(extractor, photos, None))
+    return [description for batch in batches for _, description in _descriptions(batch)]
 
 
 def describe_ahead(

@@ -22,6 +22,8 @@ from retrieval.store.records import ImageRecord
 class Vote:
     """One memory patch that voted for the class of a query patch."""
 
+    number: int
+    """The memory image's number, that of its first epoch."""
     image_id: str
     image_path: str
     image_size: tuple[int, int]
@@ -83,19 +85,32 @@ class VoteBook:
             for place, i in zip(places, order, strict=True)
         ]
 
-    def _vote(
-        self, place: npt.NDArray[np.int32], similarity: float, weight: float, label: npt.NDArray[np.uint8]
-    ) -> Vote:
-        number, row, col = (int(value) for value in place)
+    def box(self, place: tuple[int, int, int]) -> tuple[Box, tuple[int, int]]:
+        """Where a memory patch (image number, grid row, grid col) lies in its image, and that one's (H, W).
+
+        The box (top, left, bottom, right) is in pixels. Raises IndexDamagedError as :meth:`votes`.
+        """
+        record = self._record(place[0])
+        return self._box(record, *place[1:]), (record.height, record.width)
+
+    def _record(self, number: int) -> ImageRecord:
         record = self._images.get(number)
         if record is None:
             raise IndexDamagedError(
                 f"the index has patches of image number {number}, but images.jsonl does not list it; "
                 "restore the index from a copy or build it again"
             )
+        return record
+
+    def _vote(
+        self, place: npt.NDArray[np.int32], similarity: float, weight: float, label: npt.NDArray[np.uint8]
+    ) -> Vote:
+        number, row, col = (int(value) for value in place)
+        record = self._record(number)
         number = self._first_epochs.get((record.id, record.sha256), number)
         thumbnail = self._thumbnail(number)
         return Vote(
+            number=number,
             image_id=record.id,
             image_path=record.path,
             image_size=(record.height, record.width),

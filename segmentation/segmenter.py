@@ -219,6 +219,11 @@ class Segmenter(Voter):
         self._prior = prior_ratio(self.index, recipe.transfer.prior)
         self._scales = MemoryScales.of(self.images, recipe.image)
 
+    @property
+    def book(self) -> VoteBook:
+        """Who the rows of the index are."""
+        return self._book
+
     def describe(self, source: Source) -> Description:
         """What the model sees in one photo: a path, a PIL image, or an array (H, W, 3) uint8 RGB.
 

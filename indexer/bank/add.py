@@ -183,6 +183,14 @@ def _describe(
         return _split(part, jobs, thumbs)
 
 
+def describe_new(extractor: AnyExtractor, dataset: Dataset, manifest: Manifest) -> list[NewImage]:
+    """The rows of a few images as :func:`add_data` makes them, for whoever commits them himself.
+
+    Labels are in the columns of the data set's classes. Raises DataError for a bad image or mask.
+    """
+    return _describe(extractor, dataset, dataset.samples, manifest, skip_bad=False, tally=_Tally())
+
+
 def _split(part: Part, jobs: Sequence[BankJob], thumbs: Path) -> list[NewImage]:
     """The rows of a part, image by image."""
     job_of = {job.number: job for job in jobs}

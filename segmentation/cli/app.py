@@ -27,6 +27,7 @@ from segmentation.cli import (
     maintain,
     search,
     segment,
+    serve,
     similar,
     tune,
 )
@@ -163,6 +164,7 @@ app.command("classify")(classify.classify)
 app.command("similar")(similar.similar)
 app.command("evaluate")(evaluate.evaluate)
 app.command("tune")(tune.tune)
+app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 
 

@@ -87,7 +87,9 @@ def load(root: Path, split: str | None) -> Dataset:
     files = exports(root)
     chosen, path = pick_split(files, split, where=root)
     tasks = {file: list(read_tasks(file)) for file in files.values()}
-    meaning = _meaning(root, {label for found in tasks.values() for task in found for label in _labels(task)})
+    meaning = _meaning(
+        root, {label for found in tasks.values() for task in found for label in labels_of(task.results or ())}
+    )
     finder = ImageFinder((root / "images", root))
     own = tasks[path]
     samples = []
@@ -146,9 +148,9 @@ def find_image(finder: ImageFinder, task: Task, *, where: str) -> Path:
     return next((path for path in paths if path.is_file()), paths[1])
 
 
-def _labels(task: Task) -> Iterator[str]:
-    """The labels of a task that are texts; what else there is is told when its image is read."""
-    for result in task.results or ():
+def labels_of(results: Iterable[Any]) -> Iterator[str]:
+    """The labels of results that are texts; what else there is is told when its image is read."""
+    for result in results:
         kind = result.get("type") if isinstance(result, dict) else None
         value = result.get("value") if kind in _TYPES else None
         labels = value.get(kind) if isinstance(value, dict) else None
@@ -164,14 +166,30 @@ def _meaning(root: Path, labels: set[str]) -> Meaning:
 def _entry(image: Path, task: Task, path: Path, meaning: Meaning) -> LabelSource:
     if task.results is None:
         return NoLabels(image)
-    kept = ("type", "value", "original_width", "original_height", "image_rotation")
-    drawn = [
-        {key: result.get(key) for key in kept} if isinstance(result, dict) else result
-        for result in task.results
-        if not isinstance(result, dict) or result.get("type") in _TYPES
-    ]
     name = f"task {task.number}"
-    return Entry(image, path, name, content_of(drawn), _draw, meaning.columns, meaning.ground)
+    return Entry(image, path, name, _content(task.results), _draw, meaning.columns, meaning.ground)
+
+
+def drawn_results(
+    image: Path, results: Iterable[Any], columns: Mapping[str, int], *, where: str
+) -> LabelSource:
+    """The labels of an image out of the results of one annotation, as Label Studio sends them.
+
+    ``columns`` are the class columns of the labels; what nobody painted is unlabelled. Reading raises
+    MaskError, naming ``where``, for a result that makes no sense.
+    """
+    return Entry(image, Path(where), "", _content(results), _draw, tuple(columns.items()))
+
+
+def _content(results: Iterable[Any]) -> str:
+    kept = ("type", "value", "original_width", "original_height", "image_rotation")
+    return content_of(
+        [
+            {key: result.get(key) for key in kept} if isinstance(result, dict) else result
+            for result in results
+            if not isinstance(result, dict) or result.get("type") in _TYPES
+        ]
+    )
 
 
 def _draw(data: Any, canvas: Canvas) -> None:

@@ -1,0 +1,1 @@
+"""Segmentation over HTTP: one index, held open, asked and changed by many (extra ``serve``)."""
