@@ -4,12 +4,17 @@
 import { explain } from "./api.js";
 import { showImage } from "./image_dialog.js";
 import { picture } from "./pictures.js";
-import { make, need, percent } from "./dom.js";
+import { counted, make, need, percent } from "./dom.js";
 import { swatch } from "./legend.js";
 import { columnOf } from "./palettes.js";
 import { on, state } from "./state.js";
 import { attempt } from "./status.js";
 import { main } from "./viewer.js";
+
+/** How many votes are shown at first: they have nearly all the weight. */
+const FIRST = 6;
+/** Where the panels lie below the photo. */
+const NARROW = matchMedia("(max-width: 60rem)");
 
 let asking = new AbortController();
 
@@ -36,9 +41,22 @@ function draw(answer) {
   const column = columnOf(name);
   const heading = make("p", { className: "verdict" }, swatch(column), make("strong", {}, name), ` with confidence ${percent(confidence)}`);
   const total = answer.neighbors.length;
-  const sentence = make("p", {}, `These ${total} patches of the memory look most alike. Each votes with its weight.`);
-  const list = make("ol", { className: "votes" }, ...answer.neighbors.map(vote));
-  need("why", HTMLElement).replaceChildren(heading, sentence, list);
+  const sentence = make("p", {}, `The ${counted(total, "patch")} of the memory that look most alike. Each votes with its weight.`);
+  const list = make("ol", { className: "votes" }, ...answer.neighbors.slice(0, FIRST).map(vote));
+  /** @type {HTMLElement[]} */
+  const parts = [heading, sentence, list];
+  if (total > FIRST) {
+    const more = make("button", { type: "button" }, `Show the other ${total - FIRST}`);
+    more.addEventListener("click", () => {
+      list.append(...answer.neighbors.slice(FIRST).map(vote));
+      more.remove();
+      list.querySelectorAll("button")[FIRST].focus();
+    });
+    parts.push(more);
+  }
+  const why = need("why", HTMLElement);
+  why.replaceChildren(...parts);
+  if (NARROW.matches) why.parentElement?.scrollIntoView({ block: "start" });
 }
 
 /** @param {Neighbor} neighbor */
@@ -48,7 +66,7 @@ function vote(neighbor) {
   const label = `${name}, weight ${percent(neighbor.weight)}, similarity ${neighbor.similarity.toFixed(2)}`;
   const button = make(
     "button", { type: "button", className: "vote" },
-    picture(neighbor.number, "", neighbor.box),
+    picture(neighbor.number, "", neighbor.box, true),
     make("span", { className: "vote-text" },
       make("span", { className: "vote-class" }, swatch(columnOf(name)), share < 0.995 ? `${name} ${percent(share)}` : name),
       make("small", {}, `weight ${percent(neighbor.weight)} · similarity ${neighbor.similarity.toFixed(2)}`),

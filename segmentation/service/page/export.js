@@ -34,7 +34,7 @@ export function listenForExport() {
     const formats = state.index?.formats ?? [];
     const select = need("format", HTMLSelectElement);
     if (select.options.length === formats.length) return;
-    select.replaceChildren(...formats.map(({ name }) => make("option", { value: name }, name)));
+    select.replaceChildren(...formats.map(({ name }) => make("option", { value: name, selected: name === "png" }, name)));
   });
   const button = need("download", HTMLButtonElement);
   button.addEventListener("click", () => void attempt(download));

@@ -19,6 +19,7 @@ export function chooseTool(tool) {
   if (tool !== "look" && !state.index?.writable) return;
   state.tool = tool;
   tell("tool");
+  if (tool !== "look") need("teach-panel", HTMLElement).scrollIntoView({ block: "nearest" });
 }
 
 /** @param {number} factor */

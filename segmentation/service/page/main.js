@@ -34,14 +34,27 @@ function listenForTools() {
   need("zoom-fit", HTMLButtonElement).addEventListener("click", () => main.fit());
 }
 
+function showFacts() {
+  const { index, classes } = state;
+  if (!index) return;
+  need("facts", HTMLElement).textContent =
+    `${index.name}: ${counted(index.rows, "patch")} of ${counted(index.images, "image")}, ${counted(classes.length, "class")}`;
+}
+
+/** After a change of the memory: its sizes, and its classes. */
+async function look() {
+  state.index = await getIndex();
+  await see(state.index.version);
+  showFacts();
+}
+
 async function start() {
   const [index, classes] = await Promise.all([getIndex(), getClasses()]);
   state.index = index;
   state.classes = classes;
   await see(index.version);
   document.title = `${index.name} · Mycelia`;
-  need("facts", HTMLElement).textContent =
-    `${index.name}: ${counted(index.rows, "patch")} of ${counted(index.images, "image")}, ${counted(classes.length, "class")}`;
+  showFacts();
   tell("classes");
   tell("tool");
   say("Ready.");
@@ -67,4 +80,6 @@ on("mask", () => {
     tell("look");
   }
 });
+on("memory", () => void attempt(look));
+on("classes", showFacts);
 void attempt(start);

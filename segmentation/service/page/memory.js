@@ -59,13 +59,18 @@ function suspicion(patch) {
   const { labelled, neighbors_say: others } = patch;
   const button = make(
     "button", { type: "button", className: "vote" },
-    picture(patch.number, "", patch.box),
+    picture(patch.number, "", patch.box, true),
     make("span", { className: "vote-text" },
-      make("span", {}, "labelled ", swatch(columnOf(labelled.name)), `${labelled.name} ${percent(labelled.share)}`),
-      make("span", {}, "neighbours say ", swatch(columnOf(others.name)), `${others.name} ${percent(others.share)}`)),
+      make("span", {}, "labelled ", said(labelled)),
+      make("span", {}, "neighbours say ", said(others))),
   );
   button.addEventListener("click", () => showImage(patch.number, patch.box));
   return make("li", {}, button);
+}
+
+/** @param {{name: string, share: number}} label */
+function said({ name, share }) {
+  return make("span", { className: "named" }, swatch(columnOf(name)), `${name} ${percent(share)}`);
 }
 
 async function refresh() {

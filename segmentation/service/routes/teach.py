@@ -103,7 +103,7 @@ def _check(mask: npt.NDArray[np.uint8], seen: Seen, classes: int) -> None:
 
 
 def _teach(service: Service, seen: Seen, names: list[str], painted: npt.NDArray[np.uint8]) -> Learnt:
-    mask = np.where(painted == UNPAINTED, -1, painted).astype(np.int32)
+    mask = np.where(painted == UNPAINTED, -1, painted.astype(np.int32))
     used = [name for place, name in enumerate(names) if (mask == place).any()]
     mask = columns_of_used(mask, names, used)
     id = f"{TAUGHT}{seen.id[:12]}-{secrets.token_hex(3)}"
