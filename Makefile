@@ -1,6 +1,7 @@
 # make demo and make test each work alone on a fresh machine with Python and pip.
 #   make demo    set up, then segment unseen photographs and write a picture
 #   make test    set up, then run the tests
+#   make serve   the demo's index behind a page on this machine
 #   make check   formatting, lint and types
 #   make bench   the quick form of all benchmarks, under ten minutes; DATA=FOLDER for other images
 #   make bench-full   the tracked tables, with the peers; hours
@@ -15,7 +16,7 @@ EXTRAS := faiss-cpu,offline,demo,qdrant,text,audio,coco,geo,serve,dev
 STAMP := $(VENV)/.mycelia-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench bench-full clean
+.PHONY: help setup demo serve test check format bench bench-full clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -32,6 +33,14 @@ $(STAMP): pyproject.toml
 
 demo: setup
 	@$(BIN)/mycelia demo
+
+DEMO := out/demo/fungi.index
+
+$(DEMO)/manifest.json: | setup
+	@$(BIN)/mycelia demo
+
+serve: setup $(DEMO)/manifest.json
+	@$(BIN)/mycelia serve $(DEMO) --open
 
 # One thread a worker: two workers with a thread per core each would wait for one another.
 test: setup

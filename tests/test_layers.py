@@ -22,6 +22,8 @@ FLOORS = (
 )
 #: Imported by itself alone, and the only one that prints.
 COMMAND = "segmentation.cli"
+#: Imported by itself and the command alone.
+SERVICE = "segmentation.service"
 
 
 def modules(root: Path) -> Iterator[tuple[str, bool, ast.Module]]:
@@ -60,7 +62,9 @@ def broken_floors(root: Path) -> list[str]:
         for imported in imports(name, is_package, source):
             looks_up = any(is_inside(name, low) and is_inside(imported, high) for low, high in FLOORS)
             asks_command = is_inside(imported, COMMAND) and not is_inside(name, COMMAND)
-            if looks_up or asks_command:
+            serves = is_inside(name, SERVICE) or is_inside(name, COMMAND)
+            asks_service = is_inside(imported, SERVICE) and not serves
+            if looks_up or asks_command or asks_service:
                 found.append(f"{name} -> {imported}")
     return found
 
@@ -127,6 +131,16 @@ def test_all_modules_are_read() -> None:
         ("retrieval/engines/q/a.py", "import retrieval.edit", "retrieval.engines.q.a -> retrieval.edit"),
         ("segmentation/a.py", "from segmentation import cli", "segmentation.a -> segmentation.cli"),
         ("segmentation/a.py", "from .cli.app import main", "segmentation.a -> segmentation.cli.app.main"),
+        (
+            "segmentation/export/a.py",
+            "import segmentation.service",
+            "segmentation.export.a -> segmentation.service",
+        ),
+        (
+            "segmentation/service/a.py",
+            "from segmentation import cli",
+            "segmentation.service.a -> segmentation.cli",
+        ),
     ],
 )
 def test_an_import_that_looks_up_is_found(tmp_path: Path, file: str, source: str, found: str) -> None:
@@ -140,6 +154,8 @@ def test_an_import_that_looks_up_is_found(tmp_path: Path, file: str, source: str
         ("retrieval/edit/a.py", "from ..store import rows\nfrom retrieval.engines import faiss"),
         ("retrieval/engines/a.py", "from retrieval.store import files, edits\nimport indexers"),
         ("segmentation/cli/a.py", "from segmentation.cli.app import main\nfrom . import console"),
+        ("segmentation/cli/a.py", "from segmentation.service import app"),
+        ("segmentation/service/routes/a.py", "from segmentation.service.state import Service"),
         ("segmentation/a.py", "'import segmentation.cli'  # from segmentation import cli"),
     ],
 )

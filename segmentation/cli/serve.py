@@ -67,6 +67,7 @@ def serve(
     ] = 512,
     queue: Annotated[int, typer.Option("--queue", min=1, help="Requests that may wait.")] = 64,
     log_json: Annotated[bool, typer.Option("--log-json", help="Log a JSON object a line.")] = False,
+    show_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Serve an index over HTTP: segment, explain, teach, a page for people, a backend for Label Studio.
 
@@ -108,7 +109,7 @@ def serve(
     segmenter = open_segmenter(
         folder, recipe
     )  # what is wrong with it is said in a line, before a port is taken
-    _run(app, settings, port, log_json=log_json, keys=bool(found))
+    _run(app, settings, port, log_json=log_json, keys=bool(found), show_page=show_page)
 
 
 def require_service() -> None:
@@ -133,7 +134,11 @@ def _label_studio(url: str | None) -> Any:
     return LabelStudioSettings(url.rstrip("/"), os.environ.get(TOKEN))
 
 
-def _run(app: Any, settings: ServiceSettings, port: int, *, log_json: bool, keys: bool) -> None:
+def _run(
+    app: Any, settings: ServiceSettings, port: int, *, log_json: bool, keys: bool, show_page: bool
+) -> None:
+    import webbrowser
+
     import uvicorn
 
     logger = logging.getLogger("mycelia.service")
@@ -157,9 +162,18 @@ def _run(app: Any, settings: ServiceSettings, port: int, *, log_json: bool, keys
         h11_max_incomplete_event_size=64 * 1024,
     )
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-    say(f"http://{shown}:{port} ({'with keys' if keys else 'this machine alone'}); stop with Ctrl+C")
+    address = f"http://{shown}:{port}"
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            if self.started and not self.should_exit:
+                say(f"{address} ({'with keys' if keys else 'this machine alone'}); stop with Ctrl+C")
+                if show_page:
+                    webbrowser.open(address)
+
     try:
-        uvicorn.Server(config).run()
+        Server(config).run()
     finally:
         logger.removeHandler(handler)
         logger.propagate = True

@@ -25,8 +25,8 @@ from segmentation.service.state import Service
 
 _ABOUT = """Segmentation by retrieval: photos in, masks out, and a memory that learns while it is asked.
 
-Coordinates are (row, col) in pixels of the upright photo. A column is a class's place in `classes`; 255 (65535
-in uint16) is nothing. Every JSON answer has the `version` of the memory that it is of.
+Coordinates are (row, col) in pixels of the upright photo. A column is a class's place in `classes`; 255 (in
+uint16, 65535) is nothing. Every JSON answer has the `version` of the memory that it is of.
 """
 
 

@@ -80,6 +80,7 @@ def _fetch(address: str, studio: LabelStudioSettings, most: int) -> bytes:
         with opener.open(request, timeout=TIMEOUT) as answer:
             content: bytes = answer.read(most + 1)
     except urllib.error.HTTPError as problem:
+        problem.close()
         raise ServiceError(422, "not_fetched", f"Label Studio answered {problem.code} for an image") from None
     except (OSError, HTTPException, ValueError):
         raise ServiceError(422, "not_fetched", "Label Studio did not give an image") from None

@@ -69,9 +69,9 @@ class Job:
     async def events(self) -> AsyncIterator[dict[str, Any]]:
         """How far it is, now and whenever that changes, to the end."""
         while True:
-            moved = self.moved
-            yield self.to_json()
-            if self.state != RUNNING:
+            moved, now = self.moved, self.to_json()
+            yield now  # it may go on while that is sent
+            if now["state"] != RUNNING:
                 return
             await moved.wait()
 

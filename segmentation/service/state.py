@@ -125,15 +125,16 @@ async def while_wanted(request: Request, work: Coroutine[Any, Any, T] | Awaitabl
     """Await work whose request was read to its end, and drop it when the client goes away."""
     task: asyncio.Future[T] = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_gone(request))
+    both: set[asyncio.Future[Any]] = {task, gone}
     try:
-        both: set[asyncio.Future[Any]] = {task, gone}
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             raise ClientGoneError
         return task.result()
     finally:
-        for each in (task, gone):
+        for each in both:
             each.cancel()
+        await asyncio.gather(*both, return_exceptions=True)  # what it began is dropped now
 
 
 async def _gone(request: Request) -> None:

@@ -50,7 +50,7 @@ class Upload:
 def safe_name(name: str | None, default: str = "photo") -> str:
     """A name without folders, control characters and what a shell takes for more than a name."""
     last = (name or "").replace("\\", "/").rpartition("/")[2]
-    text = "".join(c for c in unicodedata.normalize("NFC", last) if unicodedata.category(c)[0] not in "CZ")
+    text = "".join(c for c in unicodedata.normalize("NFC", last) if unicodedata.category(c)[0] != "C")
     text = re.sub(r"[^\w.\-]", "_", text).strip("._-")[-100:]
     return text or default
 

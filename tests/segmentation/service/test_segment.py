@@ -24,7 +24,7 @@ def unpack(packed: dict[str, Any]) -> np.ndarray:
 @pytest.fixture
 def expected(index: Path, photo: bytes) -> Any:
     with Segmenter.open(index) as segmenter:
-        return segmenter.segment(Image.open(io.BytesIO(photo)))
+        yield segmenter.segment(Image.open(io.BytesIO(photo)))
 
 
 def test_a_form_and_a_raw_body_give_what_the_library_gives(
