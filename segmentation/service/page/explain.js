@@ -62,8 +62,7 @@ function draw(answer) {
 /** @param {Neighbor} neighbor */
 function vote(neighbor) {
   const [name = "nothing", share = 0] = Object.entries(neighbor.classes).sort((one, other) => other[1] - one[1])[0] ?? [];
-  const bar = make("meter", { value: neighbor.weight, max: 1, "aria-label": "weight" });
-  const label = `${name}, weight ${percent(neighbor.weight)}, similarity ${neighbor.similarity.toFixed(2)}`;
+  const bar = make("meter", { value: neighbor.weight, max: 1, "aria-hidden": "true" });
   const button = make(
     "button", { type: "button", className: "vote" },
     picture(neighbor.number, "", neighbor.box, true),
@@ -71,8 +70,8 @@ function vote(neighbor) {
       make("span", { className: "vote-class" }, swatch(columnOf(name)), share < 0.995 ? `${name} ${percent(share)}` : name),
       make("small", {}, `weight ${percent(neighbor.weight)} · similarity ${neighbor.similarity.toFixed(2)}`),
       bar),
+    make("span", { className: "aside" }, `Show the memory image ${neighbor.image}`),
   );
-  button.setAttribute("aria-label", `${label}. Show the memory image ${neighbor.image}.`);
   button.addEventListener("click", () => showImage(neighbor.number, neighbor.box));
   return make("li", {}, button);
 }

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("fastapi")
-uvicorn = pytest.importorskip("uvicorn")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+for name in ("fastapi", "uvicorn", "playwright.sync_api"):
+    pytest.importorskip(name)
+
+import playwright.sync_api as playwright
+import uvicorn
 
 from segmentation.segmenter import Segmenter
 from segmentation.service.app import create_app
@@ -70,7 +72,9 @@ class Visit:
     def drop(self, *files: tuple[str, bytes]) -> None:
         """Let PNG files fall on the page."""
         packed = [(name, "image/png", base64.b64encode(content).decode()) for name, content in files]
-        self.page.dispatch_event("body", "drop", {"dataTransfer": self.page.evaluate_handle(_TRANSFER, packed)})
+        self.page.dispatch_event(
+            "body", "drop", {"dataTransfer": self.page.evaluate_handle(_TRANSFER, packed)}
+        )
 
     def open(self, name: str, content: bytes) -> None:
         """Drop a photo, and wait for its mask."""
@@ -101,13 +105,29 @@ class Visit:
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
+def launch() -> Iterator[Callable[..., Any]]:
+    """``launch("--more")``: a browser, closed at the end."""
     if not CHROMIUM.exists():
         pytest.skip(f"there is no browser at {CHROMIUM}")
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=str(CHROMIUM), args=list(ARGUMENTS))
-        yield browser
-        browser.close()
+        yield lambda *more: started.chromium.launch(
+            executable_path=str(CHROMIUM), args=[*ARGUMENTS, *more], timeout=60_000
+        )
+
+
+@pytest.fixture(scope="session")
+def chromium(launch: Callable[..., Any]) -> Iterator[Any]:
+    browser = launch()
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def no_graphics(launch: Callable[..., Any]) -> Iterator[Any]:
+    """A browser without WebGL."""
+    browser = launch("--disable-3d-apis")
+    yield browser
+    browser.close()
 
 
 @contextlib.contextmanager
@@ -142,10 +162,12 @@ def address(index: Path) -> Iterator[str]:
 
 @pytest.fixture
 def visit(chromium: Any) -> Iterator[Callable[..., Visit]]:
-    """``visit(address, viewport=PHONE)``: the page, ready; a console error or a foreign request fails the test."""
+    """``visit(address, viewport=PHONE)``: the page; console errors and foreign requests fail the test."""
     contexts, visits = [], []
 
-    def open(address: str, *, ready: bool = True, allowed: str = "", browser: Any = chromium, **options: Any) -> Visit:
+    def open(
+        address: str, *, ready: bool = True, allowed: str = "", browser: Any = chromium, **options: Any
+    ) -> Visit:
         context = browser.new_context(**{"viewport": DESKTOP, **options})
         contexts.append(context)
         page = context.new_page()
