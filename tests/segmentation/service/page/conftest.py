@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-for name in ("fastapi", "uvicorn", "playwright.sync_api"):
-    pytest.importorskip(name)
+pytest.importorskip("uvicorn")
+pytest.importorskip("playwright.sync_api")
 
 import playwright.sync_api as playwright
 import uvicorn
