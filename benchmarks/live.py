@@ -2,8 +2,8 @@
 
     python -m benchmarks.live --rows 10000 100000 1000000 --out benchmarks/results
 
-Vectors are synthetic (unit vectors in clusters, 384 numbers), 1,000 rows an image, 11 classes; the features
-of an image come on top (``extraction.md``). A call opens the index, changes it and commits, as a command.
+Vectors are synthetic (unit vectors in clusters, 384 numbers), 1,000 rows an image, 11 classes; features come
+on top (``extraction.md``). A call opens the index, changes it and commits, as a command does.
 """
 
 from __future__ import annotations
@@ -140,12 +140,15 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", default=["exact", "faiss", "qdrant"])
     parser.add_argument("--tries", type=int, default=5)
     parser.add_argument("--name", default="live")
-    parser.add_argument("--most-qdrant", type=int, default=100_000, help="rows of a Qdrant index at most")
+    parser.add_argument(
+        "--most", nargs="*", default=["qdrant=100000"], help="ENGINE=ROWS: no more of that one"
+    )
     arguments = parser.parse_args()
     table: list[dict[str, Any]] = []
+    most = {engine: int(rows) for engine, rows in (text.split("=") for text in arguments.most)}
     for engine in arguments.engines:
         for rows in arguments.rows:
-            if engine == "qdrant" and rows > arguments.most_qdrant:
+            if rows > most.get(engine, rows):
                 continue
             with tempfile.TemporaryDirectory(prefix="mycelia-live-") as name:
                 folder = Path(name) / "index"

@@ -21,6 +21,7 @@ from retrieval.errors import (
     IndexExistsError,
     IndexMismatchError,
 )
+from retrieval.index import PatchIndex
 from retrieval.neighbors import Filter, Neighbors, Rows
 from retrieval.progress import Progress
 from retrieval.similarity import DirectSimilarity
@@ -33,7 +34,7 @@ from retrieval.store.records import ImageRecord
 from retrieval.store.rows import RowStore
 
 #: Opens a newer state of an index that is open.
-Reopen = Callable[[Manifest], "EmbeddedIndex"]
+Reopen = Callable[[Manifest], "PatchIndex"]
 
 
 class EmbeddedIndex(IndexBase):
@@ -185,8 +186,9 @@ class EmbeddedIndex(IndexBase):
         self._stamp = stamp
         return changed
 
-    def _take(self, fresh: EmbeddedIndex) -> None:
+    def _take(self, fresh: PatchIndex) -> None:
         """Become another state of the same index."""
+        assert isinstance(fresh, EmbeddedIndex)  # the same engine opened it
         mine, now = self._manifest, fresh._manifest
         if now.similarity != mine.similarity or now.fingerprints != mine.fingerprints:
             fresh.close()
@@ -235,10 +237,8 @@ class EmbeddedIndex(IndexBase):
         return self._engine.search(queries, k, self._rows.allowed(filter))
 
 
-#: Makes the engine of a similarity, beside the rows that it holds the vectors of.
+#: Makes or opens the engine of a similarity, beside the rows that it holds the vectors of.
 EngineMaker = Callable[[DirectSimilarity, RowStore], VectorEngine]
-#: Opens it.
-EngineOpener = Callable[[Opening, DirectSimilarity, RowStore], VectorEngine]
 
 
 def create_embedded(
@@ -258,12 +258,12 @@ def create_embedded(
 
 
 def open_embedded(
-    asked: Opening, load: EngineOpener, *, index: type[EmbeddedIndex] = EmbeddedIndex
+    asked: Opening, load: EngineMaker, *, index: type[EmbeddedIndex] = EmbeddedIndex
 ) -> EmbeddedIndex:
     """The index around the engine that ``load`` opens; raises IndexDamagedError where files do not fit."""
     manifest, folder = asked.manifest, asked.files.folder
     rows = RowStore.open(asked.files, len(manifest.classes), manifest.labels)
-    engine = load(asked, asked.similarity.searched, rows)
+    engine = load(asked.similarity.searched, rows)
     try:
         reranked = asked.similarity.reranked
         if reranked is not None:
@@ -280,8 +280,10 @@ def open_embedded(
         engine.close()
         raise
 
-    def reopen(newest: Manifest) -> EmbeddedIndex:
+    def reopen(newest: Manifest) -> PatchIndex:
+        from retrieval.engines.registry import engine_of
+
         files = IndexFiles(folder, newest)
-        return open_embedded(replace(asked, files=files, manifest=newest, lock=None), load, index=index)
+        return engine_of(newest, folder).open(replace(asked, files=files, manifest=newest, lock=None))
 
     return index(asked.files, manifest, rows, engine, lock=asked.lock, reopen=reopen)

@@ -40,7 +40,7 @@ def _open(asked: Opening) -> PatchIndex:
 
     return open_embedded(
         asked,
-        lambda asked, similarity, rows: ExactEngine.open(
+        lambda similarity, rows: ExactEngine.open(
             asked.files, similarity, dtype=str(asked.manifest.engine["dtype"]), device=asked.device
         ),
     )

@@ -77,7 +77,7 @@ def _open(asked: Opening) -> PatchIndex:
 
     return open_embedded(
         asked,
-        lambda asked, similarity, rows: TailEngine.open(
+        lambda similarity, rows: TailEngine.open(
             asked.files,
             FaissEngine.open(asked.files, similarity, asked.manifest.engine, device=asked.device),
             similarity.width,

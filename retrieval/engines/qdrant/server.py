@@ -136,7 +136,8 @@ class ServerIndex(IndexBase):
         self._origins.update(
             {record.number: Origin(record.id, record.sha256, record.epoch) for record in images}
         )
-        if self._resumed:  # what an earlier run uploaded of them may be of files that have changed since
+        # what an earlier run uploaded of them may be of files that have changed since
+        if self._resumed or not self._loading:
             self._delete([record.number for record in images])
 
     def add(

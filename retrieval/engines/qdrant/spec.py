@@ -40,9 +40,7 @@ def _open_edge(asked: Opening) -> PatchIndex:
 
     return open_embedded(
         asked,
-        lambda asked, similarity, rows: EdgeEngine.open(
-            asked.files, similarity, asked.manifest.engine, rows=rows
-        ),
+        lambda similarity, rows: EdgeEngine.open(asked.files, similarity, asked.manifest.engine, rows=rows),
         index=EdgeIndex,
     )
 
