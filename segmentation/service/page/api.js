@@ -169,6 +169,28 @@ export const getMap = () => json("map");
 /** @returns {Promise<SuspiciousAnswer>} */
 export const getSuspicious = () => json("suspicious?limit=50");
 
+/**
+ * Has many photos written in a format, and waits until that is done.
+ * @param {File[]} files
+ * @param {string} format
+ * @param {(completed: number) => void} told how many are done
+ * @returns {Promise<{zip: Blob, failed: number}>}
+ */
+export async function segmentMany(files, format, told) {
+  const form = new FormData();
+  for (const file of files) form.append("image", file, file.name);
+  let job = await json(`jobs?${new URLSearchParams({ format })}`, { method: "POST", body: form });
+  while (!["done", "failed"].includes(job.state)) {
+    await new Promise((done) => setTimeout(done, 300));
+    job = await json(`jobs/${job.job}`);
+    told(job.completed);
+  }
+  if (job.state === "failed") throw new ServiceError("The service could not write the masks. Its log says why.", 500);
+  const zip = await (await request(`jobs/${job.job}/result`)).blob();
+  await json(`jobs/${job.job}`, { method: "DELETE" });
+  return { zip, failed: job.failed.length };
+}
+
 /** @type {Map<number, Promise<string>>} */
 const thumbnails = new Map();
 

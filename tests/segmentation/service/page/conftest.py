@@ -104,7 +104,8 @@ class Visit:
         return str(self.page.locator("#readout").inner_text()).partition(",")[0]
 
 
-@pytest.fixture(scope="session")
+#: Of a module, not the session: while playwright runs, no other test may run an event loop.
+@pytest.fixture(scope="module")
 def launch() -> Iterator[Callable[..., Any]]:
     """``launch("--more")``: a browser, closed at the end."""
     if not CHROMIUM.exists():
@@ -115,7 +116,7 @@ def launch() -> Iterator[Callable[..., Any]]:
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium(launch: Callable[..., Any]) -> Iterator[Any]:
     browser = launch()
     yield browser

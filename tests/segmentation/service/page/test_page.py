@@ -6,6 +6,7 @@ import hashlib
 import io
 import re
 import urllib.request
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def test_every_format_is_downloaded(address: str, visit: Visits) -> None:
         seen.page.get_by_label("Format of the mask").select_option(name)
         seen.page.wait_for_timeout(150)  # Chromium drops what a page downloads beyond ten in a second
         with seen.page.expect_download() as waiting:
-            seen.page.get_by_role("button", name="Download").click()
+            seen.page.get_by_role("button", name="Download", exact=True).click()
         assert Path(waiting.value.path()).stat().st_size > 0
         assert waiting.value.suggested_filename.startswith("scene"), name
 
@@ -144,6 +145,10 @@ def test_a_folder_is_opened(address: str, visit: Visits, tmp_path: Path) -> None
     expect(page.locator("#strip li.done")).to_have_count(2, timeout=30_000)
     page.get_by_title("plot1.png").click()
     expect(page.locator("#mean-iou")).to_contain_text("Mean IoU", timeout=10_000)
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Download all").click()
+    with zipfile.ZipFile(waiting.value.path()) as masks:
+        assert {"plot0.png", "plot1.png"} <= {Path(name).name for name in masks.namelist()}
     page.get_by_role("button", name="Close plot1.png").click()
     expect(strip).to_have_count(1)
 
