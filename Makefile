@@ -50,6 +50,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@tools/page/check
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -83,7 +83,8 @@ def packed_columns(columns: npt.NDArray[np.int32], classes: int) -> npt.NDArray[
 def segment_json(id: str, result: Segmentation, classes: ClassMap) -> dict[str, Any]:
     """A result as the contract's JSON, but for its milliseconds and version."""
     height, width = result.size
-    counts = np.bincount(result.columns.ravel(), minlength=len(classes))
+    columns = result.columns[result.columns >= 0]
+    counts = np.bincount(columns, minlength=len(classes))
     return {
         "id": id,
         "width": width,
@@ -107,7 +108,8 @@ def classes_json(classes: ClassMap) -> list[dict[str, Any]]:
 def overlay_png(photo: npt.NDArray[np.uint8], result: Segmentation, classes: ClassMap) -> bytes:
     """The photo with its classes painted over, of its own size, as PNG."""
     encoded = io.BytesIO()
-    Image.fromarray(blend(photo, result.mask, classes)).save(encoded, "PNG", compress_level=3)
+    painted = np.where((result.columns < 0)[:, :, None], photo, blend(photo, result.mask, classes))
+    Image.fromarray(painted).save(encoded, "PNG", compress_level=3)
     return encoded.getvalue()
 
 

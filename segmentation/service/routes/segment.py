@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from segmentation.explain import Vote
 from segmentation.segmenter import Segmentation
 from segmentation.service.answers import JSON, OVERLAY, export, format_of, overlay_png, segment_json
+from segmentation.service.blanks import blanked
 from segmentation.service.cache import Seen
 from segmentation.service.memory import State
 from segmentation.service.openapi import PHOTO_BODY, SEGMENT_ANSWER
@@ -20,6 +21,9 @@ from segmentation.service.state import Service, service_of, while_wanted
 from segmentation.service.uploads import decode, read_upload
 
 router = APIRouter(prefix="/v1", tags=["segment"])
+
+#: Below it a pixel is left blank.
+MinConfidence = Annotated[float, Query(ge=0, le=1)]
 
 #: Most neighbours of one question.
 MOST_NEIGHBORS = 1000
@@ -46,7 +50,9 @@ class ExplainRequest(BaseModel):
     openapi_extra=PHOTO_BODY,
     responses=SEGMENT_ANSWER,
 )
-async def segment(request: Request, format: str | None = None) -> Response:
+async def segment(
+    request: Request, format: str | None = None, min_confidence: MinConfidence = 0.0
+) -> Response:
     """The mask of a photo, in the format that ``?format=`` or ``Accept`` names, JSON without either."""
     service, wanted = service_of(request), _wanted(request, format)
     upload = await read_upload(request, service.settings.max_bytes)
@@ -54,7 +60,7 @@ async def segment(request: Request, format: str | None = None) -> Response:
 
     async def work() -> Response:
         seen = await service.see(upload)
-        return await _answer(service, seen, upload.name, wanted, began)
+        return await _answer(service, seen, upload.name, wanted, began, min_confidence)
 
     return await while_wanted(request, work())
 
@@ -65,12 +71,14 @@ async def segment(request: Request, format: str | None = None) -> Response:
     response_model=None,
     responses=SEGMENT_ANSWER,
 )
-async def segment_again(request: Request, id: str, format: str | None = None) -> Response:
+async def segment_again(
+    request: Request, id: str, format: str | None = None, min_confidence: MinConfidence = 0.0
+) -> Response:
     """As the first time, by the memory of now, for the cost of the search; 404 where it is gone."""
     service, wanted = service_of(request), _wanted(request, format)
     began, seen = time.perf_counter(), service.seen(id)
     await request.body()
-    return await while_wanted(request, _answer(service, seen, seen.name, wanted, began))
+    return await while_wanted(request, _answer(service, seen, seen.name, wanted, began, min_confidence))
 
 
 @router.post("/explain", summary="Why a pixel got its class")
@@ -138,9 +146,12 @@ def _wanted(request: Request, format: str | None) -> str:
     return format
 
 
-async def _answer(service: Service, seen: Seen, name: str, wanted: str, began: float) -> Response:
+async def _answer(
+    service: Service, seen: Seen, name: str, wanted: str, began: float, least: float
+) -> Response:
     entered = time.perf_counter()
     state, result = await service.scheduler.call(partial(service.memory.label, seen.description))
+    result = await service.aside(blanked, result, state.classes, least)
     found = time.perf_counter()
     headers = {"X-Mycelia-Version": state.version, "X-Mycelia-Id": seen.id}
     if wanted == JSON:
