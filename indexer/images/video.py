@@ -20,6 +20,8 @@ VIDEO_SUFFIXES = frozenset(
 #: Frames a second of a file that states none, or nonsense.
 USUAL_RATE = 25.0
 _FASTEST = 1000.0
+#: Frames in a row that cannot be had, after which a file is at its end, whatever it declares.
+_LAST = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,17 +82,18 @@ class VideoReader:
         declares and lacks. Raises ImageError where no frame at all can be decoded. One pass; for another
         open the file again.
         """
-        number = decoded = 0
+        number = decoded = failed = 0
         while True:
             if self._file.grab():
-                decoded += 1
+                decoded, failed = decoded + 1, 0
                 if number % every == 0 and (wanted is None or wanted(number)):
                     frame = self._decoded(number)
                     if frame is not None:
                         yield frame
-            elif number < self.declared:
-                self.bad += 1
+            elif number < self.declared and failed < _LAST:
+                self.bad, failed = self.bad + 1, failed + 1
             else:  # the end, or past what was declared
+                self.bad += max(0, self.declared - number)
                 break
             number += 1
         if decoded == 0:

@@ -195,7 +195,7 @@ def _read_names(path: Path) -> list[tuple[str, str]]:
         ) from error
     if not isinstance(data, dict) or not all(isinstance(new, str) for new in data.values()):
         raise ConfigError(f'{path} should map old names to new ones, for example {{"car": "vehicle"}}')
-    return list(data.items())
+    return [(old, new.strip()) for old, new in data.items()]
 
 
 def merge(

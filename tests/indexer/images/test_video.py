@@ -83,3 +83,11 @@ def test_a_rate_of_nonsense_is_replaced(tmp_path: Path, monkeypatch: pytest.Monk
 
         patch.setattr(reader, "_file", Nonsense())
         assert reader.rate == USUAL_RATE
+
+
+def test_a_file_that_declares_nonsense_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = write_video(tmp_path / "clip.mp4", halves(3))
+    monkeypatch.setattr(VideoReader, "declared", 10**12)
+    with VideoReader(clip) as reader:
+        assert [frame.number for frame in reader.frames()] == [0, 1, 2]
+        assert reader.bad == 10**12 - 3

@@ -156,3 +156,9 @@ def test_a_classifier_sees_an_image_after_refresh(five: Path, tiny: Path, tmp_pa
         assert classifier.refresh() and "other" in classifier.classes.names
         best = classifier.classify(five / "images" / "photo3.png").matches(1)[0]
         assert best.image_path.endswith("3.png")
+
+
+def test_names_of_a_file_are_taken_without_space_around_them(mine: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.json").write_text('{"dark": " night "}')
+    assert run("index", "relabel", mine, "--map", tmp_path / "names.json").exit_code == 0
+    assert IndexFolder.open(mine).manifest.classes.names == ("night", "bright")
