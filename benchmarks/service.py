@@ -3,8 +3,8 @@
     python -m benchmarks.service INDEX PHOTOS --out benchmarks/results
 
 The service runs as a process of its own on this machine, clients in this one. Every request has a photo that
-was not seen before (pixels of a real one, a few changed). "added" is a request's time less that of
-``Segmenter.segment`` of the same file, read from disk; "seen before" asks again by id.
+was not seen before (pixels of a real one, a few changed). "added" is the median of a request's time less
+that of ``Segmenter.segment`` of the same file just before; "seen before" asks again by id.
 """
 
 from __future__ import annotations
@@ -84,35 +84,39 @@ def ask(client: httpx.Client, photo: bytes) -> tuple[float, str]:
     return time.perf_counter() - start, answer.json()["id"]
 
 
-def library(index: Path, photos: Sequence[bytes]) -> tuple[list[float], float]:
-    """Seconds of each photo alone, and photos a second of all together."""
-    with tempfile.TemporaryDirectory(prefix="mycelia-bench-") as name, Segmenter.open(index) as segmenter:
+def by_turns(segmenter: Segmenter, address: str, photos: Sequence[bytes]) -> dict[str, list[float]]:
+    """Seconds of each photo in the library, in the service, and there again by its id.
+
+    One after the other, so that what else the machine does slows all of them.
+    """
+    taken: dict[str, list[float]] = {"library": [], "service": [], "again": []}
+    with httpx.Client(base_url=address, timeout=120) as client, tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "photo.jpg"
+        for number, photo in enumerate(photos):
+            path.write_bytes(photo)
+            start = time.perf_counter()
+            segmenter.segment(path)
+            library = time.perf_counter() - start
+            service, id = ask(client, photo)
+            start = time.perf_counter()
+            client.post(f"/v1/segment/{id}").raise_for_status()
+            if number:  # the first one warms up
+                again = time.perf_counter() - start
+                for key, seconds in (("library", library), ("service", service), ("again", again)):
+                    taken[key].append(seconds)
+    return taken
+
+
+def library_rate(segmenter: Segmenter, photos: Sequence[bytes]) -> float:
+    """Photos a second of ``segment_many``."""
+    with tempfile.TemporaryDirectory() as name:
         paths = [Path(name) / f"{number}.jpg" for number in range(len(photos))]
         for path, photo in zip(paths, photos, strict=True):
             path.write_bytes(photo)
-        segmenter.segment(paths[0])
-        alone = []
-        for path in paths:
-            start = time.perf_counter()
-            segmenter.segment(path)
-            alone.append(time.perf_counter() - start)
         start = time.perf_counter()
         for _ in segmenter.segment_many(enumerate(paths)):
             pass
-        return alone, len(paths) / (time.perf_counter() - start)
-
-
-def one_client(address: str, photos: Sequence[bytes]) -> tuple[list[float], list[float]]:
-    """Seconds of each photo, and of asking for it again."""
-    with httpx.Client(base_url=address, timeout=120) as client:
-        ask(client, photos[0])
-        first = [ask(client, photo) for photo in photos[1:]]
-        again = []
-        for _, id in first:
-            start = time.perf_counter()
-            client.post(f"/v1/segment/{id}").raise_for_status()
-            again.append(time.perf_counter() - start)
-        return [seconds for seconds, _ in first], again
+        return len(paths) / (time.perf_counter() - start)
 
 
 def many_clients(address: str, photos: Sequence[bytes], clients: int) -> tuple[list[float], float]:
@@ -129,23 +133,24 @@ def many_clients(address: str, photos: Sequence[bytes], clients: int) -> tuple[l
 def measure(index: Path, folder: Path, *, requests: int, clients: int) -> list[dict[str, Any]]:
     """The rows of the table."""
     photos = photos_of(folder, 3 * requests)
-    alone, together = library(index, photos[:requests])
-    rows = [_row("library, one photo after the other", alone, 1 / statistics.mean(alone))]
-    rows.append({**_row("library, segment_many", [], together)})
-    with serving(index) as (pid, address):
-        single, again = one_client(address, photos[:requests])
+    with serving(index) as (pid, address), Segmenter.open(index) as segmenter:
+        taken = by_turns(segmenter, address, photos[:requests])
         begun = resident(pid)
         crowd, rate = many_clients(address, photos[requests:], clients)
         ended = resident(pid)
-    rows.append(_row("service, 1 client", single, 1 / statistics.mean(single)))
-    rows[-1]["added (ms)"] = f"{1000 * (statistics.median(single) - statistics.median(alone)):.1f}"
-    rows.append(_row("service, 1 client, seen before", again, 1 / statistics.mean(again)))
+        together = library_rate(segmenter, photos[requests:])
+    added = [b - a for a, b in zip(taken["library"], taken["service"], strict=True)]
+    rows = [_row("library, one photo after the other", taken["library"])]
+    rows.append(_row("service, 1 client", taken["service"]))
+    rows[-1]["added (ms)"] = f"{1000 * statistics.median(added):.1f}"
+    rows.append(_row("service, 1 client, seen before", taken["again"]))
+    rows.append(_row("library, segment_many", [], together))
     rows.append(_row(f"service, {clients} clients", crowd, rate))
     rows[-1]["memory, first and last (MB)"] = f"{begun:.0f}, {ended:.0f}"
     return rows
 
 
-def _row(name: str, seconds: Sequence[float], rate: float) -> dict[str, Any]:
+def _row(name: str, seconds: Sequence[float], rate: float | None = None) -> dict[str, Any]:
     def shown(value: float) -> str:
         return f"{1000 * value:.1f}"
 
@@ -154,7 +159,7 @@ def _row(name: str, seconds: Sequence[float], rate: float) -> dict[str, Any]:
         "requests": len(seconds) or "-",
         "median (ms)": shown(statistics.median(seconds)) if seconds else "-",
         "p99 (ms)": shown(float(np.quantile(seconds, 0.99))) if seconds else "-",
-        "photos a second": f"{rate:.2f}",
+        "photos a second": f"{1 / statistics.mean(seconds) if rate is None else rate:.2f}",
         "added (ms)": "-",
         "memory, first and last (MB)": "-",
     }

@@ -1,8 +1,8 @@
 """The index that a service holds open: what it is asked, and how it changes. Called in threads of its own.
 
-Everything that reads the open index runs in the scheduler's one thread, and begins with :meth:`Memory.now`,
-which takes over what was committed: an answer is of one state. Changes run in another thread, one at a time,
-and are commits of the index on disk; the open one sees them with the next question.
+Everything that reads the open index runs in the one thread that the scheduler has for it, and begins with
+:meth:`Memory.now`, which takes over what was committed: an answer is of one state. Changes run in another
+thread, one at a time, and are commits of the index on disk; the open one sees them with the next question.
 """
 
 from __future__ import annotations

@@ -104,15 +104,28 @@ def test_a_full_queue_refuses() -> None:
     held(test, queue=2)
 
 
+def test_who_asks_the_index_does_not_wait_for_the_model() -> None:
+    async def test(scheduler: Scheduler, model: Model) -> None:
+        order: list[int] = []
+        calls = [
+            scheduler.call(partial(order.append, 2), lane=Lane.JOB),
+            scheduler.call(lambda: order.append(1)),
+        ]
+        await asyncio.gather(*calls)
+        assert sorted(order) == [1, 2]
+        assert model.batches == [[0]]
+
+    held(test)
+
+
 def test_what_waited_too_long_is_dropped() -> None:
     async def test(scheduler: Scheduler, model: Model) -> None:
-        called = []
         with pytest.raises(ServiceError) as late:
-            await scheduler.call(lambda: called.append(1))
+            await scheduler.describe(photo(1))
         assert late.value.status == 504
         model.go.set()
         await asyncio.sleep(0.05)
-        assert called == []
+        assert model.batches == [[0]]
 
     async def run() -> None:
         model = Model()
