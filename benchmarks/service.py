@@ -167,18 +167,22 @@ def _row(name: str, seconds: Sequence[float], rate: float | None = None) -> dict
 
 def main() -> None:
     """Print the table, and write it with ``--out``."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command does, before torch is loaded
     parser = plain_parser(__doc__)
     parser.add_argument("index", type=Path)
     parser.add_argument("photos", type=Path, help="folder of photos")
     parser.add_argument("--requests", type=int, default=40, help="of one client; many send twice as many")
     parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--about", default="", help="what the index is, for the notes of the table")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mycelia-bench-") as name:
         index = Path(shutil.copytree(arguments.index, Path(name) / "index"))
         table = measure(index, arguments.photos, requests=arguments.requests, clients=arguments.clients)
     notes = [
+        *filter(None, [arguments.about]),
         "Service and clients share the machine. Each request has a photo of its own; the answer is JSON with "
         "mask and confidence. `seen before`: by id, the search alone.",
+        "The machine had other work at the same time: rows taken by turns compare, single numbers do not.",
         "The cache of described photos (512 MiB at most) is what memory grows by.",
     ]
     write_table("service", table, folder=arguments.out, notes=notes, json_file=arguments.json)

@@ -60,7 +60,7 @@ def serve(
     ] = None,
     max_mb: Annotated[int, typer.Option("--max-mb", min=1, help="Largest upload, MiB.")] = 32,
     max_megapixels: Annotated[
-        int, typer.Option("--max-megapixels", min=1, help="Largest photo, millions of pixels.")
+        int, typer.Option("--max-megapixels", min=1, max=89, help="Largest photo, millions of pixels.")
     ] = 40,
     cache_mb: Annotated[
         int, typer.Option("--cache-mb", min=0, help="Memory for described photos, MiB.")
