@@ -43,7 +43,7 @@ async function request(path, options = {}) {
     if (answer.status === 401) {
       asking ??= asked.key(key !== null).finally(() => (asking = null));
       sessionStorage.setItem(KEY, await asking);
-    } else if (answer.status === 429 && attempt < TRIES) {
+    } else if (mayRetry(answer) && attempt < TRIES) {
       const seconds = Math.min(Number(answer.headers.get("Retry-After")) || attempt, 30);
       asked.wait(seconds);
       await new Promise((done) => setTimeout(done, 1000 * seconds));
@@ -51,6 +51,14 @@ async function request(path, options = {}) {
       throw new ServiceError(await reason(answer), answer.status);
     }
   }
+}
+
+/**
+ * Whether the service has no time now, or another process changes its index: neither did anything.
+ * @param {Response} answer
+ */
+function mayRetry({ status, headers }) {
+  return status === 429 || (status === 503 && headers.has("Retry-After"));
 }
 
 /**

@@ -80,14 +80,25 @@ function writes(target) {
   return target instanceof HTMLInputElement && !["checkbox", "radio", "range", "file"].includes(target.type);
 }
 
+/** Whoever speaks to the computer, or touches keys unwillingly, can turn single keys off (WCAG 2.1.4). */
+const SWITCH = "mycelia-letter-keys";
+
+function mayAct(/** @type {KeyboardEvent} */ event) {
+  const single = event.key.length === 1 && event.key !== " " && !event.ctrlKey && !event.metaKey;
+  return !single || document.activeElement === main.root || need("letter-keys", HTMLInputElement).checked;
+}
+
 export function listenForKeys() {
+  const letters = need("letter-keys", HTMLInputElement);
+  letters.checked = localStorage.getItem(SWITCH) !== "off";
+  letters.addEventListener("change", () => localStorage.setItem(SWITCH, letters.checked ? "on" : "off"));
   addEventListener("keydown", (event) => {
     if (writes(event.target) || document.querySelector("dialog[open]") || need("memory", HTMLElement).hidden === false) return;
     if (event.key === " " && (event.target === main.root || event.target === document.body)) {
       held.space = true;
       main.root.classList.add("grabs");
       event.preventDefault();
-    } else if (pressed(event)) event.preventDefault();
+    } else if (mayAct(event) && pressed(event)) event.preventDefault();
   });
   const release = () => {
     held.space = false;

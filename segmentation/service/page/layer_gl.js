@@ -48,6 +48,15 @@ void main() {
 
 const UNITS = ["mask", "confidence", "painted", "changed", "colors", "paints"];
 
+/** From here on a graphics card that is software is slower than the canvas. */
+const SOFTWARE_PIXELS = 1_000_000;
+
+/** @param {WebGL2RenderingContext} gl */
+function isSoftware(gl) {
+  const told = gl.getExtension("WEBGL_debug_renderer_info");
+  return told !== null && /swiftshader|llvmpipe|software|basic render/i.test(gl.getParameter(told.UNMASKED_RENDERER_WEBGL));
+}
+
 /**
  * @param {HTMLCanvasElement} canvas with its size set
  * @returns {Layer | null} null where the browser cannot
@@ -58,8 +67,9 @@ export function makeLayerGl(canvas) {
   const probe = document.createElement("canvas").getContext("webgl2", { failIfMajorPerformanceCaveat: true });
   if (!probe) return null;
   const most = probe.getParameter(probe.MAX_TEXTURE_SIZE);
+  const slow = isSoftware(probe) && canvas.width * canvas.height > SOFTWARE_PIXELS;
   probe.getExtension("WEBGL_lose_context")?.loseContext();
-  if (Math.max(canvas.width, canvas.height) > most) return null;
+  if (slow || Math.max(canvas.width, canvas.height) > most) return null;
   const gl = canvas.getContext("webgl2", options);
   return gl instanceof WebGL2RenderingContext ? new LayerGl(gl) : null;
 }
@@ -137,11 +147,14 @@ class LayerGl {
 
   /**
    * @param {Look} look
-   * @param {Rect} [rect] what was painted since; all of it is drawn, only this is sent to the card
+   * @param {Rect} [rect] what was painted since: only this is sent to the card and drawn
    */
   draw(look, rect) {
     const { gl } = this;
     if (rect && this.#paint) this.#sendPaint(this.#paint, rect);
+    const area = rect ?? { left: 0, top: 0, right: gl.drawingBufferWidth, bottom: gl.drawingBufferHeight };
+    gl.enable(gl.SCISSOR_TEST);
+    gl.scissor(area.left, gl.drawingBufferHeight - area.bottom, area.right - area.left, area.bottom - area.top);
     for (const [name, table] of /** @type {[string, Uint8Array][]} */ ([["colors", look.colors], ["paints", look.paint]])) {
       const row = table.length ? table : new Uint8Array(4);
       gl.activeTexture(gl.TEXTURE0 + UNITS.indexOf(name));

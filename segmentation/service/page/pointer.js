@@ -7,7 +7,7 @@ import { state, tell } from "./state.js";
 import { attempt, say } from "./status.js";
 import { NONE, around, countPainted, drawLine, grow, paintFor, remember } from "./strokes.js";
 import { paintName } from "./teach.js";
-import { drawPaint, main, readOut } from "./viewer.js";
+import { drawPaint, drawPaintSoon, main, readOut } from "./viewer.js";
 
 /** @typedef {{row: number, col: number}} Place */
 
@@ -47,7 +47,7 @@ function go(at) {
   const rect = drawLine(photo.paint, stroke.last, at, state.brush, stroke.value);
   stroke.rect = around(stroke.rect, rect);
   stroke.last = at;
-  drawPaint(rect);
+  drawPaintSoon(rect);
 }
 
 function end() {

@@ -6,6 +6,7 @@ import { lookOf } from "./palettes.js";
 import { close, show } from "./photos.js";
 import { Stage } from "./stage.js";
 import { on, state, tell } from "./state.js";
+import { around } from "./strokes.js";
 
 /** @import {Photo, Rect} from "./types.js" */
 
@@ -17,6 +18,7 @@ main.moved = () => {
 
 function showPhoto() {
   const { photo } = state;
+  fresh = null; // a rectangle of the photo before
   need("welcome", HTMLElement).hidden = photo !== null;
   need("bench", HTMLElement).hidden = photo === null;
   document.body.classList.toggle("working", photo !== null);
@@ -52,6 +54,23 @@ export function drawPaint(rect) {
   const { photo } = state;
   if (!rect || !photo?.paint) main.layer?.setPaint(photo?.paint ?? null);
   main.layer?.draw(lookOf(photo), photo?.paint ? rect : undefined);
+}
+
+/** @type {Rect | null} painted since the last picture on the screen */
+let fresh = null;
+
+/**
+ * Draws what was painted with the next picture: a hand gives more places than a screen shows.
+ * @param {Rect} rect
+ */
+export function drawPaintSoon(rect) {
+  if (fresh === null) {
+    requestAnimationFrame(() => {
+      if (fresh) drawPaint(fresh);
+      fresh = null;
+    });
+  }
+  fresh = around(fresh, rect);
 }
 
 const CALM = matchMedia("(prefers-reduced-motion: reduce)");

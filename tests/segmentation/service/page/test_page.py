@@ -197,6 +197,15 @@ def test_keys_alone_do_it(address: str, visit: Visits) -> None:
     assert page.locator(".sheet").first.get_attribute("style") == scale
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_contain_text("Keys")
+    page.get_by_label("Keys of one letter").uncheck()
+    page.keyboard.press("Escape")
+    brush = page.get_by_role("button", name="Brush")
+    page.locator("#zoom-fit").focus()
+    page.keyboard.press("e")
+    expect(brush).to_have_attribute("aria-pressed", "true")
+    page.locator("#stage").focus()
+    page.keyboard.press("e")
+    expect(brush).to_have_attribute("aria-pressed", "false")
 
 
 def test_brush_and_eraser(address: str, visit: Visits) -> None:
