@@ -18,6 +18,7 @@ from segmentation.segmenter import Segmenter
 from segmentation.service.errors import ServiceError
 from segmentation.service.memory import Memory
 from segmentation.service.middleware import Guard
+from segmentation.service.openapi import REFUSALS
 from segmentation.service.routes import ROUTERS
 from segmentation.service.security import Keys, is_loopback
 from segmentation.service.settings import ServiceSettings
@@ -68,7 +69,7 @@ def create_app(
         openapi_url="/openapi.json",
     )
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, responses=REFUSALS)
     _handle_errors(app)
     if settings.origins:
         app.add_middleware(

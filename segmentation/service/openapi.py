@@ -46,7 +46,25 @@ _SEGMENTED = {
     "version": "17",
 }
 
-#: What segmenting gives, and how it refuses.
+#: How every route may refuse.
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"description": about, "content": {"application/json": {"example": _ERROR}}}
+    for status, about in {
+        400: "The request cannot be read",
+        401: "A key is wanted",
+        403: "The key, the host or the origin may not do this",
+        404: "What is asked for is not there (any more)",
+        409: "The memory does not allow it",
+        413: "Too many bytes or pixels",
+        415: "No image, or a body of another kind",
+        422: "A damaged image, or values out of range",
+        429: "Too many requests wait; see Retry-After",
+        503: "The service starts or stops",
+        504: "It waited too long",
+    }.items()
+}
+
+#: What segmenting gives.
 SEGMENT_ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The mask, in the format asked for",
@@ -54,16 +72,5 @@ SEGMENT_ANSWER: dict[int | str, dict[str, Any]] = {
             "application/json": {"example": _SEGMENTED},
             "image/png": {"schema": _FILE},
         },
-    },
-    **{
-        status: {"description": about, "content": {"application/json": {"example": _ERROR}}}
-        for status, about in {
-            404: "The photo is not kept (any more)",
-            413: "Too many bytes or pixels",
-            415: "No image",
-            422: "A damaged image",
-            429: "Too many requests wait; see Retry-After",
-            504: "It waited too long",
-        }.items()
     },
 }
