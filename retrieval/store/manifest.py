@@ -17,6 +17,7 @@ from typing import Any
 
 from retrieval.classes import ClassMap
 from retrieval.errors import REPAIR, IndexDamagedError, IndexFileError, IndexMismatchError
+from retrieval.json_text import parse_json, read_limited
 from retrieval.similarity import Similarity, similarity_from_json
 from retrieval.store.blocks import block_digests, sum_of_blocks
 from retrieval.store.files import PARTIAL, sha256_file
@@ -274,7 +275,7 @@ def _digest(data: Mapping[str, Any]) -> str:
 
 def _parse(path: Path) -> Manifest:
     try:
-        data = json.loads(path.read_bytes())
+        data = parse_json(read_limited(path), own=True)
         version = int(data["format"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IndexDamagedError(f"{path} is no manifest ({error}); {REPAIR}") from error
