@@ -257,8 +257,8 @@ def evaluate(
 
     Where nobody named the data set's classes, they are those of the index with the same ids.
     Raises IndexMismatchError where the data set's classes are not the index's, ConfigError for an
-    unknown protocol or class, too many classes for this memory, an index that cannot leave one image out, or a calibration on images of the
-    memory that are not left out, DataError for a bad image or mask,
+    unknown protocol or class, too many classes for the machine, an index that cannot leave one image out,
+    or a calibration on images of the memory that are not left out, DataError for a bad image or mask,
     DatasetError where no image was usable.
     """
     if protocol not in get_args(ScoringProtocol):

@@ -11,13 +11,13 @@ _USUAL = 16 * 2**30
 
 
 def check_room(classes: int, *, tables: int) -> None:
-    """Raise ConfigError, with the numbers, where ``tables`` (C, C) int64 would take over half of the memory."""
+    """Raise ConfigError, with the numbers, where ``tables`` (C, C) int64 would take half the memory."""
     needed, memory = 8 * classes**2 * tables, machine_memory()
     if 2 * needed > memory:
         raise ConfigError(
             f"scoring {classes:,} classes takes {tables} tables of {classes:,} x {classes:,} counts, "
-            f"{needed / 2**30:.1f} GiB, and this machine has {memory / 2**30:.1f} GiB of memory, half of which "
-            "they may take; score on a larger machine, or build the index with fewer classes"
+            f"{needed / 2**30:.1f} GiB, and this machine has {memory / 2**30:.1f} GiB of memory, of "
+            "which they may take half; score on a larger machine, or build the index with fewer classes"
         )
 
 
