@@ -64,7 +64,9 @@ PATCH_KEYS = ("image.fit", "bank.max_patches", "bank.augmentation", "bank.protoc
 class Recipe(Section):
     """All settings of an experiment or a deployment."""
 
-    seed: int = Field(0, description="what all random steps follow from: same seed, same rows")
+    seed: int = Field(
+        0, ge=-(2**63), lt=2**64, description="what all random steps follow from: same seed, same rows"
+    )
     backbone: BackboneSettings = BackboneSettings()
     image: ImageSettings = ImageSettings()
     features: FeatureSettings = FeatureSettings()

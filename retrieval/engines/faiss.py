@@ -37,10 +37,16 @@ class FaissSettings(BaseModel):
         "int8, the vectors themselves in 8 bits and nothing beside them: fewer bytes, a slower search",
     )
     nprobe: int | None = Field(
-        default=None, ge=1, description="inverted lists searched per query; chosen by size when empty"
+        default=None,
+        ge=1,
+        le=2**24,
+        description="inverted lists searched per query; chosen by size when empty",
     )
     k_factor: int | None = Field(
-        default=None, ge=1, description="candidates kept for refinement, times k; grows with k when empty"
+        default=None,
+        ge=1,
+        le=10_000,
+        description="candidates kept for refinement, times k; grows with k when empty",
     )
 
 
