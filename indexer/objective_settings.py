@@ -171,7 +171,7 @@ class ObjectiveSettings(Section):
     @classmethod
     def _are_positive(cls, weights: tuple[float, ...] | None) -> tuple[float, ...] | None:
         if weights is not None and not all(1e-6 <= weight <= 1e6 for weight in weights):
-            raise ValueError("should be numbers from 1e-6 to 1e6")
+            raise ValueError("should be numbers above 0, from 1e-6 to 1e6")
         return weights
 
     @model_validator(mode="after")

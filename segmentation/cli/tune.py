@@ -383,7 +383,7 @@ def parse_numbers(option: str, text: str | None, kind: type[Number]) -> list[Num
     except ValueError as error:
         what = "whole numbers" if kind is int else "numbers"
         raise ConfigError(
-            f"{option} {reprlib.repr(text)} should be {what} up to {MOST_NUMBER:,} with commas between"
+            f"{option} {reprlib.repr(text)} should be {what} with commas between, none above {MOST_NUMBER:,}"
         ) from error
 
 
