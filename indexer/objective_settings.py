@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from indexer.sections import Section
+from indexer.sections import MOST_WIDTH, Section
 from retrieval.errors import ConfigError
 
 #: Keys that older recipes and manifests have directly below ``objective``; they are InfoNCE's now.
@@ -25,42 +25,54 @@ TRUSTED_VARIABLE = "MYCELIA_OBJECTIVES"
 class InfoNCESettings(Section):
     """InfoNCE: of patches between the tokens of an image, of whole images between overlapping windows."""
 
-    temperature: float = Field(0.07, gt=0, description="T of the positives")
+    temperature: float = Field(0.07, ge=1e-4, le=1e4, description="T of the positives")
     tempered: bool = Field(
         False, description="divide both terms by the temperature (the published code divides one)"
     )
-    head_width: int = Field(96, ge=1, description="width of the fixed random head")
+    head_width: int = Field(96, ge=1, le=MOST_WIDTH, description="width of the fixed random head")
     neighbours: int = Field(
         2,
         ge=0,
+        le=10_000,
         description="of patches: nearest support entries of each token that are its negatives; 0 skips the "
         "support bank and its cost, which in the published form changes nothing measurable",
     )
     keep: float = Field(0.5, gt=0, le=1, description="of patches: share of those negatives kept")
     support_size: int = Field(
-        4096, ge=1, description="of patches: embeddings of memory images that negatives are drawn from"
+        4096,
+        ge=1,
+        le=2**24,
+        description="of patches: embeddings of memory images that negatives are drawn from",
     )
     negatives: int = Field(
         64,
         ge=0,
+        le=65_536,
         description="of whole images: memory images whose windows are the fixed negatives; so of texts and "
         "recordings (the papers took 256)",
     )
     patches: int = Field(
-        4, ge=4, description="of whole images: a window has 1 / patches of the image's area; a square number"
+        4,
+        ge=4,
+        le=2**24,
+        description="of whole images: a window has 1 / patches of the image's area; a square number",
     )
-    stride_scale: int = Field(6, ge=1, description="of whole images: windows are a side / stride_scale apart")
+    stride_scale: int = Field(
+        6, ge=1, le=1000, description="of whole images: windows are a side / stride_scale apart"
+    )
 
-    views: int = Field(12, ge=2, description="of texts and recordings: altered copies that are compared")
+    views: int = Field(
+        12, ge=2, le=10_000, description="of texts and recordings: altered copies that are compared"
+    )
     negative_views: int = Field(
-        2, ge=1, description="of texts and recordings: altered copies of each negative"
+        2, ge=1, le=10_000, description="of texts and recordings: altered copies of each negative"
     )
     deletion: float = Field(0.1, ge=0, lt=1, description="of texts: share of the words that a copy lacks")
     noise: float = Field(
-        0.1, ge=0, description="of recordings: largest noise on a copy's (normalised) spectrogram"
+        0.1, ge=0, le=1000, description="of recordings: largest noise on a copy's (normalised) spectrogram"
     )
     shift: int = Field(
-        10, ge=0, description="of recordings: frames by which a copy is shifted in time, at most"
+        10, ge=0, le=100_000, description="of recordings: frames by which a copy is shifted in time, at most"
     )
 
     @field_validator("patches")
@@ -74,18 +86,20 @@ class InfoNCESettings(Section):
 class KLSettings(Section):
     """KL to the uniform distribution."""
 
-    temperature: float = Field(1.0, gt=0, description="T of the softmax (the papers took 15 for text)")
-    head_width: int = Field(768, ge=1, description="width of the fixed random head")
+    temperature: float = Field(
+        1.0, ge=1e-4, le=1e4, description="T of the softmax (the papers took 15 for text)"
+    )
+    head_width: int = Field(768, ge=1, le=MOST_WIDTH, description="width of the fixed random head")
 
 
 class DINOSettings(Section):
     """Self-distillation between crops; of whole images only."""
 
-    teacher_temperature: float = Field(0.07, gt=0, description="T of the global crops' softmax")
-    student_temperature: float = Field(0.1, gt=0, description="T of every crop's softmax")
-    head_width: int = Field(2048, ge=1, description="width of the two fixed random heads")
-    global_crops: int = Field(2, ge=1, description="large crops")
-    local_crops: int = Field(10, ge=0, description="small crops")
+    teacher_temperature: float = Field(0.07, ge=1e-4, le=1e4, description="T of the global crops' softmax")
+    student_temperature: float = Field(0.1, ge=1e-4, le=1e4, description="T of every crop's softmax")
+    head_width: int = Field(2048, ge=1, le=MOST_WIDTH, description="width of the two fixed random heads")
+    global_crops: int = Field(2, ge=1, le=1000, description="large crops")
+    local_crops: int = Field(10, ge=0, le=1000, description="small crops")
     global_scale: tuple[float, float] = Field((0.25, 1.0), description="area of a large crop, of the image's")
     local_scale: tuple[float, float] = Field((0.05, 0.25), description="area of a small crop")
 
@@ -156,8 +170,8 @@ class ObjectiveSettings(Section):
     @field_validator("weights")
     @classmethod
     def _are_positive(cls, weights: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        if weights is not None and not all(weight > 0 for weight in weights):
-            raise ValueError("should be numbers above 0")
+        if weights is not None and not all(1e-6 <= weight <= 1e6 for weight in weights):
+            raise ValueError("should be numbers above 0, from 1e-6 to 1e6")
         return weights
 
     @model_validator(mode="after")

@@ -9,16 +9,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import (
-    BaseModel,
-    Field,
-    ValidationError,
-)
+from pydantic import BaseModel, Field, ValidationError
 
 from indexer.kinds import NOUNS
 from indexer.objective_settings import FLAT_KEYS as FLAT_OBJECTIVE_KEYS
@@ -35,8 +31,10 @@ from indexer.sections import (
     Section,
     TransferSettings,
 )
+from indexer.yaml_text import MOST_BYTES, parse_yaml
 from retrieval.engines.registry import engines_named
 from retrieval.errors import ConfigError, IndexMismatchError
+from retrieval.json_text import ParseError, read_limited
 from retrieval.settings import FLAT_KEYS, IndexSettings
 
 __all__ = [
@@ -66,7 +64,9 @@ PATCH_KEYS = ("image.fit", "bank.max_patches", "bank.augmentation", "bank.protoc
 class Recipe(Section):
     """All settings of an experiment or a deployment."""
 
-    seed: int = Field(0, description="what all random steps follow from: same seed, same rows")
+    seed: int = Field(
+        0, ge=-(2**63), lt=2**64, description="what all random steps follow from: same seed, same rows"
+    )
     backbone: BackboneSettings = BackboneSettings()
     image: ImageSettings = ImageSettings()
     features: FeatureSettings = FeatureSettings()
@@ -305,7 +305,9 @@ def _validated(data: dict[str, Any], *, where: str) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{where}: {key} = {first['input']!r} does not fit: {first['msg']}") from error
+        raise ConfigError(
+            f"{where}: {key} = {reprlib.repr(first['input'])} does not fit: {first['msg']}"
+        ) from error
 
 
 def config_folder() -> Path:
@@ -325,9 +327,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             )
         path = shipped
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+        data = parse_yaml(read_limited(path, most=MOST_BYTES))
+    except (OSError, ParseError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -340,11 +342,9 @@ def _merge_override(data: dict[str, Any], override: str) -> None:
     if not separator or not key:
         raise ConfigError(f"override {override!r} should be key=value, for example features.kind=embeddings")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"override {override!r}: the value is no YAML: {' '.join(str(error).split())}"
-        ) from error
+        value = parse_yaml(text)
+    except ParseError as error:
+        raise ConfigError(f"override {override[:100]!r}: the value is no YAML: {error}") from error
     section = data
     *parents, leaf = key.split(".")
     for parent in parents:
@@ -377,7 +377,9 @@ def _check_keys(data: dict[str, Any], model: type[BaseModel], where: str, *, pre
             if section is AugmentationSettings and isinstance(value, str):
                 continue  # a word for the section
             if not isinstance(value, dict):
-                raise ConfigError(f"{where}: {prefix}{name} is a section of settings, not {value!r}")
+                raise ConfigError(
+                    f"{where}: {prefix}{name} is a section of settings, not {reprlib.repr(value)}"
+                )
             _check_keys(value, section, where, prefix=f"{prefix}{name}.")
 
 

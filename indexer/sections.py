@@ -19,6 +19,11 @@ from pydantic import (
 from indexer.kinds import Kind
 from retrieval.errors import ConfigError
 
+#: Numbers of a vector, a projection or a head.
+MOST_WIDTH = 65_536
+#: Pixels of a side, and of the whole, that a model is shown at once.
+MOST_SIDE, MOST_PIXELS = 16_384, 2**25
+
 
 class Section(BaseModel):
     """What every section is: frozen, and without unknown keys."""
@@ -42,7 +47,10 @@ class BackboneSettings(Section):
         "file:FOLDER",
     )
     block: int = Field(
-        -1, description="block whose attention projection is differentiated; negative counts from the last"
+        -1,
+        ge=-1000,
+        le=1000,
+        description="block whose attention projection is differentiated; negative counts from the last",
     )
     blocks: tuple[int, ...] = Field(
         (),
@@ -58,6 +66,8 @@ class BackboneSettings(Section):
     @field_validator("blocks")
     @classmethod
     def _check_blocks(cls, blocks: tuple[int, ...]) -> tuple[int, ...]:
+        if any(abs(block) > 1000 for block in blocks):
+            raise ValueError("blocks are numbered from -1000 to 1000")
         if len(blocks) == 1:
             raise ValueError("joins two or more blocks; for a single one take backbone.block")
         return blocks
@@ -79,7 +89,8 @@ class ImageSettings(Section):
     )
     scale: float | None = Field(
         None,
-        gt=0,
+        ge=1e-3,
+        le=1000,
         description="pixels of the model's input per pixel of a photo: 1 as it is, 2 enlarged twice; what is "
         "then larger than the size is seen in tiles, what is smaller is padded, and fit decides nothing; a "
         "whole photo is fitted to the size when empty",
@@ -109,6 +120,16 @@ class ImageSettings(Section):
             return check(size)
         except ValidationError as error:
             raise ValueError("should be [height, width], two whole numbers, or auto") from error
+
+    @field_validator("size", "auto_size")
+    @classmethod
+    def _check_pixels(cls, size: Any) -> Any:
+        fits = size == "auto" or (
+            1 <= min(size) <= max(size) <= MOST_SIDE and size[0] * size[1] <= MOST_PIXELS
+        )
+        if not fits:
+            raise ValueError(f"sides have 1 to {MOST_SIDE:,} pixels, {MOST_PIXELS:,} in all")
+        return size
 
     @property
     def fixed_size(self) -> tuple[int, int]:
@@ -143,7 +164,8 @@ class FeatureSettings(Section):
     )
     gradient_weight: float = Field(
         1.0,
-        gt=0,
+        ge=1e-6,
+        le=1e6,
         description="w in (cos e + w cos G) / (1 + w); of several objectives cos G is the mean, weighted by "
         "objective.weights (the papers' form: w is their number)",
     )
@@ -152,8 +174,10 @@ class FeatureSettings(Section):
         description="of the gradient: factored (cheap, unbiased), dense (the paper's) or none (exact "
         "similarity, exact engine only)",
     )
-    projection_width: int | None = Field(None, ge=1, description="k; the embedding width when empty")
-    pca: int | None = Field(None, ge=1, description="width after PCA; off when empty")
+    projection_width: int | None = Field(
+        None, ge=1, le=MOST_WIDTH, description="k; the embedding width when empty"
+    )
+    pca: int | None = Field(None, ge=1, le=MOST_WIDTH, description="width after PCA; off when empty")
     whiten: Literal["none", "half", "full"] = Field(
         "none", description="PCA components divided by sigma^0, sigma^1/2 or sigma"
     )
@@ -169,7 +193,10 @@ class FeatureSettings(Section):
         "estimates it, in another pass over the images",
     )
     width: int | None = Field(
-        None, ge=1, description="directions that the metric keeps, the leading ones; all when empty"
+        None,
+        ge=1,
+        le=MOST_WIDTH,
+        description="directions that the metric keeps, the leading ones; all when empty",
     )
 
     @field_validator("shrinkage", mode="wrap")
@@ -216,8 +243,8 @@ class AugmentationSettings(Section):
     @field_validator("scale")
     @classmethod
     def _check_scale(cls, scale: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < scale[0] <= scale[1]:
-            raise ValueError("should be [smallest, largest], both positive")
+        if not 1e-4 <= scale[0] <= scale[1] <= 100:
+            raise ValueError("should be [smallest, largest], both from 0.0001 to 100")
         return scale
 
     @model_validator(mode="before")
@@ -248,11 +275,12 @@ class BankSettings(Section):
     """Which patches are kept."""
 
     max_patches: int | None = Field(
-        102_400, ge=1, description="size of the memory bank; every labelled patch when empty"
+        102_400, ge=1, le=10**12, description="size of the memory bank; every labelled patch when empty"
     )
     epochs: int = Field(
         1,
         ge=1,
+        le=10_000,
         description="augmentation epochs; the first is unaugmented, but for hummingbird's augmentation",
     )
     augmentation: AugmentationSettings = AugmentationSettings()
@@ -262,7 +290,7 @@ class BankSettings(Section):
         "at 4 times the cost; as many are kept as without",
     )
     max_images: int | None = Field(
-        None, ge=1, description="random subset of the images, from the seed (low-data protocol)"
+        None, ge=1, le=10**9, description="random subset of the images, from the seed (low-data protocol)"
     )
     protocol: Literal["standard", "hummingbird"] = Field(
         "standard", description="hummingbird counts ignored pixels as class 0"
@@ -279,6 +307,7 @@ class RerankSettings(Section):
     candidates: int | None = Field(
         None,
         ge=1,
+        le=10**6,
         description="how many of the engine's neighbours (at least transfer.k) the exact FUNGI similarity "
         "puts in order, for example 240; the index keeps what that takes in 8 bits; off when empty",
     )
@@ -287,24 +316,29 @@ class RerankSettings(Section):
 class TransferSettings(Section):
     """How the neighbours' labels become a patch's label, and those of patches a mask."""
 
-    k: int = Field(30, ge=1, description="neighbours")
-    temperature: float = Field(0.02, gt=0, description="T of the softmax over similarities")
+    k: int = Field(30, ge=1, le=10**6, description="neighbours")
+    temperature: float = Field(0.02, ge=1e-4, le=1e4, description="T of the softmax over similarities")
     refine: Literal["none", "guided"] = Field(
         "none",
         description="masks from interpolated class shares alone, or with edges that follow the photo's "
         "(guided filter)",
     )
     refine_radius: int = Field(
-        8, ge=1, description="of the guided filter's square windows, in pixels of the model's input"
+        8,
+        ge=1,
+        le=10_000,
+        description="of the guided filter's square windows, in pixels of the model's input",
     )
     refine_eps: float = Field(
         1e-3,
-        gt=0,
+        ge=1e-12,
+        le=1e3,
         description="variance of colours (each 0 to 1) within a window below which it counts as smooth",
     )
     calibration: float | None = Field(
         None,
-        gt=0,
+        ge=1e-4,
+        le=1e4,
         description="tau: confidence is the winner's part of the sum of all shares^(1/tau); "
         "`mycelia evaluate --calibrate` fits it; empty leaves the shares as they are",
     )
@@ -331,4 +365,4 @@ class RuntimeSettings(Section):
         "auto",
         description="numbers the model computes in; auto is bfloat16 on a GPU that has it, else float32",
     )
-    batch_size: int = Field(4, ge=1, description="images that the model sees at once")
+    batch_size: int = Field(4, ge=1, le=65_536, description="images that the model sees at once")

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
+from indexer.yaml_text import MOST_BYTES, parse_yaml
 from retrieval.classes import ClassMap
 from retrieval.errors import ConfigError
 from retrieval.index import PatchIndex
+from retrieval.json_text import ParseError, read_limited
 
 #: How far shares of all classes may be from a sum of 1.
 _SLACK = 0.01
@@ -96,10 +97,10 @@ def reweighted(shares: npt.NDArray[np.float32], ratio: npt.NDArray[np.float32]) 
 
 def _read(path: str) -> Mapping[str, float]:
     try:
-        data: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        data: Any = parse_yaml(read_limited(Path(path), most=MOST_BYTES))
+    except (OSError, ParseError) as error:
         raise ConfigError(
-            f"transfer.prior={path}: cannot be read: {' '.join(str(error).split())}; "
+            f"transfer.prior={path}: cannot be read: {error}; "
             "give {class: share} or a YAML or JSON file of it"
         ) from error
     numbers = isinstance(data, dict) and all(

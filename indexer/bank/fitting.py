@@ -18,6 +18,7 @@ from indexer.datasets import Dataset, Sample
 from indexer.datasets.keys import SourceKey
 from indexer.features.extractors import AnyExtractor
 from retrieval.errors import DataError
+from retrieval.json_text import parse_json, read_limited
 from retrieval.progress import Progress, track
 from retrieval.store.files import atomic_write, sha256_file
 from retrieval.store.layout import FEATURES
@@ -127,7 +128,7 @@ def _changed(keys: Sequence[SourceKey], known: Sequence[SourceKey]) -> str:
 def _read_fitted(folder: Path) -> tuple[str | None, list[SourceKey], list[SourceKey]]:
     """The checksum of the features that an earlier run fitted, and the keys of its images and labels."""
     try:
-        data = json.loads((folder / FITTED_FILE).read_bytes())
+        data = parse_json(read_limited(folder / FITTED_FILE), own=True)
         images = [SourceKey.from_json(key) for key in data["images"]]
         labels = [SourceKey.from_json(key) for key in data.get("labels", [])]  # older runs wrote none
         return str(data["features"]), images, labels

@@ -18,6 +18,7 @@ from indexer.bank.jobs import BankJob
 from indexer.datasets.keys import SampleKeys
 from indexer.seeds import generator_for
 from retrieval import ImageRecord
+from retrieval.json_text import parse_json
 from retrieval.store.files import atomic_write
 
 #: Images of one part: what a stopped build loses at most.
@@ -155,7 +156,7 @@ class PartStore:
 
     def _metadata(self, number: int) -> _Metadata:
         with safe_open(self._path(number), framework="numpy") as file:
-            data = json.loads(file.metadata()["images"])
+            data = parse_json(file.metadata()["images"], own=True)
         sources = data.get("sources")
         return _Metadata(
             records=[ImageRecord.from_json(record) for record in data["records"]],

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from retrieval.errors import IndexMismatchError
+from retrieval.json_text import parse_json, read_limited
 from retrieval.store.files import PARTIAL, atomic_write, storage_errors
 from retrieval.store.layout import THUMBS
 from retrieval.store.staging import publish, workspace
@@ -65,7 +66,7 @@ class Workspace:
                 file.write(json.dumps(plan, indent=1).encode())
             return
         try:
-            earlier = json.loads(path.read_text())
+            earlier = parse_json(read_limited(path), own=True)
         except (OSError, ValueError):
             earlier = None
         if earlier == plan:

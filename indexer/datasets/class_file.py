@@ -14,8 +14,8 @@ A colour is ``[red, green, blue]``, each 0..255, or ``"#rrggbb"``.
 
 from __future__ import annotations
 
-import json
 import re
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from indexer.datasets.base import nearest
 from indexer.datasets.masks import Color, ColorCode, color_of_id
 from retrieval.classes import ClassInfo, ClassMap
 from retrieval.errors import DatasetError
+from retrieval.json_text import ParseError, parse_json, read_limited
 
 CLASS_FILE = "classes.json"
 
@@ -31,6 +32,10 @@ CLASS_FILE = "classes.json"
 USUAL_IGNORE = 255
 
 BACKGROUND = "background"
+#: Classes of a data set: masks have 16 bits at most.
+MOST_CLASSES = 65536
+#: Bytes of a file, and faults of it that a message names.
+_MOST_BYTES, _MOST_FAULTS = 16 * 2**20, 8
 _EXAMPLE = (
     '{"classes": [{"id": 0, "name": "sky", "color": [70, 130, 180]}, '
     '{"id": 1, "name": "road", "color": [128, 64, 128]}], "ignore": [255]}'
@@ -44,17 +49,17 @@ def read_class_file(path: Path) -> tuple[ClassMap, ColorCode | None]:
     Raises DatasetError, with all the problems and an example, for a file that is not as described above.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as problem:
+        data = parse_json(read_limited(path, most=_MOST_BYTES))
+    except ParseError as problem:
         raise DatasetError(f"{path} is not JSON: {problem}; a whole example: {_EXAMPLE}") from problem
-    except (OSError, UnicodeDecodeError) as problem:
+    except OSError as problem:
         raise DatasetError(f"{path} cannot be read: {problem}") from problem
     return _Reader(path).read(data)
 
 
 def says_ignore(path: Path) -> bool:
     """Whether a ``classes.json`` that could be read says which ids carry no label."""
-    data = json.loads(path.read_text(encoding="utf-8-sig"))
+    data = parse_json(read_limited(path, most=_MOST_BYTES))
     return isinstance(data, dict) and "ignore" in data
 
 
@@ -78,8 +83,10 @@ class _Reader:
         self._check_distinct(infos)
         ids, colors = self._ignore(data if isinstance(data, dict) else {}, infos)
         if self._faults:
-            faults = "; ".join(dict.fromkeys(self._faults))
-            raise DatasetError(f"{self._path}: {faults}; a whole example: {_EXAMPLE}")
+            faults = list(dict.fromkeys(self._faults))
+            more = len(faults) - _MOST_FAULTS
+            said = "; ".join(faults[:_MOST_FAULTS]) + (f"; and {more:,} more" if more > 0 else "")
+            raise DatasetError(f"{self._path}: {said}; a whole example: {_EXAMPLE}")
         classes = ClassMap(infos, ignore=ids)
         return classes, ColorCode.of_classes(classes, ignore=colors) if colored else None
 
@@ -196,17 +203,22 @@ class _Reader:
         if not isinstance(value, list) or not value:
             self._wrong(f"{what} must be a list with at least one entry")
             return []
+        if len(value) > MOST_CLASSES:
+            self._wrong(
+                f"{what} has {len(value):,} entries, and a data set has at most {MOST_CLASSES:,} classes"
+            )
+            return []
         return value
 
     def _id(self, value: Any, where: str) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 65535:
-            self._wrong(f"{where} has the id {value!r}, but ids are whole numbers 0..65535")
+            self._wrong(f"{where} has the id {reprlib.repr(value)}, but ids are whole numbers 0..65535")
             return -1
         return value
 
     def _name(self, value: Any, where: str) -> str:
         if not isinstance(value, str) or not value.strip():
-            self._wrong(f"{where} has the name {value!r}, but names are text that is not empty")
+            self._wrong(f"{where} has the name {reprlib.repr(value)}, but names are text that is not empty")
             return ""
         return value.strip()
 
@@ -214,7 +226,8 @@ class _Reader:
         color = parse_color(value)
         if color is None:
             self._wrong(
-                f"{where} has the color {value!r}, but colors are [red, green, blue], each 0..255, or #rrggbb"
+                f"{where} has the color {reprlib.repr(value)}, but colors are [red, green, blue], "
+                "each 0..255, or #rrggbb"
             )
             return _BLACK
         return color

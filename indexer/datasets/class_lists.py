@@ -13,7 +13,8 @@
 
 from __future__ import annotations
 
-import json
+import reprlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,19 @@ from xml.etree import ElementTree
 from PIL import ImageColor
 
 from indexer.datasets.base import read_lines
-from indexer.datasets.class_file import CLASS_FILE, USUAL_IGNORE, number_classes, read_class_file, says_ignore
+from indexer.datasets.class_file import (
+    CLASS_FILE,
+    MOST_CLASSES,
+    USUAL_IGNORE,
+    number_classes,
+    parse_color,
+    read_class_file,
+    says_ignore,
+)
 from indexer.datasets.masks import Color, ColorCode, color_of_id
 from retrieval.classes import ClassInfo, ClassMap
 from retrieval.errors import DatasetError
+from retrieval.json_text import parse_json, read_limited
 
 #: Colour 255 of Pascal VOC's palette: the pale border around objects.
 BORDER: Color = (224, 224, 192)
@@ -81,20 +91,25 @@ def _parse_triplet(text: str) -> Color | None:
 
 def _read_meta(path: Path) -> tuple[ClassMap, ColorCode | None]:
     try:
-        data: Any = json.loads(path.read_text(encoding="utf-8-sig"))
+        data: Any = parse_json(read_limited(path))
         map_ = data.get("label_map") or {}
         if data.get("labels") is None and all(str(key).isdigit() for key in map_):
             map_ = _in_order(path, map_)
         names = [str(name) for name in (data.get("labels") or map_.values())]
-        colors = [
-            (int(red), int(green), int(blue)) for red, green, blue in data.get("segmentation_colors", [])
-        ]
-    except (OSError, ValueError, TypeError, AttributeError) as problem:
+        colors = [_checked_color(color) for color in data.get("segmentation_colors", [])]
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError) as problem:
         raise DatasetError(
             f'{path} cannot be read as {{"labels": [...], "segmentation_colors": [...]}}: {problem}'
         ) from problem
     colored = dict(zip(map(str, map_.values()) if map_ else names, colors, strict=False))
     return _numbered(path, [(name, colored.get(name)) for name in names])
+
+
+def _checked_color(value: Any) -> Color:
+    color = parse_color(value)
+    if color is None:
+        raise ValueError(f"a colour is [red, green, blue], each 0..255, not {reprlib.repr(value)}")
+    return color
 
 
 def _in_order(path: Path, names: dict[str, Any]) -> dict[str, Any]:
@@ -156,7 +171,9 @@ def _web_color(text: str | None) -> Color:
 def _check_names(path: Path, names: Sequence[str]) -> None:
     if not names:
         raise DatasetError(f"{path} names no class; expected at least one")
-    twice = next((name for name in names if names.count(name) > 1), None)
+    if len(names) > MOST_CLASSES:
+        raise DatasetError(f"{path} names {len(names):,} classes; a data set has at most {MOST_CLASSES:,}")
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise DatasetError(f"{path}: two classes have the name {twice!r}; give each its own")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from indexer.images.formats import IMAGE_SUFFIXES
 from indexer.kinds import Kind
 from indexer.texts.formats import TEXT_SUFFIXES
 from retrieval.errors import DatasetError
+from retrieval.json_text import parse_json
 
 #: Letters of a cell, at most.
 _LARGEST_CELL = 1 << 30
@@ -138,7 +138,7 @@ def _read_lines(text: str, path: Path) -> Table:
         if not line.strip():
             continue
         try:
-            data = json.loads(line)
+            data = parse_json(line)
         except ValueError as problem:
             return Table(path, (), (), f"{path}, line {number} is no JSON ({problem}); one object a line")
         if not isinstance(data, dict):

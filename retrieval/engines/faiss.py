@@ -13,6 +13,7 @@ from retrieval.engines.faiss_types import load_faiss, training_rows
 from retrieval.engines.spec import Creation, EngineSpec, Opening, TrialEngine
 from retrieval.similarity import Cosine
 from retrieval.store.commit import IndexFiles
+from retrieval.store.manifest import Manifest
 
 if TYPE_CHECKING:
     from retrieval.index import PatchIndex
@@ -37,10 +38,16 @@ class FaissSettings(BaseModel):
         "int8, the vectors themselves in 8 bits and nothing beside them: fewer bytes, a slower search",
     )
     nprobe: int | None = Field(
-        default=None, ge=1, description="inverted lists searched per query; chosen by size when empty"
+        default=None,
+        ge=1,
+        le=2**24,
+        description="inverted lists searched per query; chosen by size when empty",
     )
     k_factor: int | None = Field(
-        default=None, ge=1, description="candidates kept for refinement, times k; grows with k when empty"
+        default=None,
+        ge=1,
+        le=10_000,
+        description="candidates kept for refinement, times k; grows with k when empty",
     )
 
 
@@ -50,6 +57,7 @@ def _create(asked: Creation) -> PatchIndex:
     from retrieval.engines.tail import TailEngine
 
     settings = asked.settings
+    _reach(settings, asked.manifest)
     if asked.manifest.similarity.reranked is not None:
         settings = settings.model_copy(update={"refine": "none"})  # others order what is found
     return create_embedded(
@@ -68,6 +76,13 @@ def _create(asked: Creation) -> PatchIndex:
             device=asked.device,
         ),
     )
+
+
+def _reach(settings: FaissSettings, manifest: Manifest) -> None:
+    if settings.factory is not None:
+        from retrieval.engines.faiss_trial import try_factory
+
+        try_factory(settings.factory, manifest.similarity.searched.width)
 
 
 def _open(asked: Opening) -> PatchIndex:
@@ -106,6 +121,7 @@ FAISS = EngineSpec(
     create=_create,
     open=_open,
     require=_require,
+    reach=_reach,
     packages=("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12"),
     training_rows=training_rows,
     make_trial=_make_trial,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 from retrieval.classes import ClassMap
 from retrieval.errors import REPAIR, IndexDamagedError, IndexFileError, IndexMismatchError
+from retrieval.json_text import parse_json, read_limited
 from retrieval.similarity import Similarity, similarity_from_json
 from retrieval.store.blocks import block_digests, sum_of_blocks
 from retrieval.store.files import PARTIAL, sha256_file
@@ -31,12 +33,28 @@ PENDING = ".new"
 #: How labels are stored where nothing is said: a byte for every class.
 DENSE = {"kind": "dense"}
 
+#: Characters of a listed name.
+MOST_NAME = 1024
+
 #: Files up to this many bytes have their checksums compared whenever an index is opened.
 QUICK_BYTES = 64 * 2**20
 
 
 def _now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def plain_name(name: Any) -> str:
+    """``name``, if it names a file in or below the index's folder, with ``/``; ValueError for any other.
+
+    An index may come from anybody, and what its manifest lists is read, renamed and deleted.
+    """
+    parts = name.split("/") if isinstance(name, str) else []
+    # a colon or a backslash leads elsewhere on Windows
+    outside = any(part in ("", ".", "..") or any(sign in part for sign in "\\:\0") for part in parts)
+    if not parts or outside or len(name) > MOST_NAME or name == MANIFEST:
+        raise ValueError(f"{reprlib.repr(name)} is no name of a file in the folder")
+    return str(name)
 
 
 @dataclass(frozen=True)
@@ -74,9 +92,7 @@ class FileEntry:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> FileEntry:
         """The inverse of :meth:`to_json`; raises KeyError or ValueError for another shape."""
-        path = data.get("path")
-        if path is not None and (path.startswith("/") or ".." in path.split("/")):
-            raise ValueError(f"the path {path!r} leaves the folder")
+        path = None if data.get("path") is None else plain_name(data["path"])
         blocks = data.get("blocks")
         return cls(
             int(data["bytes"]), str(data["sha256"]), path, None if blocks is None else tuple(map(str, blocks))
@@ -148,7 +164,7 @@ class Manifest:
             labels=dict(data.get("labels", DENSE)),  # format 1 had no other kind
             dataset=dict(data["dataset"]),
             packages=dict(data["packages"]),
-            files={name: FileEntry.from_json(entry) for name, entry in data["files"].items()},
+            files={plain_name(name): FileEntry.from_json(entry) for name, entry in data["files"].items()},
             created=str(data["created"]),
             format=int(data["format"]),
             generation=int(data.get("generation", 0)),  # formats 1 and 2 had none
@@ -274,7 +290,7 @@ def _digest(data: Mapping[str, Any]) -> str:
 
 def _parse(path: Path) -> Manifest:
     try:
-        data = json.loads(path.read_bytes())
+        data = parse_json(read_limited(path), own=True)
         version = int(data["format"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IndexDamagedError(f"{path} is no manifest ({error}); {REPAIR}") from error

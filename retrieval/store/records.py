@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.errors import REPAIR, ConfigError, IndexDamagedError, did_you_mean
+from retrieval.json_text import parse_json
 from retrieval.store.commit import IndexFiles
 from retrieval.store.files import atomic_write
 from retrieval.store.layout import IMAGES
@@ -136,7 +137,7 @@ def read_records(path: Path) -> list[ImageRecord]:
     try:
         with path.open("rb") as file:  # binary: text would also be split at U+2028 and its like
             for line in file:
-                records.append(ImageRecord.from_json(json.loads(line)))
+                records.append(ImageRecord.from_json(parse_json(line, own=True)))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IndexDamagedError(
             f"{path}, line {len(records) + 1}, is no image record ({error}); {REPAIR}"

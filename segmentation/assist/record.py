@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.errors import ConfigError
+from retrieval.json_text import parse_json
 from retrieval.store.files import sha256_file, storage_errors, sync_file
 from retrieval.store.lock import Lock
 
@@ -140,7 +141,7 @@ class Record:
             return
         for number, text in enumerate(self._place.read_text(encoding="utf-8").splitlines(), 1):
             try:
-                line = json.loads(text)
+                line = parse_json(text, own=True)
             except ValueError:
                 continue  # half a line of a run that was killed: its files were never put in place
             if not isinstance(line, dict):

@@ -21,6 +21,7 @@ from segmentation.classification import scores
 from segmentation.classification.classifier import Classification, Classifier
 from segmentation.scoring.memory import MemoryImages, check_leave_out, without
 from segmentation.scoring.provenance import describe_dataset, describe_index
+from segmentation.scoring.room import check_room
 
 #: Mistakes that a report keeps, and the memory images it lists for each.
 WORST, NEIGHBOURS = 20, 5
@@ -41,12 +42,13 @@ def evaluate_classes(
     ``leave_out`` scores each image that is in the memory without itself (by its file's content), and
     ``skip_bad`` goes on past images and labels that cannot be read, which the report lists. Raises
     DataError for one otherwise, DatasetError where no image is left to score, and ConfigError where the
-    memory cannot leave one image out.
+    memory cannot leave one image out, or there is no room for a table of classes by classes.
     """
     if leave_out:
         check_leave_out(classifier.index, classifier.images)
     start = time.perf_counter()
     run = _Run(classifier, dataset, skip_bad=skip_bad, leave_out=leave_out)
+    check_room(len(run.names), tables=1)
     with track(progress, "classifying", len(dataset)) as task:
         run.score_all(task)
     if not run.cases:

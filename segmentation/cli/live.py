@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ import typer
 
 from indexer.kinds import NOUNS
 from retrieval.errors import ConfigError
+from retrieval.json_text import parse_json, read_limited
 from segmentation.cli.arguments import (
     CollectionName,
     DataPath,
@@ -188,7 +188,7 @@ def _parse_pair(text: str) -> tuple[str, str]:
 
 def _read_names(path: Path) -> list[tuple[str, str]]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(read_limited(path))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{path} cannot be read as JSON ({error}); it should map old names to new"

@@ -20,11 +20,16 @@ if TYPE_CHECKING:
     from segmentation.explain import Vote
 
 
+#: Digits of a pixel's row or column.
+MOST_DIGITS = 9
+
+
 def parse_position(text: str) -> tuple[int, int]:
     """A pixel's (row, col) from ``ROW,COL``; a usage error where that is not two whole numbers from 0."""
     row, _, col = (part.strip() for part in text.partition(","))
-    if not (row.isdecimal() and col.isdecimal()):
-        raise typer.BadParameter(f"expected ROW,COL, for example 120,300, not {text!r}", param_hint="--at")
+    if not (row.isdecimal() and col.isdecimal() and max(len(row), len(col)) <= MOST_DIGITS):
+        shown = text if len(text) <= 40 else f"{text[:40]}..."
+        raise typer.BadParameter(f"expected ROW,COL, for example 120,300, not {shown!r}", param_hint="--at")
     return int(row), int(col)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -366,15 +367,24 @@ def split_images(values: Sequence[str]) -> tuple[int | None, str | None]:
     return number, folders[0] if folders else None
 
 
+#: The largest number that is tried of anything.
+MOST_NUMBER = 10**6
+
+
 def parse_numbers(option: str, text: str | None, kind: type[Number]) -> list[Number] | None:
     """Numbers with commas between; ConfigError where ``text`` is none."""
     if text is None:
         return None
     try:
-        return [kind(part) for part in text.split(",")]
+        numbers = [kind(part) for part in text.split(",")]
+        if not all(abs(number) <= MOST_NUMBER for number in numbers):  # nor is nan
+            raise ValueError("too large")
+        return numbers
     except ValueError as error:
-        numbers = "whole numbers" if kind is int else "numbers"
-        raise ConfigError(f"{option} {text!r} should be {numbers} with commas between") from error
+        what = "whole numbers" if kind is int else "numbers"
+        raise ConfigError(
+            f"{option} {reprlib.repr(text)} should be {what} with commas between, none above {MOST_NUMBER:,}"
+        ) from error
 
 
 def parse_words(text: str | None) -> list[str] | None:

@@ -28,6 +28,7 @@ from segmentation.scoring.memory import MemoryImages, check_leave_out, without
 from segmentation.scoring.peers import truth_at_input
 from segmentation.scoring.provenance import describe_dataset, describe_index, strict
 from segmentation.scoring.reliability import Reliability
+from segmentation.scoring.room import check_room
 from segmentation.segmenter import Segmentation, Segmenter
 
 ScoringProtocol = Literal["standard", "hummingbird"]
@@ -256,8 +257,8 @@ def evaluate(
 
     Where nobody named the data set's classes, they are those of the index with the same ids.
     Raises IndexMismatchError where the data set's classes are not the index's, ConfigError for an
-    unknown protocol or class, an index that cannot leave one image out, or a calibration on images of the
-    memory that are not left out, DataError for a bad image or mask,
+    unknown protocol or class, too many classes for the machine, an index that cannot leave one image out,
+    or a calibration on images of the memory that are not left out, DataError for a bad image or mask,
     DatasetError where no image was usable.
     """
     if protocol not in get_args(ScoringProtocol):
@@ -265,6 +266,7 @@ def evaluate(
         raise ConfigError(f"unknown protocol {protocol!r}; choose one of {known}")
     if leave_out:
         check_leave_out(segmenter.index, segmenter.images)
+    check_room(len(segmenter.classes), tables=4 if protocol == "hummingbird" else 2)  # sums, a photo's own
     start = time.perf_counter()
     dataset = adopt_classes(dataset, segmenter.classes)
     if not skip_bad:

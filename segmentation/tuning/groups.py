@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 from retrieval.errors import ConfigError
 
+#: Characters of a rule.
+MOST_RULE = 1000
+
 
 def group_names(ids: Sequence[str], rule: str | None) -> list[str]:
     """The group of each image id: every image alone (None), the id's first letters, or what a regex finds.
@@ -18,9 +21,11 @@ def group_names(ids: Sequence[str], rule: str | None) -> list[str]:
     its first bracket, or all that it matched, names the group. Raises ConfigError for a rule that
     is neither, that does not match some id, or that leaves fewer than two groups.
     """
+    if rule is not None and len(rule) > MOST_RULE:
+        raise ConfigError(f"--group has {len(rule):,} characters; a rule has at most {MOST_RULE}")
     if rule is None:
         names = list(ids)
-    elif rule.isdecimal():
+    elif rule.isdecimal():  # an id has fewer letters than the longest number
         names = [id[: int(rule)] for id in ids]
     else:
         names = _matches(ids, rule)
@@ -36,7 +41,7 @@ def group_names(ids: Sequence[str], rule: str | None) -> list[str]:
 def _matches(ids: Sequence[str], rule: str) -> list[str]:
     try:
         pattern = re.compile(rule)
-    except re.error as error:
+    except (re.error, ArithmeticError, RecursionError) as error:
         raise ConfigError(f"--group {rule!r} is no regular expression: {error}") from error
     names = []
     for id in ids:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from indexer.datasets.base import nearest, read_text
+from indexer.datasets.base import nearest
 from indexer.datasets.class_file import BACKGROUND
 from indexer.datasets.class_lists import read_named_classes
 from indexer.datasets.masks import Color, color_of_id
@@ -18,6 +17,8 @@ from indexer.datasets.names import Files, bare, composed
 from indexer.datasets.tools.entries import Label
 from retrieval.classes import UNLABELLED, ClassInfo, ClassMap
 from retrieval.errors import DatasetError
+from retrieval.json_text import MOST_TOOL_BYTES, parse_json, read_limited
+from retrieval.store.text import decode_text
 
 #: Bytes at both ends of a file that tell which tool wrote it.
 _LOOK = 1 << 16
@@ -27,8 +28,9 @@ _MOST_ID = 65535
 def read_json(path: Path) -> Any:
     """A parsed JSON file; raises DatasetError where it cannot be read."""
     try:
-        return json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError) as problem:
+        content = decode_text(read_limited(path, most=MOST_TOOL_BYTES))
+        return parse_json(content, most=MOST_TOOL_BYTES, finite=False)  # some write NaN as an area
+    except (OSError, ValueError) as problem:
         raise DatasetError(f"{path} cannot be read as JSON ({problem}); export it again") from problem
 
 

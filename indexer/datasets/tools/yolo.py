@@ -12,15 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from indexer.datasets.base import Dataset, Layout, Sample, check_samples, pick_split, read_text, split_names
+from indexer.datasets.base import (
+    Dataset,
+    Layout,
+    Sample,
+    check_samples,
+    pick_split,
+    read_text,
+    split_names,
+)
 from indexer.datasets.names import id_of
 from indexer.datasets.tools.entries import Canvas, Entry, content_of, number
 from indexer.datasets.tools.files import Meaning, meaning_of, texts
 from indexer.datasets.whole import is_split_name
 from indexer.images.listing import list_folder, subfolders
+from indexer.yaml_text import parse_yaml
 from retrieval.errors import DatasetError, MaskError
+from retrieval.json_text import read_limited
+from retrieval.store.text import decode_text
 
 _SPLITS = ("train", "val", "test")
 #: Files in which the names of classes may stand.
@@ -123,8 +133,8 @@ def _settings(root: Path) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        data = yaml.safe_load(read_text(path))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as problem:
+        data = parse_yaml(decode_text(read_limited(path)))
+    except (OSError, ValueError) as problem:
         raise DatasetError(f"{path} cannot be read as YAML ({problem}); write it again") from problem
     return data if isinstance(data, dict) and "names" in data else {}
 

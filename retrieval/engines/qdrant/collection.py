@@ -15,6 +15,7 @@ from retrieval.engines.qdrant.payload import INDEXED, KIND, bank_fingerprint, re
 from retrieval.engines.qdrant.server_requests import quantization_config
 from retrieval.engines.qdrant.settings import MEMORY, QdrantSettings
 from retrieval.errors import IndexDamagedError, IndexMismatchError, ServerError
+from retrieval.json_text import parse_json
 from retrieval.store.manifest import Manifest
 
 #: Name of the points' vector; points that are no patches have none.
@@ -143,9 +144,9 @@ class Collection:
                 return None
             text = self.get_file(_MANIFEST_FILE).decode()
         try:
-            data = json.loads(text)
+            data = parse_json(text, own=True)
             return Manifest.from_json(data["manifest"]), bool(data["complete"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IndexDamagedError(
                 f"the manifest in the collection {self.name!r} at {self.settings.url} is damaged ({error}); "
                 "build the index again under another name"

@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from retrieval.engines.qdrant.settings import MEMORY, QdrantSettings
 from retrieval.errors import ConfigError, IndexFileError, MissingExtraError, MyceliaError, ServerError
 
 #: The only place a key is read from.
 KEY_VARIABLE = "QDRANT_API_KEY"
+
+#: Where Qdrant listens for REST.
+_REST_PORT = 6333
 
 #: The first pause before a request is sent again; each further one is three times as long, 10 s at most.
 _FIRST_PAUSE = 0.5
@@ -49,7 +52,7 @@ def parse_address(address: str | Path) -> QdrantSettings:
     The port is that of REST, 6333 where none is given; gRPC is taken to be the next one.
     """
     text = _ADDRESS.sub(r"\1://", str(address))
-    parts = urlsplit(text)
+    parts, port = _split(text)
     collection = parts.path.strip("/")
     if not parts.hostname or not collection or "/" in collection or "@" in parts.netloc or parts.query:
         raise ConfigError(
@@ -57,10 +60,24 @@ def parse_address(address: str | Path) -> QdrantSettings:
             "write qdrant://HOST:6333/COLLECTION, without any key or password"
         )
     scheme = "https" if parts.scheme == "qdrants" else "http"
-    port = parts.port or 6333
-    return QdrantSettings(
-        url=f"{scheme}://{parts.hostname}:{port}", grpc_port=port + 1, collection=collection
-    )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return QdrantSettings(url=f"{scheme}://{host}:{port}", grpc_port=port + 1, collection=collection)
+
+
+def _split(text: str) -> tuple[SplitResult, int]:
+    """An address in parts, and its port. Raises ConfigError for one that has none of 1..65534."""
+    try:
+        parts = urlsplit(text)
+        port = _REST_PORT if parts.port is None else parts.port
+        if not 1 <= port <= 65534:  # gRPC has the next one
+            raise ValueError("a port is 1..65534")
+    except ValueError as error:
+        shown = text.rpartition("@")[2][:100]
+        raise ConfigError(
+            f"{shown!r} is no address of a collection ({error}); write qdrant://HOST:6333/COLLECTION, and a "
+            "HOST of IPv6 in brackets"
+        ) from error
+    return parts, port
 
 
 def connect(settings: QdrantSettings) -> Any:

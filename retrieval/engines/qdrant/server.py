@@ -34,6 +34,7 @@ from retrieval.engines.qdrant.server_requests import filter_condition, search_pa
 from retrieval.engines.qdrant.settings import QdrantSettings
 from retrieval.engines.spec import no_multiplicity
 from retrieval.errors import ConfigError, IndexDamagedError, IndexMismatchError
+from retrieval.json_text import parse_json
 from retrieval.neighbors import Filter, Neighbors, Rows
 from retrieval.progress import Progress, track
 from retrieval.store.commit import IndexFiles
@@ -371,7 +372,7 @@ class ServerIndex(IndexBase):
         if images is not None:
             own = {"rows": sum(record.patches for record in images), "images": len(images)}
             self.collection.put_file(SHARES + _share_name(self._share) + ".json", json.dumps(own).encode())
-        done = [json.loads(self.collection.get_file(file.name)) for file in self.collection.files(SHARES)]
+        done = [parse_json(self.collection.get_file(file.name)) for file in self.collection.files(SHARES)]
         for name in ("rows", "images"):
             counts[name] = sum(int(share[name]) for share in done)
         self._manifest = replace(self._manifest, counts=counts)

@@ -31,38 +31,46 @@ class QdrantSettings(BaseModel):
         "none", description="a smaller copy that is searched first: 1, 1/8, 1/4 or 1/2 byte a number"
     )
     rescore: bool = Field(True, description="score the candidates of a quantised search by the full vectors")
-    oversampling: float = Field(2.0, ge=1, description="candidates of a quantised search, times k")
+    oversampling: float = Field(2.0, ge=1, le=1000, description="candidates of a quantised search, times k")
     on_disk: bool = Field(
         False, description="leave full vectors on disk; with quantization, memory has the small copy"
     )
     graph_on_disk: bool = Field(False, description="leave the HNSW graph on disk too")
 
-    m: int = Field(16, ge=2, description="HNSW: links of a node")
-    ef_construct: int = Field(128, ge=4, description="HNSW: candidates while building")
-    ef: int = Field(128, ge=1, description="HNSW: candidates while searching; at least k are taken")
+    m: int = Field(16, ge=2, le=1024, description="HNSW: links of a node")
+    ef_construct: int = Field(128, ge=4, le=100_000, description="HNSW: candidates while building")
+    ef: int = Field(128, ge=1, le=10**6, description="HNSW: candidates while searching; at least k are taken")
     full_scan_threshold: int = Field(
-        10_000, ge=10, description="KB of vectors below which a plain scan is used"
+        10_000, ge=10, le=10**9, description="KB of vectors below which a plain scan is used"
     )
-    threads: int = Field(0, ge=0, description="embedded: threads that build and search; 0: as many as cores")
+    threads: int = Field(
+        0, ge=0, le=4096, description="embedded: threads that build and search; 0: as many as cores"
+    )
     memory_limit: int | None = Field(
-        None, ge=1, description="embedded: MB of memory the vectors may need (estimated)"
+        None, ge=1, le=10**9, description="embedded: MB of memory the vectors may need (estimated)"
     )
     disk_limit: int | None = Field(
-        None, ge=1, description="embedded: MB of disk the vectors may need (estimated)"
+        None, ge=1, le=10**12, description="embedded: MB of disk the vectors may need (estimated)"
     )
 
-    shard_number: int | None = Field(None, ge=1, description="server: shards; one a node when empty")
-    replication_factor: int = Field(1, ge=1, description="server: copies of each shard")
-    write_consistency_factor: int = Field(1, ge=1, description="server: copies that must confirm a write")
+    shard_number: int | None = Field(
+        None, ge=1, le=10_000, description="server: shards; one a node when empty"
+    )
+    replication_factor: int = Field(1, ge=1, le=1000, description="server: copies of each shard")
+    write_consistency_factor: int = Field(
+        1, ge=1, le=1000, description="server: copies that must confirm a write"
+    )
     grpc: bool = Field(True, description="server: talk gRPC, which is several times faster than REST")
     grpc_port: int = Field(6334, ge=1, le=65535, description="server: port for gRPC")
-    timeout: int = Field(60, ge=1, description="server: seconds for one request, its repetitions included")
+    timeout: int = Field(
+        60, ge=1, le=86_400, description="server: seconds for one request, its repetitions included"
+    )
     attempts: int = Field(5, ge=1, le=5, description="server: how often a request is sent before giving up")
-    batch_points: int = Field(1024, ge=1, description="server: points of one upload request")
+    batch_points: int = Field(1024, ge=1, le=10**6, description="server: points of one upload request")
     batch_bytes: int = Field(
         4_000_000, ge=1024, lt=5_000_000, description="server: bytes of one upload request"
     )
-    query_batch: int = Field(64, ge=1, description="queries of one search request")
+    query_batch: int = Field(64, ge=1, le=100_000, description="queries of one search request")
 
     @field_validator("url")
     @classmethod
@@ -72,6 +80,8 @@ class QdrantSettings(BaseModel):
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("expected http://HOST:PORT or https://HOST:PORT")
+        if parts.port == 0:  # any other that is none raises a ValueError by itself
+            raise ValueError("a port is 1..65535")
         if parts.username or parts.password or parts.query:
             raise ValueError("a URL must hold no key or password; put the key into QDRANT_API_KEY")
         return url.rstrip("/")

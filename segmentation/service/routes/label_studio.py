@@ -6,7 +6,6 @@ Source: labelstud.io/guide/ml_create and labelstud.io/guide/webhooks; the reques
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from functools import partial
 from typing import Any
@@ -15,6 +14,7 @@ from fastapi import APIRouter, Request
 
 from indexer.datasets.tools.label_studio import drawn_results, labels_of
 from retrieval.errors import MyceliaError
+from retrieval.json_text import ParseError, parse_json
 from segmentation.service.errors import ServiceError, bad_request, refusal_of
 from segmentation.service.fetch import photo_of
 from segmentation.service.painted import with_classes
@@ -84,8 +84,8 @@ def _tell(work: asyncio.Future[Any]) -> None:
 async def _json(request: Request, service: Service) -> dict[str, Any]:
     content = await read_body(request, 2 * service.settings.max_bytes)
     try:
-        body = json.loads(content)
-    except (ValueError, RecursionError):
+        body = parse_json(content)
+    except ParseError:
         raise bad_request("the body is no JSON") from None
     if not isinstance(body, dict):
         raise bad_request("the body is no JSON object")
