@@ -19,6 +19,7 @@ from indexer.datasets.keys import SampleKeys
 from indexer.seeds import generator_for
 from retrieval import ImageRecord
 from retrieval.store.files import atomic_write
+from retrieval.store.paths import text_path
 
 #: Images of one part: what a stopped build loses at most.
 PART_IMAGES = 32
@@ -107,7 +108,7 @@ class PartStore:
     def read(self, number: int) -> Part:
         """A stored part."""
         metadata = self._metadata(number)
-        with safe_open(self._path(number), framework="numpy") as file:
+        with text_path(self._path(number)) as name, safe_open(name, framework="numpy") as file:
             arrays = [file.get_tensor(name) for name in ("vectors", "labels", "patches")]
         vectors, labels, patches = arrays
         return Part(vectors, labels, patches, metadata.records, metadata.skipped, metadata.sources or [])
@@ -154,7 +155,7 @@ class PartStore:
         return ""
 
     def _metadata(self, number: int) -> _Metadata:
-        with safe_open(self._path(number), framework="numpy") as file:
+        with text_path(self._path(number)) as name, safe_open(name, framework="numpy") as file:
             data = json.loads(file.metadata()["images"])
         sources = data.get("sources")
         return _Metadata(
@@ -170,7 +171,7 @@ class PartStore:
     @staticmethod
     def _is_whole(path: Path) -> bool:
         try:
-            with safe_open(path, framework="numpy"):
+            with text_path(path) as name, safe_open(name, framework="numpy"):
                 return True
         except (OSError, SafetensorError):
             return False

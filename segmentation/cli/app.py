@@ -34,6 +34,7 @@ from segmentation.cli import (
     tune,
 )
 from segmentation.cli.console import escape_unknown_characters, one_line, say, show
+from segmentation.cli.files import check_names
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
@@ -44,6 +45,11 @@ SHOWN_PER_FILE = 5
 
 class _Guarded(TyperGroup):
     """Turns errors of ours into one line on stderr and an exit status; bugs keep their traceback."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse names that are empty, which would stand for the folder at hand."""
+        check_names(args)
+        return list(super().parse_args(ctx, args))
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -15,6 +15,7 @@ import typer
 from indexer.kinds import NOUNS
 from retrieval.errors import ConfigError, DataError
 from retrieval.store.files import atomic_write, storage_errors
+from retrieval.store.paths import real_path
 from segmentation.cli.arguments import IndexPath, MaxPixels, SkipBad, TextOption
 from segmentation.cli.console import count_of, format_percent, say, say_skipped, show
 from segmentation.cli.files import check_place, write_json
@@ -166,13 +167,13 @@ def _results(
 
 def check_files(files: Sequence[Path], json_file: Path | None, csv_file: Path | None) -> None:
     """Raise ConfigError for files that cannot be written or would replace an input; say what is replaced."""
-    inputs = {path.resolve() for path in files}
-    if json_file is not None and csv_file is not None and json_file.resolve() == csv_file.resolve():
+    inputs = {real_path(path) for path in files}
+    if json_file is not None and csv_file is not None and real_path(json_file) == real_path(csv_file):
         raise ConfigError(f"--json and --csv both name {json_file}; give them two names")
     for path, option in ((json_file, "--json"), (csv_file, "--csv")):
         if path is None:
             continue
-        if path.resolve() in inputs:
+        if real_path(path) in inputs:
             raise ConfigError(f"{path} is one of the files to classify; choose another name for {option}")
         check_place(path, option)
         if path.exists():
@@ -228,7 +229,7 @@ def put(source: Path, target: Path, *, link: bool) -> None:
         if target.exists() or target.is_symlink():
             raise ConfigError(f"{target} exists already; choose a new or empty folder for --sort-into")
         if link:
-            target.symlink_to(source.resolve())
+            target.symlink_to(real_path(source))
         else:
             shutil.copy2(source, target)
 

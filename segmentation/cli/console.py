@@ -8,7 +8,7 @@ import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -18,12 +18,21 @@ _UNITS = ("bytes", "KB", "MB", "GB", "TB")
 
 def say(message: str) -> None:
     """A message for a person, on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    print(printable(message, sys.stderr), file=sys.stderr, flush=True)
 
 
 def show(text: str) -> None:
     """A line of result, on stdout."""
-    print(text, flush=True)
+    print(printable(text, sys.stdout), flush=True)
+
+
+def printable(text: str, stream: TextIO) -> str:
+    """The text with escapes for the characters that a stream lacks: names need not be text."""
+    encoding = stream.encoding or "utf-8"
+    try:
+        return text.encode(encoding, errors="backslashreplace").decode(encoding)
+    except LookupError:
+        return text.encode("ascii", errors="backslashreplace").decode()
 
 
 def show_json(data: Any) -> None:
@@ -55,7 +64,7 @@ def show_table(
     for name in columns:
         table.add_column(name, justify="left" if name in text else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(printable(cell, sys.stdout) for cell in row))
     console = Console(markup=False, highlight=False)
     # A table that goes into a file or a pipe must not be folded to some terminal's width.
     console.print(table, width=None if console.is_terminal else 200)

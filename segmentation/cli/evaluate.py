@@ -26,7 +26,7 @@ from segmentation.cli.arguments import (
     read_dataset,
 )
 from segmentation.cli.console import count_of, format_percent, say, say_skipped, show, show_table
-from segmentation.cli.files import check_place, write_json
+from segmentation.cli.files import check_folder, check_place, write_json
 from segmentation.cli.overrides import changed_recipe, open_segmenter
 from segmentation.cli.progress import ProgressDisplay
 from segmentation.cli.sureness import show_sureness, store_calibration
@@ -138,6 +138,7 @@ def evaluate(
     from segmentation.scoring.report import check_report_folder, write_report
 
     if report is not None:
+        check_folder(report, "--report")
         check_report_folder(report)
     if json_file is not None:
         check_place(json_file, "--json")

@@ -21,6 +21,7 @@ from indexer.datasets.tools.files import Meaning, meaning_of, texts
 from indexer.datasets.whole import is_split_name
 from indexer.images.listing import list_folder, subfolders
 from retrieval.errors import DatasetError, MaskError
+from retrieval.store.paths import real_path
 
 _SPLITS = ("train", "val", "test")
 #: Files in which the names of classes may stand.
@@ -148,7 +149,7 @@ def load(root: Path, split: str | None) -> Dataset:
         samples.append(Sample(id_of(image, folder.images), image, entry))
     note = f"{bare} of {len(samples)} images have no text in {folder.labels}: they show none of the objects"
     return Dataset(
-        root.resolve().name,
+        real_path(root).name,
         "yolo",
         root,
         chosen,
