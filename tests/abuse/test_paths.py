@@ -44,7 +44,7 @@ def folder_named(root: Path, name: bytes) -> Path:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photos ``data`` and an index ``i`` of them."""
     root = tmp_path_factory.mktemp("paths")
     write_photos(root / "data")
@@ -112,13 +112,13 @@ def test_only_empty_names_are_refused(name: str, option: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["exact", "faiss", "qdrant"])
-def test_an_index_in_a_folder_whose_name_is_no_text(world: Path, tmp_path: Path, engine: str) -> None:
+def test_an_index_in_a_folder_whose_name_is_no_text(built: Path, tmp_path: Path, engine: str) -> None:
     out = folder_named(tmp_path, b"caf\xe9") / os.fsdecode(b"i\xff")
-    arguments = ("--config", world / "tiny.yaml", "--engine", engine, "--out", out)
-    result = run("index", "build", world / "data", *arguments)
+    arguments = ("--config", built / "tiny.yaml", "--engine", engine, "--out", out)
+    result = run("index", "build", built / "data", *arguments)
     assert result.exit_code == 0, result.output
     assert "i\\udcff" in result.stdout
-    photo = world / "data" / "images" / "photo0.png"
+    photo = built / "data" / "images" / "photo0.png"
     result = run("segment", out, photo, "--out", tmp_path / os.fsdecode(b"m\xe9"))
     assert result.exit_code == 0, result.output
     result = run("index", "add", out, write_photos(tmp_path / "more", count=4))
@@ -127,7 +127,7 @@ def test_an_index_in_a_folder_whose_name_is_no_text(world: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize("skip_bad", [True, False])
-def test_photos_and_masks_whose_names_are_no_text(world: Path, tmp_path: Path, skip_bad: bool) -> None:
+def test_photos_and_masks_whose_names_are_no_text(built: Path, tmp_path: Path, skip_bad: bool) -> None:
     data = write_photos(folder_named(tmp_path, b"d\xe9") / "data")
     for part in ("images", "masks"):
         (data / part / "photo0.png").rename(data / part / os.fsdecode(b"p\xe9\xff.png"))
@@ -136,7 +136,7 @@ def test_photos_and_masks_whose_names_are_no_text(world: Path, tmp_path: Path, s
     (data / "masks" / "photo1.png").rename(data / "masks" / os.fsdecode(b"bad\xe9.png"))
     options = ["--skip-bad"] if skip_bad else []
     out = tmp_path / "i"
-    result = run("index", "build", data, "--config", world / "tiny.yaml", "--out", out, *options)
+    result = run("index", "build", data, "--config", built / "tiny.yaml", "--out", out, *options)
     if not skip_bad:
         assert "bad\\udce9.png" in error_of(result)
         return
@@ -163,7 +163,7 @@ def special(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     return path
 
 
-def test_what_is_no_file_is_said_and_never_waited_for(world: Path, tmp_path: Path, special: Path) -> None:
+def test_what_is_no_file_is_said_and_never_waited_for(built: Path, tmp_path: Path, special: Path) -> None:
     kind = special_kind(special) or "in a circle"
     assert (kind == "in a circle") == leads_nowhere(special)
     with pytest.raises(MyceliaError, match=kind):
@@ -175,48 +175,48 @@ def test_what_is_no_file_is_said_and_never_waited_for(world: Path, tmp_path: Pat
         check_folder(special, "--report")
     with pytest.raises(IndexExistsError, match=r"circle|exists and is no index"):
         check_free(special)
-    assert kind in error_of(run("segment", world / "i", special, "--out", tmp_path / "m"))
-    result = run("segment", world / "i", special, "--out", tmp_path / "m", "--skip-bad")
+    assert kind in error_of(run("segment", built / "i", special, "--out", tmp_path / "m"))
+    result = run("segment", built / "i", special, "--out", tmp_path / "m", "--skip-bad")
     assert result.exit_code == 0, result.output
     assert kind in result.stderr
-    photo = world / "data" / "images" / "photo0.png"
-    assert kind in error_of(run("segment", world / "i", photo, "--out", special))
+    photo = built / "data" / "images" / "photo0.png"
+    assert kind in error_of(run("segment", built / "i", photo, "--out", special))
     report = ("--report", special, "--json", tmp_path / "r.json")
-    assert kind in error_of(run("evaluate", world / "i", world / "data", *report))
+    assert kind in error_of(run("evaluate", built / "i", built / "data", *report))
 
 
-def test_a_link_in_a_circle_where_a_mask_would_go(world: Path, tmp_path: Path) -> None:
+def test_a_link_in_a_circle_where_a_mask_would_go(built: Path, tmp_path: Path) -> None:
     (tmp_path / "photo0.png").symlink_to("photo0.png")
-    photo = world / "data" / "images" / "photo0.png"
-    result = run("segment", world / "i", photo, "--out", tmp_path)
+    photo = built / "data" / "images" / "photo0.png"
+    result = run("segment", built / "i", photo, "--out", tmp_path)
     assert result.exit_code in (0, 1)
     assert result.exception is None or isinstance(result.exception, SystemExit)
 
 
 @pytest.mark.parametrize("option", [["--out", ""], ["--out="], ["-o", ""]])
 def test_an_empty_out_is_not_the_folder_at_hand(
-    world: Path, tmp_path: Path, option: list[str], monkeypatch: pytest.MonkeyPatch
+    built: Path, tmp_path: Path, option: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    photo = world / "data" / "images" / "photo0.png"
-    for command in (["segment", world / "i", photo], ["index", "build", world / "data"]):
+    photo = built / "data" / "images" / "photo0.png"
+    for command in (["segment", built / "i", photo], ["index", "build", built / "data"]):
         result = run(*command, *option)
         assert result.exit_code == 2
         assert "got an empty text" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_made_inside_an_index(world: Path, tmp_path: Path) -> None:
-    before = sorted(path.name for path in (world / "i").iterdir())
-    inside = world / "i" / "sub" / "new"
-    photo = world / "data" / "images" / "photo0.png"
+def test_nothing_is_made_inside_an_index(built: Path, tmp_path: Path) -> None:
+    before = sorted(path.name for path in (built / "i").iterdir())
+    inside = built / "i" / "sub" / "new"
+    photo = built / "data" / "images" / "photo0.png"
     for command in (
-        ("index", "convert", world / "i", "--to", "faiss", "--out", inside),
-        ("index", "build", world / "data", "--config", world / "tiny.yaml", "--out", inside),
-        ("segment", world / "i", photo, "--out", world / "i"),
-        ("evaluate", world / "i", world / "data", "--report", inside),
+        ("index", "convert", built / "i", "--to", "faiss", "--out", inside),
+        ("index", "build", built / "data", "--config", built / "tiny.yaml", "--out", inside),
+        ("segment", built / "i", photo, "--out", built / "i"),
+        ("evaluate", built / "i", built / "data", "--report", inside),
     ):
         assert "lies inside the index" in error_of(run(*command)), command
-    assert sorted(path.name for path in (world / "i").iterdir()) == before
+    assert sorted(path.name for path in (built / "i").iterdir()) == before
     (tmp_path / "manifest.json").write_text(json.dumps({"name": "of a web page"}))
     check_free(tmp_path / "new")
