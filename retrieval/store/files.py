@@ -45,6 +45,17 @@ def storage_errors(folder: Path) -> Iterator[None]:
         raise
 
 
+def is_unreadable(error: OSError) -> bool:
+    """Whether the system refused to read a file that is there, rather than to write one."""
+    path = error.filename
+    return (
+        error.errno in _FORBIDDEN
+        and path is not None
+        and os.path.lexists(path)
+        and not os.access(path, os.R_OK)
+    )
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a binary file that replaces ``path`` when the block ends well, and leaves it alone otherwise.

@@ -13,6 +13,9 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.table import Table
 
+#: Characters of a message that are shown.
+LONGEST = 1200
+
 _UNITS = ("bytes", "KB", "MB", "GB", "TB")
 
 
@@ -70,9 +73,15 @@ def show_table(
     console.print(table, width=None if console.is_terminal else 200)
 
 
-def one_line(error: BaseException) -> str:
-    """An error's message as one line."""
-    return " ".join(str(error).split())
+def one_line(error: BaseException | str) -> str:
+    """A message as one line; of a very long one, which repeats what was given, the beginning and the end."""
+    text = " ".join(str(error).split())
+    if len(text) <= LONGEST:
+        return text
+    left = len(text) - LONGEST
+    return (
+        f"{text[: LONGEST - LONGEST // 4]} ... ({left:,} characters left out) ... {text[-(LONGEST // 4) :]}"
+    )
 
 
 def say_skipped(skipped: Sequence[tuple[str, str]], noun: str = "image") -> None:
@@ -81,7 +90,7 @@ def say_skipped(skipped: Sequence[tuple[str, str]], noun: str = "image") -> None
         return
     say(f"skipped {count_of(len(skipped), f'bad {noun}')}:")
     for name, reason in skipped:
-        say(f"  {name or '(empty)'}: {' '.join(reason.split())}")
+        say(f"  {name or '(empty)'}: {one_line(reason)}")
 
 
 def count_of(count: int, noun: str, plural: str | None = None) -> str:
