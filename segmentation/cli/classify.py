@@ -18,7 +18,7 @@ from retrieval.store.files import atomic_write, storage_errors
 from retrieval.store.paths import real_path
 from segmentation.cli.arguments import IndexPath, MaxPixels, SkipBad, TextOption
 from segmentation.cli.console import count_of, format_percent, say, say_skipped, show
-from segmentation.cli.files import check_place, write_json
+from segmentation.cli.files import check_file, check_place, write_json
 from segmentation.cli.inputs import Input, asked_inputs, kind_of
 from segmentation.cli.overrides import changed_recipe, check_overrides, split_overrides
 from segmentation.cli.progress import ProgressDisplay
@@ -45,7 +45,10 @@ def classify(
     *,
     top: Annotated[int, typer.Option("--top", min=1, help="Classes that are named for each input.")] = 3,
     text: TextOption = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all results as JSON.")] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write all results as JSON; replaces only what Mycelia wrote."),
+    ] = None,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", help="Write a table: input, and its classes with their shares.")
     ] = None,
@@ -175,7 +178,7 @@ def check_files(files: Sequence[Path], json_file: Path | None, csv_file: Path | 
             continue
         if real_path(path) in inputs:
             raise ConfigError(f"{path} is one of the files to classify; choose another name for {option}")
-        check_place(path, option)
+        (check_file if option == "--json" else check_place)(path, option)
         if path.exists():
             say(f"{path} is there already and will be replaced")
 

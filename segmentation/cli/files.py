@@ -13,6 +13,10 @@ from retrieval.errors import ConfigError
 from retrieval.store.files import atomic_write, storage_errors
 from retrieval.store.paths import leads_nowhere, special_kind
 from retrieval.store.staging import check_outside
+from segmentation.drawing.pictures import is_our_picture
+
+#: The end of what :func:`write_json` writes.
+_MARK = b'"made_by": "mycelia"'
 
 #: Options that take a text, which may be empty; all others take names.
 _TEXTS = ("--text",)
@@ -46,6 +50,24 @@ def check_place(path: Path, option: str, *, kind: str = "file") -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
 
 
+def check_file(path: Path, option: str) -> None:
+    """:func:`check_place` for a file that is there only where a command of ours wrote it; else ConfigError.
+
+    So that a slip of a name costs no photo and no recipe.
+    """
+    check_place(path, option)
+    if path.exists() and path.stat().st_size and not (_is_our_json(path) or is_our_picture(path)):
+        raise ConfigError(
+            f"{path} is there, and no command of Mycelia wrote it; delete it or choose another {option}"
+        )
+
+
+def _is_our_json(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 100))
+        return _MARK in file.read()
+
+
 def check_folder(path: Path, option: str) -> None:
     """Raise ConfigError for what can be no folder of files, IndexExistsError for one inside an index."""
     if leads_nowhere(path):
@@ -62,7 +84,7 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
     """Write plain data as JSON; a reader sees the old file or the whole new one. Raises StorageError."""
     check_place(path, "--json")
     with atomic_write(path) as file:
-        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps({**data, "made_by": "mycelia"}, indent=2, ensure_ascii=False, allow_nan=False)
         file.write(
             text.encode(errors="backslashreplace") + b"\n"
         )  # of names that are no text, JSON's escapes
