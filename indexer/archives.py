@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 
 from retrieval.errors import DatasetError
 from retrieval.store.files import storage_errors
+from retrieval.store.paths import real_path
 
 #: Name endings (lower case) that count as archives.
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -90,7 +91,7 @@ def unpacked(path: Path) -> Iterator[Path]:
 def _private_folder(path: Path) -> Iterator[Path]:
     """An empty folder that this user alone may enter: the archive's own, or if that is in use a new one."""
     state = path.stat()
-    key = f"{path.resolve()}\n{state.st_size}\n{state.st_mtime_ns}"
+    key = f"{real_path(path)}\n{state.st_size}\n{state.st_mtime_ns}"
     digest = hashlib.sha256(key.encode(errors="backslashreplace")).hexdigest()[:20]
     with ExitStack() as stack:
         place = Path(tempfile.gettempdir()) / f"mycelia-{digest}"

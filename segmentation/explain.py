@@ -16,6 +16,7 @@ from retrieval.errors import IndexDamagedError
 from retrieval.index import PatchIndex
 from retrieval.neighbors import NO_NEIGHBOR
 from retrieval.store.records import ImageRecord
+from segmentation.bound import BoundToIndex
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Vote:
     """Class name -> share of the memory patch's labelled pixels, largest first; sums to 1."""
 
 
-class VoteBook:
+class VoteBook(BoundToIndex):
     """Looks up who the rows of an index are."""
 
     def __init__(

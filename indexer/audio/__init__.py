@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy.signal import resample_poly
 
 from retrieval.errors import AudioError, MissingExtraError
+from retrieval.store.paths import special_kind
 
 #: A recording whose loudest sample is below this (full scale is 1) is silent.
 SILENCE = 1e-4
@@ -50,6 +51,8 @@ def read_recording(path: str | Path) -> Recording:
     numbers that are none; MissingExtraError without soundfile.
     """
     soundfile = _soundfile()
+    if (special := special_kind(path)) is not None:
+        raise AudioError(f"{path} is {special}, where a recording was expected; save it as a file first")
     try:
         samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
     except (OSError, RuntimeError, TypeError) as error:

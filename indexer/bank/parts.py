@@ -20,6 +20,7 @@ from indexer.seeds import generator_for
 from retrieval import ImageRecord
 from retrieval.json_text import parse_json
 from retrieval.store.files import atomic_write
+from retrieval.store.paths import text_path
 
 #: Images of one part: what a stopped build loses at most.
 PART_IMAGES = 32
@@ -108,7 +109,7 @@ class PartStore:
     def read(self, number: int) -> Part:
         """A stored part."""
         metadata = self._metadata(number)
-        with safe_open(self._path(number), framework="numpy") as file:
+        with text_path(self._path(number)) as name, safe_open(name, framework="numpy") as file:
             arrays = [file.get_tensor(name) for name in ("vectors", "labels", "patches")]
         vectors, labels, patches = arrays
         return Part(vectors, labels, patches, metadata.records, metadata.skipped, metadata.sources or [])
@@ -155,7 +156,7 @@ class PartStore:
         return ""
 
     def _metadata(self, number: int) -> _Metadata:
-        with safe_open(self._path(number), framework="numpy") as file:
+        with text_path(self._path(number)) as name, safe_open(name, framework="numpy") as file:
             data = parse_json(file.metadata()["images"], own=True)
         sources = data.get("sources")
         return _Metadata(
@@ -171,7 +172,7 @@ class PartStore:
     @staticmethod
     def _is_whole(path: Path) -> bool:
         try:
-            with safe_open(path, framework="numpy"):
+            with text_path(path) as name, safe_open(name, framework="numpy"):
                 return True
         except (OSError, SafetensorError):
             return False

@@ -24,6 +24,7 @@ from indexer.images.listing import count_endings, describe_endings, holds_images
 from indexer.kinds import Kind
 from indexer.texts.formats import TEXT_SUFFIXES
 from retrieval.errors import DatasetError
+from retrieval.store.paths import real_path
 
 #: What may lie in the folders, in the order in which it is looked for: kind, endings, what one is called.
 _KINDS: tuple[tuple[Kind, frozenset[str], str], ...] = (
@@ -86,7 +87,7 @@ def load(root: Path, split: str | None) -> Dataset:
     broken = [note for _, listing in listings for note in replace(listing, left_out=()).notes()]
     ending_note = describe_endings(left_out, part.path)
     return Dataset(
-        name=root.resolve().name,
+        name=real_path(root).name,
         format="classes",
         root=root,
         split=chosen,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.store.files import sha256_file
+from retrieval.store.paths import special_kind
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class SourceKey:
         The file is read only where its size or time of change is not that of ``known``.
         """
         name = str(path) if name is None else name
+        if special_kind(path) is not None:  # reading a pipe would wait for ever
+            return cls(name, "")
         try:
             status = path.stat()
             stamp = (status.st_size, status.st_mtime_ns)

@@ -18,6 +18,7 @@ from indexer.images.decode import open_image
 from indexer.images.headers import ImageHeader, read_header
 from indexer.images.listing import count_endings
 from retrieval.errors import ImageError
+from retrieval.store.paths import real_path
 
 #: (kind, name of the file, sentence)
 Problem = tuple[str, str, str]
@@ -133,8 +134,8 @@ def _twin(path: Path, first: Path, split_of: Mapping[Path, str]) -> Problem:
 
 def stray_files(outline: Outline) -> list[Problem]:
     """Images that no split names, and masks that belong to no image."""
-    images = {item.image.resolve() for item in outline.samples}
-    masks = {path.resolve() for path in outline.mask_files()}
+    images = {real_path(item.image) for item in outline.samples}
+    masks = {real_path(path) for path in outline.mask_files()}
     problems: list[Problem] = []
     for folders, known, kind, text in (
         (outline.image_folders(), images, "unlisted image", "is in no split"),
@@ -142,7 +143,7 @@ def stray_files(outline: Outline) -> list[Problem]:
     ):
         what = kind.split()[0] if kind.startswith("mask") else "image"
         for folder in folders:
-            strays = [path for path in list_images(folder) if path.resolve() not in known]
+            strays = [path for path in list_images(folder) if real_path(path) not in known]
             problems += [(kind, str(path), f"{what} {path} {text}") for path in strays]
     return problems
 

@@ -11,6 +11,7 @@ from indexer.datasets.labels import MaskFile
 from indexer.datasets.tools.entries import Entry
 from retrieval.classes import ClassMap
 from retrieval.errors import DataError, DatasetError
+from retrieval.store.paths import real_path
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Outline:
                 part = (layout.draft or layout.load)(root, name or None)
             except DataError as error:
                 refusals.append((name, str(error)))
-                part = Dataset(root.resolve().name, layout.name, root, name or None, (), ClassMap(()))
+                part = Dataset(real_path(root).name, layout.name, root, name or None, (), ClassMap(()))
             parts.append((name, part))
         return cls(root, layout, tuple(parts), tuple(refusals))
 
@@ -65,7 +66,7 @@ class Outline:
         if len(parts) == 1:
             return parts[0]
         classes = max((part.classes for part in parts), key=len, default=ClassMap(()))
-        name = parts[0].name if parts else self.root.resolve().name
+        name = parts[0].name if parts else real_path(self.root).name
         whole = any(part.whole for part in parts)
         notes = tuple(dict.fromkeys(note for part in parts for note in part.notes)) if whole else ()
         kind = parts[0].kind if parts else "image"

@@ -15,6 +15,7 @@ from indexer.datasets.names import Files, bare, composed
 from indexer.datasets.table_file import EXPECTED, Row, Table, is_table, read_table
 from indexer.datasets.whole import ClassLabels, classes_of_names, is_split_name
 from retrieval.errors import DatasetError
+from retrieval.store.paths import real_path
 
 __all__ = ["LAYOUT", "is_table"]
 
@@ -63,7 +64,7 @@ def load(root: Path, split: str | None) -> Dataset:
             f"the first in line {lost[0].line}: {lost[0].entry}"
         )
     return Dataset(
-        name=folder.resolve().name,
+        name=real_path(folder).name,
         format="table",
         root=folder,
         split=chosen,

@@ -19,6 +19,7 @@ from indexer.datasets.pairs import FolderPair, Found
 from indexer.images import list_images
 from indexer.images.listing import holds_images, subfolders
 from retrieval.errors import DatasetError
+from retrieval.store.paths import real_path
 
 _IMAGES = re.compile(
     "images?|imgs?|jpegimages|jpe?gs?|photos?|pictures?|rgb|inputs?|leftimg8bit|frames?|originals?|src|source"
@@ -98,7 +99,7 @@ def given_layout(root: Path, *, images: str | Path | None, masks: str | Path | N
     Raises DatasetError for a folder that is not there, or that cannot be told.
     """
     pair = FolderPair("", _given(root, images, "images", masks), _given(root, masks, "masks", images))
-    if pair.images.resolve() == pair.masks.resolve():
+    if real_path(pair.images) == real_path(pair.masks):
         raise DatasetError(
             f"{pair.images} cannot hold both the images and the masks; give the masks a folder of their own"
         )
@@ -153,8 +154,8 @@ def _given(root: Path, wanted: str | Path | None, kind: str, other: str | Path |
                 f"--{kind} names the folder {places[0]}, which does not exist; {root} holds {there}"
             )
         return found
-    taken = () if other is None else ((root / other).resolve(), Path(other).resolve())
-    candidates = [folder for folder in subfolders(root) if folder.resolve() not in taken]
+    taken = () if other is None else (real_path(root / other), real_path(Path(other)))
+    candidates = [folder for folder in subfolders(root) if real_path(folder) not in taken]
     known = [path for path in candidates if _read_name(path).kind == kind and list_images(path)]
     if len(known) != 1:
         raise DatasetError(

@@ -27,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 
 from retrieval.classes import ClassMap
 from retrieval.errors import REPAIR, ConfigError, DatasetError, IndexDamagedError
+from retrieval.store.paths import text_path
 
 Floats = npt.NDArray[np.float64]
 
@@ -208,7 +209,7 @@ class MetricFacts:
 def read_facts(path: Path) -> MetricFacts:
     """What the metric in a features file says of itself; raises IndexDamagedError where there is none."""
     try:
-        with safe_open(path, framework="numpy") as file:
+        with text_path(path) as name, safe_open(name, framework="numpy") as file:
             kept, of = file.get_slice("metric_directions").get_shape()
             return MetricFacts(
                 kept, of, float(file.get_tensor("metric_shrinkage")[0]), file.get_tensor("metric_patches")

@@ -28,6 +28,7 @@ from retrieval.classes import ClassMap
 from retrieval.errors import REPAIR, ConfigError, IndexDamagedError, IndexMismatchError
 from retrieval.store.layout import FEATURES
 from retrieval.store.manifest import Manifest
+from retrieval.store.paths import text_path
 
 E = TypeVar("E", bound="StoredExtractor")
 
@@ -125,7 +126,8 @@ class StoredExtractor(ABC):
     def load(self, path: Path) -> None:
         """Take what :meth:`to_bytes` stored from a file; raises IndexDamagedError."""
         try:
-            tensors = load_file(path)
+            with text_path(path) as name:
+                tensors = load_file(name)
         except (SafetensorError, OSError) as error:
             raise IndexDamagedError(f"{path}: cannot be read ({error}); build the index again") from error
         self._set(tensors)

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from indexer.images.depth import Depth, read_deep
 from indexer.images.formats import is_heif, register_heif
 from retrieval.errors import DataError, ImageError, MissingExtraError
+from retrieval.store.paths import leads_nowhere, special_kind
 
 #: What :func:`read_image` takes.
 ImageSource = str | Path | Image.Image | npt.NDArray[Any]
@@ -107,6 +108,10 @@ def open_image(path: Path, *, where: str, error: type[DataError]) -> Image.Image
     """An image file, opened and not yet decoded; raises ``error``, naming ``where``, for a bad one."""
     if path.is_dir():
         raise error(f"{where} is a folder, where an image file was expected")
+    if (special := special_kind(path)) is not None:
+        raise error(f"{where} is {special}, where an image file was expected; save the image as a file first")
+    if leads_nowhere(path):
+        raise error(f"{where} is a link that leads nowhere or in a circle; check the path")
     if is_heif(path):
         try:
             register_heif(where)

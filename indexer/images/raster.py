@@ -18,6 +18,7 @@ from indexer.images.decode import PER_FILE
 from indexer.images.depth import Depth
 from indexer.images.windows import Window
 from retrieval.errors import ImageError, MissingExtraError
+from retrieval.store.paths import text_path
 
 #: What reads and writes rasters.
 GEO_EXTRA = "geo"
@@ -69,7 +70,8 @@ def open_raster(path: Path, mode: Literal["r", "w"] = "r", **profile: Any) -> An
     rasterio = need_rasterio()
     with rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE), _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        return rasterio.open(path, mode, driver="GTiff", **profile)
+        with text_path(path, new=mode == "w") as name:
+            return rasterio.open(name, mode, driver="GTiff", **profile)
 
 
 class RasterReader:

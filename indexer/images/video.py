@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.errors import ImageError
+from retrieval.store.paths import special_kind, text_path
 
 #: File name endings (lower case) that count as videos where a file is named.
 VIDEO_SUFFIXES = frozenset(
@@ -43,9 +44,11 @@ class VideoReader:
         """Open a file; raises ImageError where it is missing or OpenCV cannot decode it."""
         self.path = path
         if not path.is_file():
-            came = "is a folder" if path.is_dir() else "does not exist"
+            special = "a folder" if path.is_dir() else special_kind(path)
+            came = "does not exist" if special is None else f"is {special}"
             raise ImageError(f"video {path} {came}; check the path")
-        self._file = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        with text_path(path) as name:
+            self._file = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
         if not self._file.isOpened():
             raise ImageError(
                 f"video {path} cannot be opened: it is truncated, has no frame or only sound, or is coded in "

@@ -24,6 +24,7 @@ from retrieval.settings import IndexSettings
 from retrieval.store.files import storage_errors
 from retrieval.store.layout import FEATURES, THUMBS, thumbnail_name
 from retrieval.store.manifest import Manifest
+from retrieval.store.paths import text_path
 from retrieval.store.records import ImageRecord, built_records, without_removed
 from retrieval.store.rows import MULTIPLICITY, move_columns
 from retrieval.store.staging import staging
@@ -143,7 +144,7 @@ def _same(one: npt.NDArray[Any] | None, two: npt.NDArray[Any] | None) -> bool:
 
 
 def _tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
-    with safe_open(path, framework="numpy") as file:
+    with text_path(path) as name, safe_open(name, framework="numpy") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
 
 

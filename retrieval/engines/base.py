@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,17 +22,24 @@ from retrieval.store.layout import IMAGES, thumbnail_name
 from retrieval.store.manifest import Manifest
 from retrieval.store.records import ImageRecord, write_records
 
+#: The largest number in a vector: what float16 holds.
+LARGEST = 65504.0
+
 _Index = TypeVar("_Index", bound="IndexBase")
 
 
 class IndexBase(ABC):
     """The part of a ``PatchIndex`` that no engine changes."""
 
+    #: Whether a fork of the process may go on with it.
+    forks: ClassVar[bool] = True
+
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         """``folder`` holds the manifest, and whatever else the engine keeps there."""
         self.folder = folder
         self._manifest = manifest
         self._closed = False
+        self._process = os.getpid()
 
     @property
     def manifest(self) -> Manifest:
@@ -56,16 +65,22 @@ class IndexBase(ABC):
         """Release what the index holds, for good; what was not flushed is dropped."""
         if not self._closed:
             self._closed = True
-            self._release()
+            if self.forks or os.getpid() == self._process:
+                self._release()
 
     @abstractmethod
     def _release(self) -> None:
         """Release what the index holds; called once."""
 
     def _check_open(self) -> None:
-        """Raise IndexClosedError after :meth:`close`."""
+        """Raise IndexClosedError after :meth:`close`, and in a forked process unless the engine ``forks``."""
         if self._closed:
             raise IndexClosedError(f"the index {self.folder} was closed; open it again to use it")
+        if not self.forks and os.getpid() != self._process:
+            raise IndexClosedError(
+                f"the index {self.folder} was opened before this process was forked, and Qdrant's threads "
+                "stay behind; open it here again, or start processes with multiprocessing's spawn"
+            )
 
     def __enter__(self: _Index) -> _Index:
         return self
@@ -86,11 +101,13 @@ class IndexBase(ABC):
         self._check_open()
         self._check_vectors(vectors)
         count = len(vectors)
-        if labels.shape != (count, len(self.classes)) or patches.shape != (count, 3):
+        if np.shape(labels) != (count, len(self.classes)) or np.shape(patches) != (count, 3):
             raise ConfigError(
                 f"{count} vectors need labels of shape {(count, len(self.classes))} and patches of shape "
-                f"{(count, 3)}, got {labels.shape} and {patches.shape}"
+                f"{(count, 3)}, got {np.shape(labels)} and {np.shape(patches)}"
             )
+        _check_range(labels, 0, 255, "labels are shares times 255")
+        _check_range(patches, 0, 2**31 - 1, "patches are image number, grid row and grid column")
         if multiplicity is None:
             return
         if multiplicity.shape != (count,):
@@ -98,23 +115,49 @@ class IndexBase(ABC):
         if not ((multiplicity > 0) & np.isfinite(multiplicity)).all():
             raise ConfigError("weights say how many patches a row stands for: give finite numbers above 0")
 
-    def _check_queries(self, queries: npt.NDArray[np.float32], k: int) -> None:
-        """Raise ConfigError for queries that do not fit the index, or for no neighbours; IndexClosedError."""
+    def _check_queries(self, queries: npt.NDArray[np.float32], k: int) -> int:
+        """``k`` as an int, NumPy's integers included.
+
+        Raises ConfigError for queries that do not fit the index, or for no neighbours; IndexClosedError.
+        """
         self._check_open()
         self._check_vectors(queries)
-        if k < 1:
-            raise ConfigError(f"k must be at least 1, got {k}")
+        try:
+            count = operator.index(k)
+        except TypeError:
+            raise ConfigError(f"k must be a whole number, got {k!r:.40}") from None
+        if not 1 <= count < 2**31:
+            raise ConfigError(f"k must be at least 1 and below {2**31}, got {count}")
+        return count
 
     def _check_vectors(self, vectors: npt.NDArray[np.float32]) -> None:
         width = self.similarity.width
-        if vectors.ndim != 2 or vectors.shape[1] != width:
+        if np.ndim(vectors) != 2 or np.shape(vectors)[1] != width:
             raise ConfigError(
-                f"the index holds vectors of {width} numbers, got an array of shape {vectors.shape}"
+                f"the index holds vectors of {width} numbers, got an array of shape {np.shape(vectors)}"
             )
+        if np.asarray(vectors).dtype.kind not in "fiu":
+            raise ConfigError(f"vectors are numbers, float32 at best, got {np.asarray(vectors).dtype}")
         if not np.isfinite(vectors).all():
             raise ConfigError(
                 "vectors hold NaN or infinity; check the weights and the precision of the backbone"
             )
+        if np.size(vectors) and max(np.max(vectors), -np.min(vectors)) > LARGEST:
+            raise ConfigError(
+                f"vectors hold numbers beyond {LARGEST:.0f}, the largest of float16, in which they are "
+                "stored; scale them to length 1"
+            )
+
+
+def _check_range(array: npt.NDArray[Any], low: int, high: int, what: str) -> None:
+    """Raise ConfigError unless all are whole numbers of ``low`` to ``high``: a cast would bend others."""
+    given = np.asarray(array)
+    if given.dtype.kind not in "iu":
+        raise ConfigError(f"{what}: give whole numbers, {low} to {high}, not {given.dtype}")
+    if given.size and (given.min() < low or given.max() > high):
+        raise ConfigError(
+            f"{what}: give whole numbers of {low} to {high}, got {given.min()} to {given.max()}"
+        )
 
 
 def write_attached(

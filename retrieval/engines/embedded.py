@@ -94,7 +94,7 @@ class EmbeddedIndex(IndexBase):
 
     def search(self, queries: npt.NDArray[np.float32], k: int, *, filter: Filter | None = None) -> Neighbors:
         """The ``k`` nearest live rows of queries (Q, D) float32 that ``filter`` lets through."""
-        self._check_queries(queries, k)
+        k = self._check_queries(queries, k)
         if filter is not None and filter.datasets is not None:
             here = self._manifest.dataset.get("name") in filter.datasets
             filter = replace(filter, images=filter.images if here else ())

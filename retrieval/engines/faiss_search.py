@@ -28,6 +28,7 @@ from retrieval.errors import REPAIR, IndexDamagedError, StorageError
 from retrieval.similarity import DirectSimilarity
 from retrieval.store.commit import Changes, IndexFiles
 from retrieval.store.files import storage_errors, sync_file
+from retrieval.store.paths import text_path
 
 if TYPE_CHECKING:
     from retrieval.engines.faiss import FaissSettings
@@ -166,7 +167,8 @@ class FaissEngine:
         path = self._files.next(VECTORS)
         with storage_errors(self._files.folder):
             try:
-                self._faiss.write_index(self._index, str(path))
+                with text_path(path) as name:
+                    self._faiss.write_index(self._index, name)
             except RuntimeError as error:
                 raise StorageError(
                     f"FAISS could not write {path} ({last_line(error)}); free some space on "
@@ -249,7 +251,8 @@ class FaissEngine:
 
 def _read(faiss: Any, path: Path, flags: int) -> Any:
     try:
-        return faiss.read_index(str(path), flags)
+        with text_path(path) as name:
+            return faiss.read_index(name, flags)
     except RuntimeError as error:
         raise IndexDamagedError(f"FAISS cannot read {path} ({last_line(error)}); {REPAIR}") from error
 

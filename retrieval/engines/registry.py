@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from retrieval.engines.qdrant.spec import EDGE, SERVER
 from retrieval.engines.spec import EngineSpec
 from retrieval.errors import IndexDamagedError, IndexMismatchError
 from retrieval.plugins import load_plugins, plugin_packages
-from retrieval.store.manifest import Manifest
+from retrieval.store.manifest import Manifest, has_manifest
 
 #: Entry points of this group load to an :class:`EngineSpec`.
 GROUP = "mycelia.engines"
@@ -58,7 +59,15 @@ def local_folder(path: str | Path) -> Path:
         found = spec.fetch(path)
         if found is not None:
             return found
-    return Path(path)
+    return _share_of(Path(path))
+
+
+def _share_of(folder: Path) -> Path:
+    """The folder, or where there is none, the first share of a parallel build: all open the same."""
+    if folder.exists():
+        return folder
+    shares = sorted(folder.parent.glob(f"{glob.escape(folder.name)}.shard-*-of-*"))
+    return next((share for share in shares if has_manifest(share)), folder)
 
 
 def engine_packages() -> tuple[str, ...]:

@@ -18,7 +18,7 @@ PARTIAL = ".part"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 #: Something of another kind stands in the way: a file where a folder should be, or the reverse.
-_OCCUPIED = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
+_OCCUPIED = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 @contextmanager
@@ -43,6 +43,17 @@ def storage_errors(folder: Path) -> Iterator[None]:
                 f"{place} cannot be written ({os.strerror(error.errno)}); choose another name"
             ) from error
         raise
+
+
+def is_unreadable(error: OSError) -> bool:
+    """Whether the system refused to read a file that is there, rather than to write one."""
+    path = error.filename
+    return (
+        error.errno in _FORBIDDEN
+        and path is not None
+        and os.path.lexists(path)
+        and not os.access(path, os.R_OK)
+    )
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.classes import ClassMap
-from retrieval.errors import REPAIR, IndexDamagedError, IndexFileError, IndexMismatchError
+from retrieval.errors import REPAIR, IndexDamagedError, IndexFileError, IndexMismatchError, MyceliaError
 from retrieval.json_text import parse_json, read_limited
 from retrieval.similarity import Similarity, similarity_from_json
 from retrieval.store.blocks import block_digests, sum_of_blocks
@@ -187,6 +187,14 @@ class Manifest:
 def has_manifest(folder: Path) -> bool:
     """Whether ``folder`` holds a finished index."""
     return (folder / MANIFEST).exists() or _begun_commit(folder) is not None
+
+
+def is_index(folder: Path) -> bool:
+    """Whether ``folder`` holds a manifest of ours, not one of another program. Never raises."""
+    try:
+        return has_manifest(folder) and bool(read_manifest(folder).files)
+    except (MyceliaError, OSError):
+        return False
 
 
 def manifest_stamp(folder: Path) -> tuple[int, int, int] | None:

@@ -12,18 +12,38 @@ from pathlib import Path
 from retrieval.errors import IndexBusyError, IndexExistsError
 from retrieval.store.files import storage_errors, sync_folder, sync_tree
 from retrieval.store.lock import Lock
-from retrieval.store.manifest import has_manifest
+from retrieval.store.manifest import has_manifest, is_index
+from retrieval.store.paths import leads_nowhere, real_path
 
 #: Ending of what a new folder is about to replace.
 _OLD = ".old"
 
 
 def check_free(out: Path) -> None:
-    """Raise IndexExistsError unless ``out`` is nothing or an empty folder."""
+    """Raise IndexExistsError unless ``out`` is nothing or an empty folder, and in no other index."""
+    check_end(out)
+    check_outside(out)
     if out.is_dir() and has_manifest(out):
         raise IndexExistsError(f"{out} holds an index already; choose another --out or delete it first")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise IndexExistsError(f"{out} exists and is no index; choose another --out")
+
+
+def check_end(out: Path) -> None:
+    """Raise IndexExistsError where ``out`` is a link that ends nowhere: nothing can be made at its end."""
+    if leads_nowhere(out):
+        raise IndexExistsError(
+            f"{out} is a link that leads nowhere or in a circle; delete it or choose another --out"
+        )
+
+
+def check_outside(out: Path) -> None:
+    """Raise IndexExistsError where ``out`` would lie inside an index, whose files are its own."""
+    for folder in real_path(out).parents:
+        if is_index(folder):
+            raise IndexExistsError(
+                f"{out} lies inside the index {folder}, whose files are its own; choose another --out"
+            )
 
 
 @contextmanager
@@ -126,4 +146,4 @@ def _tidy(out: Path, purpose: str) -> None:
 
 def _named(out: Path) -> Path:
     """The same place by a path that ends in its name, which ``.`` and ``..`` do not."""
-    return out if out.name not in ("", "..") else out.resolve()
+    return out if out.name not in ("", "..") else real_path(out)

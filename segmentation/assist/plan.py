@@ -17,6 +17,7 @@ from retrieval.errors import ConfigError
 from retrieval.folder import IndexFolder
 from retrieval.progress import Progress
 from retrieval.store.manifest import Manifest, has_manifest
+from retrieval.store.paths import real_path
 from segmentation.assist.record import Record
 
 
@@ -27,7 +28,7 @@ def check_places(folder: Path, labels: Path, out: Path) -> None:
         raise ConfigError(f"expected a folder of photos at {folder}, found {came}; check the path")
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out} is a file, but masks need a folder; choose another name")
-    photos, labelled, masks = folder.resolve(), labels.resolve(), out.resolve()
+    photos, labelled, masks = real_path(folder), real_path(labels), real_path(out)
     if masks == photos or photos in masks.parents:
         raise ConfigError(
             f"--out {out} is in {folder}, where its masks would be taken for photos; choose another folder"

@@ -16,6 +16,7 @@ from retrieval.folder import IndexFolder
 from retrieval.index import PatchIndex
 from retrieval.neighbors import NO_NEIGHBOR, Neighbors
 from retrieval.store.records import ImageRecord
+from segmentation.bound import BoundToIndex
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Match:
     """The beginning of a text."""
 
 
-class MatchBook:
+class MatchBook(BoundToIndex):
     """Looks up the memory images behind the rows that a search found."""
 
     def __init__(

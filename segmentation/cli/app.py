@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from retrieval.errors import MyceliaError, StorageError
-from retrieval.store.files import storage_errors
+from retrieval.store.files import is_unreadable, storage_errors
 from segmentation.cli import (
     assist,
     classes,
@@ -34,6 +36,7 @@ from segmentation.cli import (
     tune,
 )
 from segmentation.cli.console import escape_unknown_characters, one_line, say, show
+from segmentation.cli.files import check_names
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
@@ -44,6 +47,11 @@ SHOWN_PER_FILE = 5
 
 class _Guarded(TyperGroup):
     """Turns errors of ours into one line on stderr and an exit status; bugs keep their traceback."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse names that are empty, which would stand for the folder at hand."""
+        check_names(args)
+        return list(super().parse_args(ctx, args))
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -64,6 +72,10 @@ def _failure(error: MyceliaError) -> typer.Exit:
 
 def _storage_error(error: OSError) -> StorageError:
     """What a full or forbidden disk means for the user; any other error of the system is raised again."""
+    if is_unreadable(error):
+        return StorageError(
+            f"{error.filename} cannot be read ({os.strerror(error.errno or 0)}); change its permissions"
+        )
     try:
         with storage_errors(Path(error.filename or ".")):
             raise error
@@ -99,7 +111,7 @@ class _Messages(logging.Handler):
         self._said: dict[str, set[str]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
+        text = one_line(record.getMessage())
         if getattr(record, "per_file", False):
             said = self._said.setdefault(str(record.msg), set())
             if text in said:  # a file that is read twice
@@ -180,5 +192,7 @@ def main() -> None:
     # What OpenCV and FFmpeg mutter about a bad video; ours is one sentence. Read when cv2 is loaded.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    if not sys.warnoptions:  # what Pillow mutters about a photo; what matters of it is a message of ours
+        warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
     escape_unknown_characters()
     app()

@@ -15,9 +15,10 @@ import typer
 from indexer.kinds import NOUNS
 from retrieval.errors import ConfigError, DataError
 from retrieval.store.files import atomic_write, storage_errors
+from retrieval.store.paths import real_path
 from segmentation.cli.arguments import IndexPath, MaxPixels, SkipBad, TextOption
 from segmentation.cli.console import count_of, format_percent, say, say_skipped, show
-from segmentation.cli.files import check_place, write_json
+from segmentation.cli.files import check_file, check_place, write_json
 from segmentation.cli.inputs import Input, asked_inputs, kind_of
 from segmentation.cli.overrides import changed_recipe, check_overrides, split_overrides
 from segmentation.cli.progress import ProgressDisplay
@@ -44,7 +45,10 @@ def classify(
     *,
     top: Annotated[int, typer.Option("--top", min=1, help="Classes that are named for each input.")] = 3,
     text: TextOption = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all results as JSON.")] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write all results as JSON; replaces only what Mycelia wrote."),
+    ] = None,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", help="Write a table: input, and its classes with their shares.")
     ] = None,
@@ -166,15 +170,15 @@ def _results(
 
 def check_files(files: Sequence[Path], json_file: Path | None, csv_file: Path | None) -> None:
     """Raise ConfigError for files that cannot be written or would replace an input; say what is replaced."""
-    inputs = {path.resolve() for path in files}
-    if json_file is not None and csv_file is not None and json_file.resolve() == csv_file.resolve():
+    inputs = {real_path(path) for path in files}
+    if json_file is not None and csv_file is not None and real_path(json_file) == real_path(csv_file):
         raise ConfigError(f"--json and --csv both name {json_file}; give them two names")
     for path, option in ((json_file, "--json"), (csv_file, "--csv")):
         if path is None:
             continue
-        if path.resolve() in inputs:
+        if real_path(path) in inputs:
             raise ConfigError(f"{path} is one of the files to classify; choose another name for {option}")
-        check_place(path, option)
+        (check_file if option == "--json" else check_place)(path, option)
         if path.exists():
             say(f"{path} is there already and will be replaced")
 
@@ -228,7 +232,7 @@ def put(source: Path, target: Path, *, link: bool) -> None:
         if target.exists() or target.is_symlink():
             raise ConfigError(f"{target} exists already; choose a new or empty folder for --sort-into")
         if link:
-            target.symlink_to(source.resolve())
+            target.symlink_to(real_path(source))
         else:
             shutil.copy2(source, target)
 

@@ -8,22 +8,34 @@ import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
+
+#: Characters of a message that are shown.
+LONGEST = 1200
 
 _UNITS = ("bytes", "KB", "MB", "GB", "TB")
 
 
 def say(message: str) -> None:
     """A message for a person, on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    print(printable(message, sys.stderr), file=sys.stderr, flush=True)
 
 
 def show(text: str) -> None:
     """A line of result, on stdout."""
-    print(text, flush=True)
+    print(printable(text, sys.stdout), flush=True)
+
+
+def printable(text: str, stream: TextIO) -> str:
+    """The text with escapes for the characters that a stream lacks: names need not be text."""
+    encoding = stream.encoding or "utf-8"
+    try:
+        return text.encode(encoding, errors="backslashreplace").decode(encoding)
+    except LookupError:
+        return text.encode("ascii", errors="backslashreplace").decode()
 
 
 def show_json(data: Any) -> None:
@@ -55,15 +67,21 @@ def show_table(
     for name in columns:
         table.add_column(name, justify="left" if name in text else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(printable(cell, sys.stdout) for cell in row))
     console = Console(markup=False, highlight=False)
     # A table that goes into a file or a pipe must not be folded to some terminal's width.
     console.print(table, width=None if console.is_terminal else 200)
 
 
-def one_line(error: BaseException) -> str:
-    """An error's message as one line."""
-    return " ".join(str(error).split())
+def one_line(error: BaseException | str) -> str:
+    """A message as one line; of a very long one, which repeats what was given, the beginning and the end."""
+    text = " ".join(str(error).split())
+    if len(text) <= LONGEST:
+        return text
+    left = len(text) - LONGEST
+    return (
+        f"{text[: LONGEST - LONGEST // 4]} ... ({left:,} characters left out) ... {text[-(LONGEST // 4) :]}"
+    )
 
 
 def say_skipped(skipped: Sequence[tuple[str, str]], noun: str = "image") -> None:
@@ -72,7 +90,7 @@ def say_skipped(skipped: Sequence[tuple[str, str]], noun: str = "image") -> None
         return
     say(f"skipped {count_of(len(skipped), f'bad {noun}')}:")
     for name, reason in skipped:
-        say(f"  {name or '(empty)'}: {' '.join(reason.split())}")
+        say(f"  {name or '(empty)'}: {one_line(reason)}")
 
 
 def count_of(count: int, noun: str, plural: str | None = None) -> str:

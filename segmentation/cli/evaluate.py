@@ -26,7 +26,7 @@ from segmentation.cli.arguments import (
     read_dataset,
 )
 from segmentation.cli.console import count_of, format_percent, say, say_skipped, show, show_table
-from segmentation.cli.files import check_place, write_json
+from segmentation.cli.files import check_file, check_folder, write_json
 from segmentation.cli.overrides import changed_recipe, open_segmenter
 from segmentation.cli.progress import ProgressDisplay
 from segmentation.cli.sureness import show_sureness, store_calibration
@@ -60,12 +60,19 @@ def evaluate(
         ProtocolName,
         typer.Option("--protocol", help="hummingbird: also the number that the peers' code gives."),
     ] = ProtocolName.standard,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the whole report as JSON.")] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write the whole report as JSON; replaces only what Mycelia wrote."),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option("--report", help="Write a page of pictures into this folder.")
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option("--picture", help="Write the confusion matrix as a picture (PNG).")
+        Path | None,
+        typer.Option(
+            "--picture",
+            help="Write the confusion matrix as a picture (PNG); replaces only what Mycelia wrote.",
+        ),
     ] = None,
     skip_bad: SkipBad = False,
     max_pixels: MaxPixels = None,
@@ -138,11 +145,12 @@ def evaluate(
     from segmentation.scoring.report import check_report_folder, write_report
 
     if report is not None:
+        check_folder(report, "--report")
         check_report_folder(report)
     if json_file is not None:
-        check_place(json_file, "--json")
+        check_file(json_file, "--json")
     if picture is not None:
-        check_place(picture, "--picture")
+        check_file(picture, "--picture")
     note = protocol_note(recipe, protocol.value)
     if note is not None:
         say(f"warning: {note}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from indexer.kinds import NOUNS
 from retrieval.errors import ConfigError, DataError
 from segmentation.cli.console import count_of, format_percent, say, say_skipped, show, show_table
-from segmentation.cli.files import check_place, write_json
+from segmentation.cli.files import check_file, check_folder, write_json
 from segmentation.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
@@ -39,12 +39,14 @@ def evaluate_images(
     from segmentation.classification.classifier import Classifier
     from segmentation.classification.evaluate import evaluate_classes
 
+    if report is not None:
+        check_folder(report, "--report")
     if report is not None and report.exists() and not (report.is_dir() and not any(report.iterdir())):
         raise ConfigError(f"{report} is there already and not empty; name a new folder for the report")
     if json_file is not None:
-        check_place(json_file, "--json")
+        check_file(json_file, "--json")
     if picture is not None:
-        check_place(picture, "--picture")
+        check_file(picture, "--picture")
     transfer = recipe.transfer
     opened = Classifier.open(folder, runtime=recipe.runtime, k=transfer.k, temperature=transfer.temperature)
     with opened as classifier:

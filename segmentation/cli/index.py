@@ -88,9 +88,13 @@ def build(
       backbone.*  image.*  features.*  objective.*  bank.*  index.*  rerank.*  transfer.*  runtime.*  seed
       docs/settings.md lists all of them; `mycelia index info INDEX --json` prints those of an index.
     """
+    from indexer.bank.shares import Share
     from retrieval.store.staging import check_free
 
-    check_free(out)
+    share = None if shard is None else Share.parse(shard)
+    if share is not None:
+        say(f"share {share.number} of {share.of}: into {share.out(out)}, which {out} will open too")
+    check_free(out if share is None else share.out(out))
     dataset = read_dataset(
         data, split=split, format=format, subset=subset, images=images, masks=masks, unmasked=unmasked
     )
@@ -101,9 +105,7 @@ def build(
     say_shares(dataset)
 
     from indexer.bank.build import build_index
-    from indexer.bank.shares import Share
 
-    share = None if shard is None else Share.parse(shard)
     report = build_index(
         dataset, out, recipe=recipe, skip_bad=skip_bad, share=share, progress=ProgressDisplay()
     )

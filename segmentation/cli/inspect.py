@@ -23,7 +23,7 @@ from segmentation.cli.arguments import (
     read_recipe,
 )
 from segmentation.cli.console import count_of, format_percent, say, show, show_json, show_table
-from segmentation.cli.files import check_place
+from segmentation.cli.files import check_file
 from segmentation.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
@@ -53,7 +53,11 @@ def inspect(
     ] = 200,
     picture: Annotated[
         Path | None,
-        typer.Option("--picture", metavar="FILE", help="Write a sheet of images with their masks."),
+        typer.Option(
+            "--picture",
+            metavar="FILE",
+            help="Write a sheet of images with their masks; replaces only what Mycelia wrote.",
+        ),
     ] = None,
     max_pixels: MaxPixels = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
@@ -75,7 +79,7 @@ def inspect(
     from indexer.datasets.survey import survey_folder
 
     if picture is not None:
-        check_place(picture, "--picture")
+        check_file(picture, "--picture")
     found, dataset = survey_folder(
         data,
         split=split,

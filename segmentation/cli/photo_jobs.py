@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrieval.errors import ConfigError, ImageError
+from retrieval.store.paths import real_path
 from segmentation.cli.console import count_of, say
 from segmentation.cli.inputs import files_in
 
@@ -61,7 +63,7 @@ def plan_jobs(
     """
     images: dict[Path, Path] = {}
     for path in inputs:
-        if not path.exists() and not skip_bad:
+        if not os.path.lexists(path) and not skip_bad:
             raise ImageError(f"there is no image or folder at {path}; check the path")
         found = files_in(path, "image") if path.is_dir() else [path]
         for image in found:
@@ -119,7 +121,7 @@ def check_outputs(jobs: Sequence[Job], *, overwrite: bool, shared: Sequence[Path
 
     ``shared`` are the files of the whole run.
     """
-    inputs = {job.image.resolve() for job in jobs}
+    inputs = {real_path(job.image) for job in jobs}
     owners: dict[Path, Path] = {}
     for job in jobs:
         for path in job.outputs:
@@ -129,7 +131,7 @@ def check_outputs(jobs: Sequence[Job], *, overwrite: bool, shared: Sequence[Path
                     "rename one of them, or segment them into two folders"
                 )
             owners[path] = job.image
-            if path.resolve() in inputs:
+            if real_path(path) in inputs:
                 raise ConfigError(f"{path} is one of the images to segment; choose another --out")
             _check_free(path, overwrite=overwrite)
     for path in shared:
@@ -137,7 +139,7 @@ def check_outputs(jobs: Sequence[Job], *, overwrite: bool, shared: Sequence[Path
             raise ConfigError(
                 f"{owners[path]} and --export would both be written to {path}; rename the photo"
             )
-        if path.resolve() in inputs:
+        if real_path(path) in inputs:
             raise ConfigError(f"{path} is one of the images to segment; choose another --out")
         _check_free(path, overwrite=overwrite)
 

@@ -12,6 +12,7 @@ import typer
 from retrieval.errors import ConfigError
 from segmentation.cli.arguments import FreeOverrides, IndexPath, MaxPixels
 from segmentation.cli.console import format_percent, say, show_json, show_table
+from segmentation.cli.files import check_file
 from segmentation.cli.overrides import changed_recipe, open_segmenter
 
 if TYPE_CHECKING:
@@ -45,7 +46,11 @@ def search(
     k: Annotated[int | None, typer.Option("--k", min=1, help="How many memory patches to list.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the patches as JSON.")] = False,
     picture: Annotated[
-        Path | None, typer.Option("--picture", help="Write a picture (PNG) of the pixel and of the patches.")
+        Path | None,
+        typer.Option(
+            "--picture",
+            help="Write a picture (PNG) of the pixel and of the patches; replaces only what Mycelia wrote.",
+        ),
     ] = None,
     only_image: Annotated[
         list[str] | None, typer.Option("--only-image", metavar="ID", help="Let only this memory image vote.")
@@ -72,6 +77,8 @@ def search(
       transfer.*  runtime.*  rerank.candidates  image.shifts  image.flip  image.overlap
     """
     row, col = parse_position(at)
+    if picture is not None:
+        check_file(picture, "--picture")
 
     from indexer.images import read_image
     from retrieval import IndexFolder

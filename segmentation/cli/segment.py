@@ -16,6 +16,7 @@ from segmentation.cli.arguments import IndexPath, MaxPixels, SkipBad
 from segmentation.cli.asked import Asked
 from segmentation.cli.console import count_of, say, say_skipped, show, show_json
 from segmentation.cli.exports import Export, ExportClasses, Exports, Tolerance
+from segmentation.cli.files import check_folder
 from segmentation.cli.frames import Every, FrameOptions, Resume, Smooth, is_video
 from segmentation.cli.overrides import changed_recipe, open_segmenter, split_overrides
 from segmentation.cli.photo_jobs import check_outputs, missing_jobs, plan_jobs
@@ -106,6 +107,7 @@ def segment(
         raise typer.BadParameter("expected a photo, a folder or a video", param_hint="IMAGE|FOLDER|VIDEO")
     from segmentation.cli.segment_video import plan_clips, segment_clips
 
+    check_folder(out, "--out")
     exports = Exports.of(export, export_classes, tolerance)
     paths = [unpack(context, path) for path in given]
     videos = [path for path in paths if is_video(path)]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrieval.errors import ConfigError, DataError
+from retrieval.store.paths import real_path
 from segmentation.cli.console import count_of, say, show
 from segmentation.cli.frames import FrameOptions
 from segmentation.cli.photo_jobs import Job
@@ -73,7 +74,7 @@ def plan_clips(
                 "segment them into two folders"
             )
         clips[masks] = clip
-        if clip.overlay is not None and clip.overlay.resolve() in {path.resolve() for path in videos}:
+        if clip.overlay is not None and real_path(clip.overlay) in {real_path(path) for path in videos}:
             raise ConfigError(f"{clip.overlay} is one of the videos to segment; choose another --out")
         taken = [path for path in (masks, clip.overlay) if path is not None and _is_taken(path)]
         if taken and not overwrite:

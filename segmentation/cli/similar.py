@@ -14,7 +14,7 @@ from retrieval.errors import ConfigError
 from segmentation.cli.arguments import IndexPath, MaxPixels, TextOption
 from segmentation.cli.classify import classifying_recipe, open_classifier
 from segmentation.cli.console import count_of, format_percent, say, show_json, show_table
-from segmentation.cli.files import check_place
+from segmentation.cli.files import check_file
 from segmentation.cli.inputs import Input, asked_inputs, kind_of
 from segmentation.cli.overrides import split_overrides
 from segmentation.cli.progress import ProgressDisplay
@@ -39,7 +39,11 @@ def similar(
     text: TextOption = None,
     count: Annotated[int, typer.Option("--count", min=1, help="Memory images to list.")] = 12,
     picture: Annotated[
-        Path | None, typer.Option("--picture", help="Write a sheet (PNG) of the photo and of these images.")
+        Path | None,
+        typer.Option(
+            "--picture",
+            help="Write a sheet (PNG) of the photo and of these images; replaces only what Mycelia wrote.",
+        ),
     ] = None,
     duplicates: Annotated[
         bool, typer.Option("--duplicates", help="List pairs of memory images that are nearly the same.")
@@ -133,10 +137,10 @@ def _check_question(
 
 
 def _check_picture(picture: Path, photo: Path) -> None:
-    check_place(picture, "--picture")
+    if picture.exists() and photo.exists() and picture.samefile(photo):
+        raise ConfigError(f"{picture} is the photo itself; choose another name for --picture")
+    check_file(picture, "--picture")
     if picture.exists():
-        if photo.exists() and picture.samefile(photo):
-            raise ConfigError(f"{picture} is the photo itself; choose another name for --picture")
         say(f"{picture} is there already and will be replaced")
 
 

@@ -26,7 +26,7 @@ from segmentation.cli.arguments import (
     read_recipe,
 )
 from segmentation.cli.console import count_of, say, show
-from segmentation.cli.files import check_place, write_json
+from segmentation.cli.files import check_file, check_place, write_json
 from segmentation.cli.progress import ProgressDisplay
 from segmentation.cli.tune_images import tune_whole_images
 from segmentation.cli.tune_report import show_report
@@ -158,7 +158,10 @@ def tune(
     shifts: Shifts = None,
     refine: Refines = None,
     write: Write = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all results as JSON.")] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write all results as JSON; replaces only what Mycelia wrote."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the recipe that is in the way.")
     ] = False,
@@ -196,7 +199,7 @@ def tune(
     """
     check_out(out, overwrite=overwrite)
     if json_file is not None:
-        check_place(json_file, "--json")
+        check_file(json_file, "--json")
 
     tried = Tried(
         blocks=parse_numbers("--blocks", blocks, int),

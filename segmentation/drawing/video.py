@@ -9,6 +9,7 @@ import numpy as np
 
 from retrieval.errors import StorageError
 from retrieval.store.files import PARTIAL, storage_errors
+from retrieval.store.paths import text_path
 from segmentation.drawing.pictures import Picture
 
 #: MPEG-4 part 2, which every OpenCV with FFmpeg encodes.
@@ -60,7 +61,8 @@ class VideoWriter:
             self._partial.touch()  # OpenCV would say that it failed, and not why
         size = (width + width % 2, height + height % 2)
         codec = cv2.VideoWriter.fourcc(*_CODEC)
-        file = cv2.VideoWriter(str(self._partial), cv2.CAP_FFMPEG, codec, self.rate, size)
+        with text_path(self._partial, new=True) as name:
+            file = cv2.VideoWriter(name, cv2.CAP_FFMPEG, codec, self.rate, size)
         if not file.isOpened():
             self._partial.unlink(missing_ok=True)
             raise StorageError(

@@ -18,6 +18,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 import numpy as np
 
+from retrieval.store.paths import real_path
 from segmentation.export.base import ExportSettings, Format, LabelledPhoto, RunFile, to_json
 from segmentation.export.brush import pack
 from segmentation.export.regions import Region
@@ -93,7 +94,7 @@ def _address(photo: LabelledPhoto) -> str:
     name = photo.name
     if path.endswith(f"/{name}"):
         folder = Path(path.removesuffix(name))
-        name = f"{folder.resolve().name if folder.name == '..' else folder.name}/{name}".lstrip("/")
+        name = f"{real_path(folder).name if folder.name == '..' else folder.name}/{name}".lstrip("/")
     return _LOCAL_FILES + quote(os.fsencode(name))
 
 

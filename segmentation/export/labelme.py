@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from retrieval.store.paths import real_path
 from segmentation.export.base import Format, LabelledPhoto, PhotoFile, to_json, write_text
 from segmentation.export.seams import joined
 
@@ -50,9 +51,9 @@ def _shapes(photo: LabelledPhoto) -> list[dict[str, Any]]:
 
 def _from(folder: Path, photo: Path) -> str:
     """The photo's path as seen from the folder of the JSON file, which is where LabelMe looks from."""
-    here = photo.parent.resolve() / photo.name
+    here = real_path(photo.parent) / photo.name
     try:
-        return Path(os.path.relpath(here, folder.resolve())).as_posix()
+        return Path(os.path.relpath(here, real_path(folder))).as_posix()
     except ValueError:  # another drive of Windows
         return here.as_posix()
 

@@ -18,6 +18,7 @@ from indexer.datasets import Dataset
 from indexer.datasets.unmasked import adopt_classes
 from retrieval.errors import ConfigError
 from retrieval.store.files import atomic_write, storage_errors
+from retrieval.store.paths import real_path
 from retrieval.store.staging import staging
 from segmentation.drawing.confusion import draw_confusion
 from segmentation.drawing.masks import color_columns
@@ -73,7 +74,7 @@ def write_report(
     """
     target = Path(folder)
     check_report_folder(target)
-    with storage_errors(target), staging(target.resolve(), "report", replace=True) as fresh:
+    with storage_errors(target), staging(real_path(target), "report", replace=True) as fresh:
         (fresh / PICTURES).mkdir()
         dataset = adopt_classes(dataset, segmenter.classes)
         groups = _draw_groups(report, segmenter, dataset, fresh, examples)

@@ -35,6 +35,7 @@ from indexer.datasets.tools.files import ImageFinder, Meaning, holds, ids_of, me
 from indexer.datasets.whole import is_split_name
 from indexer.images.listing import subfolders
 from retrieval.errors import DatasetError
+from retrieval.store.paths import real_path
 
 Kind = Literal["coco", "coco-panoptic", "coco-stuff"]
 
@@ -101,7 +102,7 @@ def load(root: Path, split: str | None, *, kind: Kind) -> Dataset:
         place = finder.find(image.name, where=f"{path}, image {image.id}")
         samples.append(Sample(id, place, _labels(file, image, place, meaning, kind)))
     return Dataset(
-        root.resolve().name,
+        real_path(root).name,
         kind,
         root,
         chosen,

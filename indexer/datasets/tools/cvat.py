@@ -17,6 +17,7 @@ from indexer.datasets.tools.files import ImageFinder, Meaning, ids_of, meaning_o
 from indexer.datasets.tools.fill import Patch, box_corners, ellipse_corners, fill_runs
 from indexer.images.listing import subfolders
 from retrieval.errors import DatasetError
+from retrieval.store.paths import real_path
 
 _FILE = "annotations.xml"
 #: Shapes with an inside, and the attributes that draw them.
@@ -69,7 +70,7 @@ def load(root: Path, split: str | None) -> Dataset:
         entry = Entry(place, path, f"image {name!r}", shapes, _draw, meaning.columns, meaning.ground)
         samples.append(Sample(id, place, entry))
     return Dataset(
-        root.resolve().name,
+        real_path(root).name,
         "cvat",
         root,
         chosen,

@@ -32,6 +32,7 @@ from indexer.datasets.tools.files import (
 from indexer.datasets.tools.fill import Patch, ellipse_corners
 from indexer.datasets.whole import is_split_name, natural_key
 from retrieval.errors import DatasetError, MaskError
+from retrieval.store.paths import real_path
 
 #: Types of results with an inside, whose labels stand under the type's own name.
 _TYPES = ("brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels")
@@ -99,7 +100,7 @@ def load(root: Path, split: str | None) -> Dataset:
     several = sum(task.annotations > 1 for task in own)
     note = f"{several} tasks of {path} have several annotations; the ground truth or the last one is taken"
     return Dataset(
-        root.resolve().name,
+        real_path(root).name,
         "label-studio",
         root,
         chosen,

@@ -26,6 +26,7 @@ from indexer.datasets.whole import natural_key
 from indexer.images.decode import read_shape
 from indexer.images.listing import list_images, subfolders
 from retrieval.errors import DatasetError, ImageError, MaskError
+from retrieval.store.paths import real_path
 
 _NAME = re.compile(r"task-(\d+)-annotation-(\d+)-by-.*?-tag-(.+)-(\d+)\.png", re.IGNORECASE)
 #: An export has few folders; classes of whole images may have thousands, which nobody looks through.
@@ -134,7 +135,7 @@ def load(root: Path, split: str | None) -> Dataset:
         image = images[task]
         samples.append(Sample(composed(image.stem), image, Pictures(image, drawn, meaning.ground)))
     return Dataset(
-        root.resolve().name,
+        real_path(root).name,
         "label-studio-png",
         root,
         None,

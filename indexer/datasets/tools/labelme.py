@@ -28,6 +28,7 @@ from indexer.images.formats import IMAGE_SUFFIXES
 from indexer.images.listing import list_folder, subfolders
 from retrieval.classes import UNLABELLED
 from retrieval.errors import DatasetError
+from retrieval.store.paths import real_path
 
 #: LabelMe's name for what carries no label.
 _IGNORE = "__ignore__"
@@ -89,7 +90,7 @@ def load(root: Path, split: str | None) -> Dataset:
         )
         samples.append(Sample(id_of(image, folder), image, labels))
     return Dataset(
-        root.resolve().name,
+        real_path(root).name,
         "labelme",
         root,
         chosen,

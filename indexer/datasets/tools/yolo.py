@@ -30,6 +30,7 @@ from indexer.images.listing import list_folder, subfolders
 from indexer.yaml_text import parse_yaml
 from retrieval.errors import DatasetError, MaskError
 from retrieval.json_text import read_limited
+from retrieval.store.paths import real_path
 from retrieval.store.text import decode_text
 
 _SPLITS = ("train", "val", "test")
@@ -158,7 +159,7 @@ def load(root: Path, split: str | None) -> Dataset:
         samples.append(Sample(id_of(image, folder.images), image, entry))
     note = f"{bare} of {len(samples)} images have no text in {folder.labels}: they show none of the objects"
     return Dataset(
-        root.resolve().name,
+        real_path(root).name,
         "yolo",
         root,
         chosen,

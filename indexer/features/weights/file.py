@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from indexer.features.weights.source import WeightsSource, model_of
 from retrieval.errors import WeightsError
+from retrieval.store.paths import text_path
 
 
 def create(name: str, place: str, seed: int) -> nn.Module:
@@ -23,7 +24,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
             f"{path}: no such weights file; backbone.weights=file:PATH expects a .safetensors file"
         )
     try:
-        return load_file(path)
+        with text_path(path) as name:
+            return load_file(name)
     except (SafetensorError, OSError) as error:
         raise WeightsError(
             f"{path}: not a readable safetensors file ({error}); "

@@ -23,6 +23,7 @@ from indexer.features.weights.source import WeightsSource, model_of
 from retrieval.errors import ConfigError, MissingExtraError, WeightsError
 from retrieval.store.cache import cache_folder
 from retrieval.store.files import storage_errors
+from retrieval.store.paths import text_path
 
 _LOG = logging.getLogger("mycelia")
 
@@ -73,7 +74,8 @@ def _read_wheel(requirement: str, name: str) -> dict[str, Tensor]:
     converted = cache_folder() / f"{requirement.replace('==', '-')}.safetensors"
     if converted.is_file():
         try:
-            return load_file(converted)
+            with text_path(converted) as name:
+                return load_file(name)
         except SafetensorError:
             pass  # a damaged cache entry is made again
     _require_onnx()  # before the download, not after it

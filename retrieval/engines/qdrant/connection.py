@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from retrieval.engines.qdrant.settings import MEMORY, QdrantSettings
 from retrieval.errors import ConfigError, IndexFileError, MissingExtraError, MyceliaError, ServerError
+
+_LOG = logging.getLogger("mycelia")
 
 #: The only place a key is read from.
 KEY_VARIABLE = "QDRANT_API_KEY"
@@ -95,16 +100,30 @@ def connect(settings: QdrantSettings) -> Any:
     if not settings.grpc:
         httpx = importlib.import_module("httpx")
         transport["transport"] = httpx.HTTPTransport(retries=settings.attempts - 1)
-    return client.QdrantClient(
-        url=settings.url,
-        grpc_port=settings.grpc_port,
-        prefer_grpc=settings.grpc,
-        timeout=settings.timeout,
-        api_key=os.environ.get(KEY_VARIABLE) or None,
-        grpc_options={"grpc.service_config": _service_config(settings.attempts), "grpc.enable_retries": 1},
-        check_compatibility=False,
-        **transport,
-    )
+    key = os.environ.get(KEY_VARIABLE) or None
+    if key is not None and settings.is_plain:
+        _say_plain(settings.url)
+    with warnings.catch_warnings():
+        # ours is said once, and where it is true
+        warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
+        return client.QdrantClient(
+            url=settings.url,
+            grpc_port=settings.asked_grpc_port,
+            prefer_grpc=settings.grpc,
+            timeout=settings.timeout,
+            api_key=key,
+            grpc_options={
+                "grpc.service_config": _service_config(settings.attempts),
+                "grpc.enable_retries": 1,
+            },
+            check_compatibility=False,
+            **transport,
+        )
+
+
+@cache
+def _say_plain(url: str) -> None:
+    _LOG.warning("the key of %s is sent unencrypted; anyone on the way can read it: use https://", url)
 
 
 @contextmanager
@@ -163,7 +182,7 @@ def _status(error: Exception) -> tuple[str | None, str]:
 
 
 def _explain(settings: QdrantSettings, code: str, detail: str) -> MyceliaError:
-    where = settings.url
+    where = f"{settings.url}{f' (gRPC port {settings.asked_grpc_port})' if settings.grpc else ''}"
     again = "what was uploaded stays, and the same command run again finishes the work"
     if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
         return ServerError(
@@ -183,10 +202,7 @@ def _explain(settings: QdrantSettings, code: str, detail: str) -> MyceliaError:
     if code == "RESOURCE_EXHAUSTED":
         return ServerError(f"the Qdrant server at {where} is out of a resource ({detail}); {again}")
     if code == "UNAVAILABLE":
-        grpc = f" (gRPC port {settings.grpc_port})" if settings.grpc else ""
-        return ServerError(
-            f"no Qdrant server answers at {where}{grpc}: {detail}; start it or wait for it; {again}"
-        )
+        return ServerError(f"no Qdrant server answers at {where}: {detail}; start it or wait for it; {again}")
     return ServerError(f"the Qdrant server at {where} failed ({code}: {detail}); {again}")
 
 

@@ -17,6 +17,8 @@ class EdgeIndex(EmbeddedIndex):
 
     _engine: EdgeEngine
 
+    forks = False
+
     def remove(self, image: int) -> int:
         """Remove every row of an image number; returns how many. Kept for good at the next flush."""
         self._check_open()

@@ -58,6 +58,8 @@ class ServerIndex(IndexBase):
     holds the manifest and whatever else reading needs, but no vectors.
     """
 
+    forks = False
+
     def __init__(
         self,
         files: IndexFiles,
@@ -169,7 +171,7 @@ class ServerIndex(IndexBase):
 
     def search(self, queries: npt.NDArray[np.float32], k: int, *, filter: Filter | None = None) -> Neighbors:
         """The ``k`` nearest rows of queries (Q, D) float32 that ``filter`` lets through."""
-        self._check_queries(queries, k)
+        k = self._check_queries(queries, k)
         similarities = np.full((len(queries), k), -np.inf, dtype=np.float32)
         patches = np.full((len(queries), k, 3), -1, dtype=np.int32)
         labels = np.zeros((len(queries), k, len(self.classes)), dtype=np.uint8)

@@ -6,6 +6,7 @@ comes from the environment variable ``QDRANT_API_KEY`` alone.
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -16,6 +17,9 @@ KIND_EDGE, KIND_SERVER = "qdrant_edge", "qdrant_server"
 
 #: Address of a store in this process's memory (qdrant-client's own, for tests): nothing is kept.
 MEMORY = ":memory:"
+
+#: Where Qdrant answers REST unless told otherwise.
+REST_PORT = 6333
 
 
 class QdrantSettings(BaseModel):
@@ -61,7 +65,9 @@ class QdrantSettings(BaseModel):
         1, ge=1, le=1000, description="server: copies that must confirm a write"
     )
     grpc: bool = Field(True, description="server: talk gRPC, which is several times faster than REST")
-    grpc_port: int = Field(6334, ge=1, le=65535, description="server: port for gRPC")
+    grpc_port: int | None = Field(
+        None, ge=1, le=65535, description="server: port for gRPC; the one after that of url when empty"
+    )
     timeout: int = Field(
         60, ge=1, le=86_400, description="server: seconds for one request, its repetitions included"
     )
@@ -85,3 +91,24 @@ class QdrantSettings(BaseModel):
         if parts.username or parts.password or parts.query:
             raise ValueError("a URL must hold no key or password; put the key into QDRANT_API_KEY")
         return url.rstrip("/")
+
+    @property
+    def asked_grpc_port(self) -> int:
+        """The port that gRPC is spoken at: the one that is set, or the one after REST's."""
+        if self.grpc_port is not None:
+            return self.grpc_port
+        return ((urlsplit(self.url).port if self.url and self.url != MEMORY else None) or REST_PORT) + 1
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether what is sent leaves this machine, and can be read on its way."""
+        parts = urlsplit(self.url or "")
+        host = parts.hostname or ""
+        return parts.scheme == "http" and host != "localhost" and not _is_loopback(host)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False

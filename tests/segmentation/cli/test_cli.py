@@ -169,7 +169,7 @@ def test_verify_passes_and_finds_a_changed_byte(index: Path, tmp_path: Path) -> 
 def test_results_have_to_have_a_place(index: Path, data: Path, tiny: Path, tmp_path: Path) -> None:
     photo, file = data / "images" / "photo0.png", tmp_path / "file"
     file.touch()
-    assert "file cannot be written" in error_of(run("segment", index, photo, "--out", file))
+    assert "file is a file, but --out" in error_of(run("segment", index, photo, "--out", file))
     message = error_of(run("index", "build", data, "--config", tiny, "--out", file / "new.index"))
     assert "cannot be written" in message
     assert "cannot be written" in error_of(run("evaluate", index, data, "--json", file / "score.json"))

@@ -23,7 +23,6 @@ from retrieval.store.commit import IndexFiles
 from .stub import RECORDS, QdrantStub, fill, settings_for
 
 
-@pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
 def test_a_wrong_key_is_not_shown(
     tmp_path: Path,
     stub: QdrantStub,
@@ -47,7 +46,6 @@ def test_a_wrong_key_is_not_shown(
     assert "right-one" not in str(stub.collections) + str(stub.points)
 
 
-@pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
 def test_details_with_the_key_are_cleaned(
     tmp_path: Path, stub: QdrantStub, manifest: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +103,44 @@ def test_addresses() -> None:
     remote = connection.parse_address(Path("qdrants://host/bank"))
     assert (remote.url, remote.grpc_port, remote.collection) == ("https://host:6333", 6334, "bank")
     assert not connection.is_address("qdrant.index") and not connection.is_address("/qdrant://x")
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [("http://host:7100", 7101), ("https://host", 6334), ("http://[::1]:80", 81), (":memory:", 6334)],
+)
+def test_the_port_of_grpc_follows_that_of_rest(url: str, port: int) -> None:
+    assert QdrantSettings(url=url).asked_grpc_port == port
+    assert QdrantSettings(url=url, grpc_port=9000).asked_grpc_port == 9000
+
+
+def test_an_error_names_the_port_that_was_asked(tmp_path: Path, manifest: Callable[..., Manifest]) -> None:
+    settings = QdrantSettings(url="http://127.0.0.1:1", collection="bank", timeout=1, attempts=1)
+    with pytest.raises(ServerError, match=r"127\.0\.0\.1:1 \(gRPC port 2\)"):
+        ServerIndex.create(IndexFiles(tmp_path), manifest(), settings)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://far:6333", True),
+        ("http://127.0.0.1:6333", False),
+        ("http://localhost:6333", False),
+        ("http://[::1]:6333", False),
+        ("https://far:6333", False),
+    ],
+)
+def test_a_key_that_can_be_read_on_its_way_is_said_once(
+    url: str, said: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Warnings are errors here: the client's own would fail it."""
+    monkeypatch.setenv("QDRANT_API_KEY", "secret")
+    connection._say_plain.cache_clear()
+    for _ in range(2):
+        connection.connect(QdrantSettings(url=url, collection="bank")).close()
+    told = [record.getMessage() for record in caplog.records if "unencrypted" in record.getMessage()]
+    assert len(told) == said
+    assert "secret" not in caplog.text
 
 
 def test_the_extra_is_named(
