@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from segmentation.drawing.fonts import families
+from segmentation.drawing.fonts import as_text, families
 
 #: Up to so many classes all names are written; of more, those of so many that are confused most.
 NAMED = 30
@@ -39,7 +39,7 @@ def draw_confusion(confusion: npt.NDArray[Any], names: Sequence[str], *, title: 
     font = float(np.clip(40 * row_height, 6, 9))
     apart = 1 if size <= NAMED else max(1, round(font * 1.15 / 72 / row_height))
     written = list(range(size)) if size <= NAMED else most_confused(confusion, NAMED, apart=apart)
-    texts = [_shortened(names[column]) for column in written]
+    texts = [_shortened(as_text(names[column])) for column in written]
     fonts = families([*texts, title])
     axes.set_xticks(written, texts, rotation=90, fontsize=font, fontfamily=fonts)
     axes.set_yticks(written, texts, fontsize=font, fontfamily=fonts)

@@ -131,3 +131,8 @@ def _say_missing(characters: str) -> None:
         "for example Noto Sans CJK or Noto Sans Arabic",
         characters[:20],
     )
+
+
+def as_text(name: str) -> str:
+    """A name with escapes for bytes that are no text, which matplotlib refuses."""
+    return name.encode(errors="backslashreplace").decode()

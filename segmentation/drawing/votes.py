@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from indexer.images import Box, read_image
 from retrieval.errors import ImageError
-from segmentation.drawing.fonts import families
+from segmentation.drawing.fonts import as_text, families
 from segmentation.drawing.pictures import write_figure
 from segmentation.explain import Vote
 
@@ -41,7 +41,7 @@ def write_vote_picture(
     axis = left.subplots()
     names = [vote.image_id for vote in shown] + [name for vote in shown for name in vote.label]
     fonts = families([title, *names])
-    axis.set_title(title, fontsize=11, fontfamily=fonts)
+    axis.set_title(as_text(title), fontsize=11, fontfamily=fonts)
     _show(axis, photo, patch, size=photo.shape[:2])
     grid = right.subplots(rows, COLUMNS, squeeze=False)
     for axis, vote in zip(grid.flat, shown, strict=False):
@@ -53,7 +53,8 @@ def write_vote_picture(
 
 def _show_vote(axis: Any, vote: Vote, fonts: Sequence[str]) -> None:
     name = next(iter(vote.label), "unlabelled")
-    axis.set_title(f"{vote.image_id}\n{name}, weight {100 * vote.weight:.1f} %", fontsize=8, fontfamily=fonts)
+    text = as_text(f"{vote.image_id}\n{name}, weight {100 * vote.weight:.1f} %")
+    axis.set_title(text, fontsize=8, fontfamily=fonts)
     image = _memory_image(vote)
     if image is None:
         axis.text(0.5, 0.5, "the memory image\nis not there any more", ha="center", va="center", fontsize=8)

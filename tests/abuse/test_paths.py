@@ -11,6 +11,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -220,3 +221,12 @@ def test_nothing_is_made_inside_an_index(built: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in (built / "i").iterdir()) == before
     (tmp_path / "manifest.json").write_text(json.dumps({"name": "of a web page"}))
     check_free(tmp_path / "new")
+
+
+def test_figures_have_names_that_are_no_text(tmp_path: Path) -> None:
+    from segmentation.drawing.confusion import draw_confusion
+    from segmentation.drawing.pictures import write_figure
+
+    names = [os.fsdecode(b"caf\xe9"), "tea"]
+    path = write_figure(tmp_path / "confusion.png", draw_confusion(np.eye(2), names))
+    assert path.stat().st_size
