@@ -12,8 +12,6 @@ import typer
 from retrieval.errors import ConfigError
 from retrieval.store.files import atomic_write, storage_errors
 from retrieval.store.paths import leads_nowhere, special_kind
-from retrieval.store.staging import check_outside
-from segmentation.drawing.pictures import is_our_picture
 
 #: The end of what :func:`write_json` writes.
 _MARK = b'"made_by": "mycelia"'
@@ -55,6 +53,8 @@ def check_file(path: Path, option: str) -> None:
 
     So that a slip of a name costs no photo and no recipe.
     """
+    from segmentation.drawing.pictures import is_our_picture
+
     check_place(path, option)
     if path.exists() and path.stat().st_size and not (_is_our_json(path) or is_our_picture(path)):
         raise ConfigError(
@@ -70,6 +70,8 @@ def _is_our_json(path: Path) -> bool:
 
 def check_folder(path: Path, option: str) -> None:
     """Raise ConfigError for what can be no folder of files, IndexExistsError for one inside an index."""
+    from retrieval.store.staging import check_outside
+
     if leads_nowhere(path):
         raise ConfigError(
             f"{path} is a link that leads nowhere or in a circle; delete it or choose another {option}"

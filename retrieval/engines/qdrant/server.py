@@ -333,9 +333,7 @@ class ServerIndex(IndexBase):
         points = list(self.collection.scroll(condition, vectors=True, payload=FOUND))
         decoded = [self._decode(point.payload) for point in points]
         patches = np.array([place for place, _ in decoded], dtype=np.int32).reshape(len(points), 3)
-        labels = np.array([label for _, label in decoded], dtype=np.uint8).reshape(
-            len(points), len(self.classes)
-        )
+        labels = np.array([label for _, label in decoded], dtype=np.uint8).reshape(-1, len(self.classes))
         vectors = np.array([point.vector[VECTOR] for point in points], dtype=np.float32)
         ids = pack_ids(patches)
         order = np.argsort(ids)
