@@ -15,6 +15,7 @@ from PIL import Image
 from indexer.bank.augmentation import augment
 from indexer.bank.jobs import BankJob
 from indexer.bank.parts import Part
+from indexer.bank.reading import read_labelled
 from indexer.bank.sampling import choose_patches, patch_labels, patches_per_image, plain_geometry, soft_labels
 from indexer.datasets import Dataset
 from indexer.datasets.keys import SampleKeys
@@ -126,15 +127,13 @@ def prepare_job(
             f"image.scale={recipe.image.scale:g} may cut images into tiles, which this cannot compare; leave "
             "image.scale empty here, and set it when the index is built"
         )
-    image, columns = dataset.read(job.sample)
+    image, columns = read_labelled(recipe, dataset, job.sample)
     if recipe.bank.augments(job.epoch) and not plain:
         seen, geometry = augment(
             image, recipe, generator_for(recipe.seed, "augment", job.sample.id, job.epoch)
         )
     else:
         seen, geometry = image, plain_geometry(image.shape[:2], recipe.image)
-    if recipe.bank.protocol == "hummingbird":
-        columns = np.maximum(columns, 0)
     grid = PatchGrid(geometry, extractor.patch_size, 1 if plain else recipe.bank.shifts)
     counts = patch_labels(
         columns, geometry, grid.patch_size, classes=len(dataset.classes), shifts=grid.shifts

@@ -14,6 +14,7 @@ import torch
 from indexer.bank.describe import empty_part, join_parts, record_of, thumb_of, write_thumb
 from indexer.bank.jobs import BankJob
 from indexer.bank.parts import Part
+from indexer.bank.reading import read_labelled
 from indexer.bank.sampling import choose_patches, patch_labels, patches_per_image, soft_labels
 from indexer.datasets import Dataset
 from indexer.datasets.keys import SampleKeys
@@ -56,15 +57,13 @@ def describe_scaled(
     for job in jobs:
         sources.append(job.sample.keys())
         try:
-            image, columns = dataset.read(job.sample)
+            image, columns = read_labelled(extractor.recipe, dataset, job.sample)
         except DataError as error:
             if not skip_bad:
                 raise
             skipped[job.sample.id] = str(error)
             thumb_of(job, thumbs).unlink(missing_ok=True)
         else:
-            if extractor.recipe.bank.protocol == "hummingbird":
-                columns = np.maximum(columns, 0)
             found.append(_describe(extractor, dataset, job, sources[-1], image, columns, total))
             write_thumb(image, thumb_of(job, thumbs))
         task.advance()

@@ -13,7 +13,7 @@ from indexer.bank.describe import prepare_job
 from indexer.bank.describe_scaled import by_tiles, tile_labels, tiled_grid
 from indexer.bank.describe_whole import label_of
 from indexer.bank.jobs import BankJob
-from indexer.bank.reading import read_sample
+from indexer.bank.reading import read_labelled, read_sample
 from indexer.bank.sampling import choose_patches
 from indexer.datasets import Dataset, Sample
 from indexer.datasets.whole import whole_columns
@@ -103,13 +103,11 @@ def _of_tiles(
 
     for sample in samples:
         try:
-            image, columns = dataset.read(sample)
+            image, columns = read_labelled(extractor.recipe, dataset, sample)
         except DataError:
             if not skip_bad:
                 raise
         else:
-            if extractor.recipe.bank.protocol == "hummingbird":
-                columns = np.maximum(columns, 0)
             grid = tiled_grid(extractor, (image.shape[0], image.shape[1]))
             counts = tile_labels(columns, grid, classes=len(dataset.classes))
             generator = generator_for(extractor.recipe.seed, "metric", sample.id)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from indexer.datasets import Sample
+import numpy as np
+import numpy.typing as npt
+
+from indexer.datasets import Dataset, Sample
+from indexer.recipe import Recipe
 from retrieval.errors import TextError
 
 
@@ -23,3 +27,16 @@ def read_sample(extractor: Reads, sample: Sample) -> Any:
         if sample.text is None:
             raise
         raise TextError(f"{sample.labels.name}: {error}") from error
+
+
+def read_labelled(
+    recipe: Recipe, dataset: Dataset, sample: Sample
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+    """An image (H, W, 3) and its class columns (H, W), -1 unlabelled, as the memory's protocol sees them.
+
+    ``hummingbird`` takes unlabelled pixels for the first class. Raises DataError for a bad image or mask.
+    """
+    image, columns = dataset.read(sample)
+    if recipe.bank.protocol == "hummingbird":
+        columns = np.maximum(columns, 0)
+    return image, columns

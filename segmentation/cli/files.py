@@ -34,12 +34,16 @@ def check_names(arguments: Sequence[str]) -> None:
             raise typer.BadParameter("expected a name, got an empty text", param_hint=hint)
 
 
-def check_place(path: Path, option: str, *, kind: str = "file") -> None:
-    """Make the folder of ``path``; ConfigError where a folder has its name, StorageError for no place."""
+def _check_link(path: Path, option: str) -> None:
     if leads_nowhere(path):
         raise ConfigError(
             f"{path} is a link that leads nowhere or in a circle; delete it or choose another {option}"
         )
+
+
+def check_place(path: Path, option: str, *, kind: str = "file") -> None:
+    """Make the folder of ``path``; ConfigError where a folder has its name, StorageError for no place."""
+    _check_link(path, option)
     if (special := special_kind(path)) is not None:
         raise ConfigError(f"{path} is {special}, but {option} names a {kind}; choose another name")
     if path.is_dir():
@@ -72,10 +76,7 @@ def check_folder(path: Path, option: str) -> None:
     """Raise ConfigError for what can be no folder of files, IndexExistsError for one inside an index."""
     from retrieval.store.staging import check_outside
 
-    if leads_nowhere(path):
-        raise ConfigError(
-            f"{path} is a link that leads nowhere or in a circle; delete it or choose another {option}"
-        )
+    _check_link(path, option)
     if path.exists() and not path.is_dir():
         came = special_kind(path) or "a file"
         raise ConfigError(f"{path} is {came}, but {option} names a folder; choose another name")
