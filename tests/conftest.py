@@ -1,4 +1,4 @@
-"""What all tests share: tiny encoders of texts and of spectrograms, with random weights, as folders."""
+"""What all tests share: float32, and tiny encoders of texts and of spectrograms, with random weights, as folders."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ WORDS = (
 )
 
 MakeEncoder = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def float32_where_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``runtime.precision: auto`` is float32 within a test, on every machine; commands keep their choice."""
+    monkeypatch.setattr("indexer.features.precision.measured", lambda name, measure: 1.0)
 
 
 @pytest.fixture

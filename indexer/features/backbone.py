@@ -15,9 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from indexer.features.cut import Cut, CutReached, Replay, joined_blocks
+from indexer.features.precision import LEAST_COSINE, choose_precision, computing_in, least_cosine, probe
 from indexer.features.weights import create_model, empty_model, fingerprint
 from indexer.recipe import BackboneSettings, RuntimeSettings
 from retrieval.errors import ConfigError
+from retrieval.processor import measured
 
 
 class Backbone:
@@ -61,7 +63,7 @@ class Backbone:
                 "choose a plain ViT"
             )
         self.device = choose_device(runtime.device)
-        self._dtype = choose_precision(runtime.precision, self.device)
+        self._dtype = torch.float32
         self._model = model.to(self.device)
         self._block: nn.Module = block
         self._earlier: list[nn.Module] = [blocks[number] for number in self.joined[:-1]]
@@ -73,11 +75,41 @@ class Backbone:
         self._plain = not keeps_norm
         # one before the last has the model's norm only where the recipe says so
         self._earlier_norm, self._earlier_plain = final, settings.norm != "model"
+        self._compute_in(choose_precision(runtime.precision, self.device), auto=runtime.precision == "auto")
 
     @property
     def precision(self) -> str:
         """The numbers in which it runs up to the cut: float32, bfloat16 or float16."""
         return str(self._dtype).removeprefix("torch.")
+
+    def _compute_in(self, dtype: torch.dtype, *, auto: bool) -> None:
+        """Take ``dtype`` up to the cut; ``auto``: on the CPU only where patches stay what they are."""
+        if auto and dtype == torch.bfloat16 and self.device.type == "cpu":
+            place = f"{self.fingerprint[:16]}, block {self.block}, {self.size[0]} x {self.size[1]}"
+            if measured(f"cosine of bfloat16 to float32: {place}", self._bfloat16_cosine) < LEAST_COSINE:
+                return
+        self._dtype = dtype
+        if dtype == torch.bfloat16 and self.device.type == "cpu":
+            self._cast_linears()
+
+    def _bfloat16_cosine(self) -> float:
+        """The least cosine that patches of a test picture have in bfloat16 to what they are in float32."""
+        picture = probe(self.size)
+        plain = self.cut(picture)
+        self._dtype = torch.bfloat16
+        low = self.cut(picture)
+        self._dtype = torch.float32
+        return min(
+            least_cosine(self.embeddings(plain), self.embeddings(low)),
+            least_cosine(plain.activation, low.activation),
+        )
+
+    def _cast_linears(self) -> None:
+        """Keep the linear layers before the cut in bfloat16: autocast would cast them in every pass."""
+        before: list[nn.Module] = list(self._model.blocks)[: self.block]  # type: ignore[arg-type]
+        for layer in (layer for block in before for layer in block.modules()):
+            if isinstance(layer, nn.Linear):
+                layer.to(torch.bfloat16)
 
     @property
     def tokens(self) -> int:
@@ -120,11 +152,8 @@ class Backbone:
             linear.register_forward_pre_hook(projecting),
             *(block.register_forward_hook(leaving) for block in self._earlier),
         ]
-        mixed = self._dtype != torch.float32
         try:
-            with torch.autocast(
-                self.device.type, dtype=self._dtype if mixed else torch.bfloat16, enabled=mixed
-            ):
+            with computing_in(self._dtype, self.device):
                 self._model.forward_features(images.to(self.device))  # type: ignore[operator]
         except CutReached:
             pass
@@ -164,7 +193,8 @@ class Backbone:
     @torch.no_grad()
     def embeddings(self, cut: Cut) -> Tensor:
         """What :meth:`embed` gives of the images whose cut this is, (B, N, E)."""
-        return self.tail(cut.residual, self.projected(cut))
+        with computing_in(self._dtype, self.device):
+            return self.tail(cut.residual, self.projected(cut)).float()
 
 
 def _normed(tokens: Tensor, norm: nn.Module | None, *, plain: bool) -> Tensor:
@@ -188,14 +218,6 @@ def choose_device(name: str) -> torch.device:
     if not there.get(device.type, False):
         raise ConfigError(f"runtime.device {name!r} is not available here; use auto or cpu")
     return device
-
-
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """``auto`` takes bfloat16 on CUDA, where it pays, and float32 elsewhere."""
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
-    chosen: torch.dtype = getattr(torch, name)
-    return chosen
 
 
 def patch_size_of(model: str) -> tuple[int, int]:

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from indexer.features.backbone import choose_device, choose_precision
+from indexer.features.backbone import choose_device
 from indexer.features.cut import Cut, CutReached, Replay, number_of_block
+from indexer.features.precision import choose_precision, computing_in
 from indexer.features.weights import fingerprint
 from indexer.recipe import BackboneSettings, RuntimeSettings
 from retrieval.errors import ConfigError
@@ -62,7 +63,9 @@ class Encoder:
         self.block = number_of_block(settings.block, self.blocks)
         self.joined: tuple[int, ...] = (self.block,)
         self.device = choose_device(runtime.device)
-        self._dtype = choose_precision(runtime.precision, self.device)
+        # on the CPU auto is float32: no input is known here on which to compare the two
+        exact = runtime.precision == "auto" and self.device.type == "cpu"
+        self._dtype = torch.float32 if exact else choose_precision(runtime.precision, self.device)
         self._model = model.to(self.device)
         self._layer = layers[self.block]
         path = _projection_path(self._layer, settings.model)
@@ -101,11 +104,8 @@ class Encoder:
             self._layer.register_forward_pre_hook(entering, with_kwargs=True),
             self._linear.register_forward_pre_hook(projecting),
         ]
-        mixed = self._dtype != torch.float32
         try:
-            with torch.autocast(
-                self.device.type, dtype=self._dtype if mixed else torch.bfloat16, enabled=mixed
-            ):
+            with computing_in(self._dtype, self.device):
                 self._model(**{name: value.to(self.device) for name, value in inputs.items()})
         except CutReached:
             pass

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from indexer.features.backbone import Backbone, choose_device, choose_precision
+from indexer.features.backbone import Backbone, choose_device
+from indexer.features.precision import choose_precision
 from indexer.features.weights import create_model
 from indexer.recipe import BackboneSettings, RuntimeSettings
 from retrieval.errors import ConfigError
