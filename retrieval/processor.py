@@ -7,7 +7,7 @@ import json
 import platform
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -70,12 +70,12 @@ def _product_speedup() -> float:
     return speedup(lambda: queries @ rows.T, lambda: low_queries @ low_rows.T)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _machine(threads: int) -> str:
     return f"{processor_name()}, {_flags()}, torch {torch.__version__}, {threads} threads"
 
 
-@lru_cache(maxsize=1)
+@cache
 def processor_name() -> str:
     """The processor's name, as Linux tells it, else as Python does."""
     named = [value for key, value in _cpuinfo() if key == "model name"]

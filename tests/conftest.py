@@ -1,4 +1,4 @@
-"""What all tests share: float32, and tiny encoders of texts and of spectrograms, with random weights, as folders."""
+"""What all tests share: float32, and tiny encoders of texts and spectrograms as folders, weights random."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def test_a_figure_is_measured_once_for_all_processes(
     assert measured("speed", never) == 2.5
     assert measured("other", lambda: 1.0) == 1.0
     kept = json.loads((empty_cache / KEPT).read_text())
-    assert [figures for figures in kept.values()] == [{"speed": 2.5, "other": 1.0}]
+    assert list(kept.values()) == [{"speed": 2.5, "other": 1.0}]
 
 
 def test_another_number_of_threads_is_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
