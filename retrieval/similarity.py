@@ -37,7 +37,16 @@ class Similarity(Protocol):
 
 
 class DirectSimilarity(Similarity, Protocol):
-    """A similarity that an engine computes by itself."""
+    """A similarity that an engine computes by itself: ``p0``, or ``p0 + p1 * p2``, of one or three products.
+
+    Each ``p`` is the inner product of a part of the query and the same part of the row.
+    """
+
+    def query_parts(self, queries: Tensor) -> tuple[Tensor, ...]:
+        """The parts of queries (Q, D), weighted: (Q, d) each."""
+
+    def row_parts(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """The parts of rows (n, D): views (n, d) each."""
 
     def compare(self, queries: Tensor, rows: Tensor) -> Tensor:
         """Similarity of every query to every row: (Q, D) and (n, D) float32 -> (Q, n) float32."""
@@ -61,6 +70,14 @@ class Cosine:
     def reranked(self) -> Reranked | None:
         """None."""
         return None
+
+    def query_parts(self, queries: Tensor) -> tuple[Tensor]:
+        """Queries (Q, D) as they are."""
+        return (queries,)
+
+    def row_parts(self, rows: Tensor) -> tuple[Tensor]:
+        """Rows (n, D) as they are."""
+        return (rows,)
 
     def compare(self, queries: Tensor, rows: Tensor) -> Tensor:
         """Similarity of every query to every row: (Q, D) and (n, D) float32 -> (Q, n) float32."""
@@ -109,24 +126,24 @@ class GradientProduct:
         """None."""
         return None
 
-    def parts(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def row_parts(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The views e, g and a of vectors (..., D)."""
         first, second = self.embedding, self.embedding + self.gradient
         return vectors[..., :first], vectors[..., first:second], vectors[..., second : self.width]
 
-    def weighted_parts(self, queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def query_parts(self, queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """e, g and a of queries (Q, D), weighted: ``(e.e') + (g.g') * (a.a')`` is the similarity.
 
         The weights go onto the queries, which are few; the outer products' cosine is a product of cosines.
         """
         share = 1.0 / (1.0 + self.weight)
-        e, g, a = self.parts(queries)
+        e, g, a = self.row_parts(queries)
         return e * share, g * (self.weight * share), a
 
     def compare(self, queries: Tensor, rows: Tensor) -> Tensor:
         """Similarity of every query to every row: (Q, D) and (n, D) float32 -> (Q, n) float32."""
-        query_e, query_g, query_a = self.weighted_parts(queries)
-        row_e, row_g, row_a = self.parts(rows)
+        query_e, query_g, query_a = self.query_parts(queries)
+        row_e, row_g, row_a = self.row_parts(rows)
         gradients = query_g @ row_g.T
         gradients.mul_(query_a @ row_a.T)
         return gradients.addmm_(query_e, row_e.T)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from retrieval.engines.shortlist import BLOCK, Shortlist
 from retrieval.engines.vector_engine import Hits
 from retrieval.errors import ConfigError
+from retrieval.memory import available_memory
+from retrieval.processor import bfloat16_product_pays
 from retrieval.similarity import DirectSimilarity
 from retrieval.store.commit import Changes, IndexFiles
 from retrieval.store.row_file import RowFile
@@ -20,6 +24,15 @@ VECTORS = "vectors.npy"
 #: Bank rows compared at a time, and queries at a time: at most 512 MB of similarities, usually 30.
 _BANK_CHUNK = 8192
 _QUERY_CHUNK = 8192
+
+#: Rows compared in float32 for each of k neighbours, at first and where those leave a doubt.
+_CANDIDATES = (3, 12)
+#: Queries at a time that have their candidates compared.
+_COMPARED = 16
+#: Fewer queries at a time are as fast without a copy of the bank.
+_FEWEST_QUERIES = 64
+#: Share of the memory that is free that a copy of the bank may take.
+_COPY_SHARE = 0.5
 
 
 class ExactEngine:
@@ -36,6 +49,8 @@ class ExactEngine:
         self._dtype = dtype
         self._device = torch.device(device)
         self._resident: Tensor | None = None
+        self._shortlist: Shortlist | None = None
+        self._copying = threading.Lock()
 
     @classmethod
     def create(
@@ -78,10 +93,15 @@ class ExactEngine:
         similarities = np.full((len(queries), k), -np.inf, dtype=np.float32)
         ids = np.full((len(queries), k), -1, dtype=np.int64)
         mask = None if allowed is None else torch.from_numpy(allowed).to(self._device)
+        shortlist = self._shortlist_for(len(queries), k, allowed)
         for start in range(0, len(queries), _QUERY_CHUNK):
             rows = slice(start, start + _QUERY_CHUNK)
             block = torch.from_numpy(np.array(queries[rows], dtype=np.float32)).to(self._device)
-            best, where = in_order(*self._nearest(block, k, mask))
+            if shortlist is None:
+                nearest = self._nearest(block, k, mask)
+            else:
+                nearest = self._nearest_of(shortlist, block, k, mask)
+            best, where = in_order(*nearest)
             found = best.shape[1]
             similarities[rows, :found] = best.cpu().numpy()
             ids[rows, :found] = where.cpu().numpy()
@@ -102,8 +122,61 @@ class ExactEngine:
 
     def close(self) -> None:
         """Release memory and the file."""
-        self._resident = None
+        self._resident = self._shortlist = None
         self._vectors.close()
+
+    def _shortlist_for(self, queries: int, k: int, allowed: npt.NDArray[np.bool_] | None) -> Shortlist | None:
+        """The bank in bfloat16 where asking it first pays: many rows, most of them allowed, many queries."""
+        rows = len(self)
+        if (
+            self._device.type != "cpu"
+            or rows < _CANDIDATES[0] * k * BLOCK
+            or queries < _FEWEST_QUERIES
+            or (allowed is not None and 2 * np.count_nonzero(allowed) < rows)
+            or not bfloat16_product_pays()
+        ):
+            return None
+        with self._copying:
+            if self._shortlist is None:
+                if 2 * rows * self._similarity.width > _COPY_SHARE * available_memory():
+                    return None
+                self._shortlist = Shortlist(self._similarity)
+            self._shortlist.update(self._bank())
+            return self._shortlist
+
+    def _nearest_of(
+        self, shortlist: Shortlist, queries: Tensor, k: int, allowed: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """What :meth:`_nearest` finds, of few candidates, of more, and where that is not certain of all."""
+        best = queries.new_empty(len(queries), k)
+        where = torch.empty(len(queries), k, dtype=torch.int64)
+        left = torch.arange(len(queries))
+        barred = None if allowed is None else ~allowed
+        for candidates in _CANDIDATES:
+            if candidates * k * BLOCK > len(self) or not len(left):
+                continue
+            asked = queries[left]
+            found = shortlist.search(asked, candidates * k, barred)
+            similarities = self._compare(asked, found.ids)
+            if barred is not None:
+                similarities.masked_fill_(barred[found.ids], -torch.inf)
+            best[left], kept = similarities.topk(k, dim=1, sorted=False)
+            where[left] = found.ids.gather(1, kept)
+            left = left[best[left].amin(dim=1) <= found.most]
+        if len(left):
+            best[left], where[left] = self._nearest(queries[left], k, allowed)
+        return best, where
+
+    def _compare(self, queries: Tensor, ids: Tensor) -> Tensor:
+        """float32 similarities of queries (Q, D) to their own rows ``ids`` (Q, C): (Q, C)."""
+        bank, found = self._bank(), []
+        for start in range(0, len(queries), _COMPARED):  # few at a time stay in the processor's cache
+            few, asked = ids[start : start + _COMPARED], queries[start : start + _COMPARED]
+            rows = bank.index_select(0, few.flatten()).float().view(*few.shape, -1)
+            parts = zip(self._similarity.query_parts(asked), self._similarity.row_parts(rows), strict=True)
+            first, *others = (torch.bmm(query[:, None], row.mT)[:, 0] for query, row in parts)
+            found.append(first.addcmul_(*others) if others else first)
+        return torch.cat(found)
 
     def _nearest(self, queries: Tensor, k: int, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
         """The best min(k, N) similarities and row ids of each query, in no order."""

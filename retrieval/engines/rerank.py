@@ -88,7 +88,7 @@ class RerankEngine:
     def vectors(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """The vectors of rows: (n,) int64 -> (n, D) float32; e, g and a from their 8-bit copies."""
         stored = torch.from_numpy(self._rows.array()[ids]).float()
-        parts = self._similarity.exact.parts(stored)
+        parts = self._similarity.exact.row_parts(stored)
         last = torch.cat([torch.nn.functional.normalize(part, dim=-1) for part in parts], dim=-1).numpy()
         return np.hstack([self._inner.vectors(ids), last]) if self._similarity.separate else last
 
@@ -118,7 +118,7 @@ class RerankEngine:
         if len(self) == 0:
             return similarities
         stored, width = torch.from_numpy(self._rows.array()), self._similarity.exact.width
-        weighted = [part.to(self._device) for part in self._similarity.exact.weighted_parts(queries)]
+        weighted = [part.to(self._device) for part in self._similarity.exact.query_parts(queries)]
         pairs = max(1, _CHUNK_BYTES // (_NUMBER_BYTES * width))
         across = max(1, min(pairs, ids.shape[1]))
         down = pairs // across
@@ -128,7 +128,9 @@ class RerankEngine:
             for left in range(0, ids.shape[1], across):
                 block = ids[top : top + down, left : left + across]
                 rows = unpacked[: block.numel()].copy_(stored.index_select(0, block.flatten().clamp_min(0)))
-                e, g, a = map(_products, asked, self._similarity.exact.parts(rows.view(*block.shape, width)))
+                e, g, a = map(
+                    _products, asked, self._similarity.exact.row_parts(rows.view(*block.shape, width))
+                )
                 similarities[top : top + down, left : left + across] = g.mul_(a).add_(e)
         return similarities.masked_fill_(ids < 0, -torch.inf)
 
@@ -136,7 +138,7 @@ class RerankEngine:
 def quantise(vectors: npt.NDArray[np.float32], similarity: GradientProduct) -> npt.NDArray[np.int8]:
     """e, g and a (n, D) as whole numbers of -127 to 127, each divided by its own largest: (n, D) int8."""
     parts = []
-    for part in similarity.parts(torch.from_numpy(vectors)):
+    for part in similarity.row_parts(torch.from_numpy(vectors)):
         largest = part.abs().amax(dim=-1, keepdim=True)
         # a part of zeros stays zeros
         parts.append((part / torch.where(largest > 0, largest, 1.0) * 127).round().to(torch.int8))

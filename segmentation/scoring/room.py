@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from retrieval.errors import ConfigError
-
-#: Bytes that are taken for the machine's memory where it does not say.
-_USUAL = 16 * 2**30
+from retrieval.memory import machine_memory
 
 
 def check_room(classes: int, *, tables: int) -> None:
@@ -19,11 +15,3 @@ def check_room(classes: int, *, tables: int) -> None:
             f"{needed / 2**30:.1f} GiB, and this machine has {memory / 2**30:.1f} GiB of memory, of "
             "which they may take half; score on a larger machine, or build the index with fewer classes"
         )
-
-
-def machine_memory() -> int:
-    """Bytes of memory that this machine has, used or not."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # not on every system
-        return _USUAL
