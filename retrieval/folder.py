@@ -200,7 +200,8 @@ def create_index(
     the first ``flush``. Raises IndexExistsError, ConfigError, MissingExtraError and StorageError.
     """
     folder = Path(folder)
-    settings = settings or IndexSettings()
+    inner_product = manifest.similarity.searched.inner_product
+    settings = (settings or IndexSettings()).for_rows(rows, inner_product=inner_product)
     if has_manifest(folder):
         raise IndexExistsError(f"{folder} holds an index already; choose another folder or delete this one")
     spec = settings.spec

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from retrieval.engines.exact import ExactSettings
+from retrieval.engines.exact import ExactSettings, most_scanned_rows
 from retrieval.engines.faiss import FaissSettings
 from retrieval.engines.qdrant.settings import QdrantSettings
 from retrieval.engines.registry import engines, engines_named
 from retrieval.engines.spec import EngineSpec
 from retrieval.errors import ConfigError
+
+#: The engine that is chosen when the number of rows is known.
+AUTO = "auto"
 
 #: Keys that older recipes and manifests have directly below ``index``, and the sections they are in now.
 FLAT_KEYS = {"factory": "faiss", "refine": "faiss", "nprobe": "faiss", "k_factor": "faiss", "dtype": "exact"}
@@ -23,9 +27,9 @@ class IndexSettings(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     engine: str = Field(
-        default="faiss",
-        description="exact: brute force in torch; faiss: embedded, the default; qdrant: a vector database; "
-        "or the name of an installed engine",
+        default="auto",
+        description="auto: exact up to the size from which FAISS's lists are faster, then faiss; exact: all "
+        "rows are compared; faiss: embedded; qdrant: a vector database; or the name of an installed engine",
     )
     exact: ExactSettings = ExactSettings()
     faiss: FaissSettings = FaissSettings()
@@ -53,22 +57,40 @@ class IndexSettings(BaseModel):
     @field_validator("engine")
     @classmethod
     def _is_known(cls, engine: str) -> str:
-        if not engines_named(engine):
-            names = dict.fromkeys(spec.name for spec in engines())
+        if engine != AUTO and not engines_named(engine):
+            names = dict.fromkeys([AUTO, *(spec.name for spec in engines())])
             raise ValueError(f"there is no such engine; choose one of {', '.join(names)}")
         return engine
 
+    def for_rows(self, rows: int, *, inner_product: bool = True) -> IndexSettings:
+        """The same with ``auto`` replaced by the engine of a bank of so many rows.
+
+        That is FAISS where somebody set how FAISS searches, and where its lists are faster than a scan, if it
+        is installed and the similarity is an inner product; else the exact engine.
+        """
+        if self.engine != AUTO:
+            return self
+        fits = inner_product and find_spec("faiss") is not None
+        listed = fits and rows >= most_scanned_rows()
+        return self.model_copy(update={"engine": "faiss" if listed or self._sets_faiss else "exact"})
+
+    @property
+    def _sets_faiss(self) -> bool:
+        return self.faiss != FaissSettings()
+
     @property
     def section(self) -> Any:
-        """The chosen engine's own settings."""
-        if self.engine in type(self).model_fields:
-            return getattr(self, self.engine)
-        return (self.model_extra or {}).get(self.engine) or engines_named(self.engine)[0].settings()
+        """The chosen engine's own settings; of ``auto`` those of what a small bank gets."""
+        named = self.for_rows(0).engine
+        if named in type(self).model_fields:
+            return getattr(self, named)
+        return (self.model_extra or {}).get(named) or engines_named(named)[0].settings()
 
     @property
     def spec(self) -> EngineSpec:
-        """The chosen engine."""
-        return next(spec for spec in engines_named(self.engine) if spec.chosen(self.section))
+        """The chosen engine; of ``auto`` what a small bank gets."""
+        named = self.for_rows(0).engine
+        return next(spec for spec in engines_named(named) if spec.chosen(self.section))
 
 
 def _section_of(spec: EngineSpec, data: Any) -> BaseModel:

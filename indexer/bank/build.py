@@ -243,10 +243,12 @@ def _training_sample(
     store: PartStore, recipe: Recipe, manifest: Manifest, rows: int
 ) -> npt.NDArray[np.float32] | None:
     """What is searched of as many vectors as the engine trains with, (n, d) float32; None for none."""
-    wanted = recipe.index.spec.rows_to_train(rows)
+    searched = manifest.similarity.searched
+    settings = recipe.index.for_rows(rows, inner_product=searched.inner_product)
+    wanted = settings.spec.rows_to_train(rows)
     if wanted == 0:
         return None
-    return store.training_sample(rows, wanted, recipe.seed, width=manifest.similarity.searched.width)
+    return store.training_sample(rows, wanted, recipe.seed, width=searched.width)
 
 
 def _plan(

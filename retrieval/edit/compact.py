@@ -193,13 +193,15 @@ def _write(
     value = torch.from_numpy((worth * (patches / float(mass @ worth))).astype(np.float32))
     cells = list(_cells(spill, options.seed))
     budget = _budgets(spill, cells, rarity(mass, options.budget_rarity), options.keep)
+    rows = int(budget.sum())
+    settings = settings.for_rows(rows)
     manifest = successor(folder.manifest, settings)
     images, counts = kept_records(folder)
     manifest = replace(manifest, counts={**counts, "patches": round(patches)})
     with create_index(
         work,
         manifest,
-        rows=int(budget.sum()),
+        rows=rows,
         sample=_sample(spill, settings),  # free again once it has trained
         settings=settings,
     ) as target:

@@ -45,6 +45,7 @@ def convert_index(
         records, counts = kept_records(folder)
         copy_attached(folder, work, records)
         rows = len(index)
+        settings = settings.for_rows(rows, inner_product=index.similarity.searched.inner_product)
         with create_index(
             work,
             replace(successor(folder.manifest, settings), counts=counts),

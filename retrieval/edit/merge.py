@@ -206,6 +206,7 @@ def _write(
 ) -> int:
     """Fill the new index in ``work``; how many rows it has."""
     rows = sum(map(len, indexes))
+    settings = settings.for_rows(rows, inner_product=indexes[0].similarity.searched.inner_product)
     own = np.arange(len(one.manifest.classes), dtype=np.int64)
     with create_index(
         work,

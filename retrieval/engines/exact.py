@@ -12,6 +12,18 @@ if TYPE_CHECKING:
     from retrieval.index import PatchIndex
 
 
+#: Rows up to which a scan is as fast as FAISS's lists on two cores, with bfloat16 and without it: the table
+#: ``benchmarks/results/crossover``. What lists need besides, training and a loss of recall, is not counted.
+MOST_SCANNED, MOST_SCANNED_FLOAT32 = 200_000, 100_000
+
+
+def most_scanned_rows() -> int:
+    """Rows from which FAISS's lists are faster than the exact engine on this machine."""
+    from retrieval.processor import bfloat16_product_pays
+
+    return MOST_SCANNED if bfloat16_product_pays() else MOST_SCANNED_FLOAT32
+
+
 class ExactSettings(BaseModel):
     """How the exact engine stores vectors."""
 

@@ -25,8 +25,9 @@ VECTORS = "vectors.npy"
 _BANK_CHUNK = 8192
 _QUERY_CHUNK = 8192
 
-#: Rows compared in float32 for each of k neighbours, at first and where those leave a doubt.
-_CANDIDATES = (3, 12)
+#: Rows compared in float32 for each of k neighbours, at first and where those leave a doubt: of one product,
+#: and of three, which are off by more.
+_CANDIDATES, _CANDIDATES_OF_THREE = (3, 12), (8, 24)
 #: Queries at a time that have their candidates compared.
 _COMPARED = 16
 #: Fewer queries at a time are as fast without a copy of the bank.
@@ -51,6 +52,7 @@ class ExactEngine:
         self._resident: Tensor | None = None
         self._shortlist: Shortlist | None = None
         self._copying = threading.Lock()
+        self._candidates = _CANDIDATES if similarity.inner_product else _CANDIDATES_OF_THREE
 
     @classmethod
     def create(
@@ -130,7 +132,7 @@ class ExactEngine:
         rows = len(self)
         if (
             self._device.type != "cpu"
-            or rows < _CANDIDATES[0] * k * BLOCK
+            or rows < self._candidates[0] * k * BLOCK
             or queries < _FEWEST_QUERIES
             or (allowed is not None and 2 * np.count_nonzero(allowed) < rows)
             or not bfloat16_product_pays()
@@ -152,7 +154,7 @@ class ExactEngine:
         where = torch.empty(len(queries), k, dtype=torch.int64)
         left = torch.arange(len(queries))
         barred = None if allowed is None else ~allowed
-        for candidates in _CANDIDATES:
+        for candidates in self._candidates:
             if candidates * k * BLOCK > len(self) or not len(left):
                 continue
             asked = queries[left]
