@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,12 @@ WORDS = (
 MakeEncoder = Callable[..., Path]
 
 
-@pytest.fixture(autouse=True)
-def float32_where_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``runtime.precision: auto`` is float32 within a test, on every machine; commands keep their choice."""
-    monkeypatch.setattr("indexer.features.precision.measured", lambda name, measure: 1.0)
+@pytest.fixture(autouse=True, scope="session")
+def float32_where_nothing_is_said() -> Iterator[None]:
+    """``runtime.precision: auto`` is float32 in the tests' own process, on every machine."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("indexer.features.precision.measured", lambda name, measure: 1.0)
+        yield
 
 
 @pytest.fixture

@@ -60,7 +60,9 @@ def build(
     unmasked: UnmaskedOption = UnmaskedName.error,
     engine: Annotated[
         str | None,
-        typer.Option("--engine", help="Search engine: auto, exact, faiss or qdrant (short for index.engine=...)."),
+        typer.Option(
+            "--engine", help="Search engine: auto, exact, faiss or qdrant (short for index.engine=...)."
+        ),
     ] = None,
     url: Url = None,
     collection: CollectionName = None,

@@ -246,7 +246,7 @@ def test_recipe_from_dict_names_its_source() -> None:
 
 def test_overrides_may_complete_what_a_file_asks_for(tmp_path: Path) -> None:
     path = tmp_path / "exact.yaml"
-    path.write_text("features: {projection: none}\n")
+    path.write_text("features: {projection: none}\nindex: {engine: faiss}\n")
     assert load_recipe(path, ["index.engine=exact"]).features.projection == "none"
     with pytest.raises(ConfigError, match=r"set index\.engine=exact"):
         load_recipe(path)

@@ -240,7 +240,10 @@ def test_no_labelled_pixel(labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("features.projection=none",), r"features\.projection=none.*set index\.engine=exact"),
+        (
+            ("features.projection=none", "index.engine=faiss"),
+            r"features\.projection=none.*set index\.engine=exact",
+        ),
         (
             ("features.projection=none", "index.engine=exact", "features.pca=4"),
             r"features\.pca needs a projected",

@@ -74,7 +74,8 @@ def test_killed_build_is_finished_to_the_same_bytes(
     count_parts: CountParts,
     content: Content,
 ) -> None:
-    dataset, recipe = labelled_folder(6), tiny_recipe("features.pca=10")
+    # said, since another process would choose by itself
+    dataset, recipe = labelled_folder(6), tiny_recipe("features.pca=10", "runtime.precision=float32")
     build_index(dataset, tmp_path / "whole", recipe=recipe)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     places = [str(dataset.root), str(tmp_path / "killed"), str(tmp_path / "recipe.yaml")]

@@ -147,7 +147,7 @@ def test_a_recipe_in_the_way_is_kept_unless_told(tune: Callable[..., Result], fo
         (["--split", "val"], "val"),
         (["runtime.device=gpu7"], "runtime.device 'gpu7' should be auto, cpu"),
         (["nonsense=1"], "unknown key nonsense"),
-        (["features.projection=none"], "set index.engine=exact"),
+        (["features.projection=none", "index.engine=faiss"], "set index.engine=exact"),
     ],
 )
 def test_what_cannot_be_tuned_is_refused(
