@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from retrieval.engines.qdrant.connection import connect, load_client, server_errors
-from retrieval.engines.qdrant.payload import INDEXED, KIND, bank_fingerprint, reserved_id
+from retrieval.engines.qdrant.payload import INDEXED, KIND, OTHERS, State, bank_fingerprint, reserved_id
 from retrieval.engines.qdrant.server_requests import quantization_config
 from retrieval.engines.qdrant.settings import MEMORY, QdrantSettings
 from retrieval.errors import IndexDamagedError, IndexMismatchError, ServerError
@@ -23,6 +25,9 @@ VECTOR = "patch"
 
 _MANIFEST_FILE = "manifest.json"
 _METADATA = "mycelia"
+
+#: The point that tells of changes.
+_STATE = reserved_id("state")
 
 #: Bytes of a stored file in one point, before base64.
 _PIECE = 1 << 20
@@ -58,6 +63,16 @@ class Collection:
     def in_memory(self) -> bool:
         """Whether this is the client's own store, which has no graph, no payload index and no status."""
         return self.settings.url == MEMORY
+
+    @property
+    def speaks_grpc(self) -> bool:
+        """Whether :meth:`ask` can be used."""
+        return self.settings.grpc and not self.in_memory
+
+    def ask(self, method: str, message: Any) -> Any:
+        """The answer to a gRPC message of the points service (``QueryBatch``, ``Get``, ``Upsert``)."""
+        with server_errors(self.settings):
+            return getattr(self.client.grpc_points, method)(message, timeout=self.settings.timeout)
 
     def close(self) -> None:
         """Close the connection."""
@@ -152,6 +167,30 @@ class Collection:
                 "build the index again under another name"
             ) from error
 
+    def announce(self, *, changing: bool) -> None:
+        """Tell readers that rows are about to change, or that they have changed."""
+        payload = {KIND: "state", "token": uuid.uuid4().hex, "changing": changing}
+        self._upsert(self.models.PointStruct(id=_STATE, vector={}, payload=payload))
+
+    def state(self) -> State | None:
+        """What writers told last, over gRPC; None where none has told anything yet."""
+        q = importlib.import_module("qdrant_client.grpc")
+        message = q.GetPoints(
+            collection_name=self.name,
+            ids=[q.PointId(uuid=_STATE)],
+            with_payload=q.WithPayloadSelector(enable=True),
+        )
+        for point in self.ask("Get", message).result:
+            return State(point.payload["token"].string_value, point.payload["changing"].bool_value)
+        return None
+
+    def no_patch(self, error: object) -> IndexDamagedError:
+        """The error about a point that is no patch."""
+        return IndexDamagedError(
+            f"the collection {self.name!r} at {self.settings.url} has a point that is no patch ({error}); "
+            "nobody but Mycelia should write to it: build the index again"
+        )
+
     def files(self, prefix: str = "") -> list[StoredFile]:
         """The files whose names start with ``prefix``, by name."""
         kind = self._equals(KIND, "file")
@@ -212,7 +251,7 @@ class Collection:
 
     def count_patches(self) -> int:
         """How many patches there are, exactly."""
-        others = self.models.Filter(must=[self._any(KIND, ["file", "data"])])
+        others = self.models.Filter(must=[self._any(KIND, OTHERS)])
         return self.count() - self.count(others)
 
     def scroll(

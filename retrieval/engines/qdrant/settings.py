@@ -76,6 +76,13 @@ class QdrantSettings(BaseModel):
     batch_bytes: int = Field(
         4_000_000, ge=1024, lt=5_000_000, description="server: bytes of one upload request"
     )
+    label_table: int = Field(
+        512,
+        ge=0,
+        le=10**6,
+        description="server: MB for labels of rows that were found, which are then not sent again; "
+        "a larger bank sends them with each hit, as does 0",
+    )
     query_batch: int = Field(64, ge=1, le=100_000, description="queries of one search request")
 
     @field_validator("url")

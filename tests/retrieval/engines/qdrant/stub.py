@@ -98,7 +98,15 @@ class QdrantStub(q.PointsServicer, q.CollectionsServicer):
         return q.GetCollectionInfoResponse(result=info)
 
     def Get(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if isinstance(request, q.GetPoints):  # both services have a method of this name
+            return self._get_points(request, context)
         return self._get_collection(request, context)
+
+    def _get_points(self, request: Any, context: Any) -> Any:
+        self._enter("GetPoints", request, context)
+        stored = self.points[request.collection_name]
+        found = [stored[id.uuid] for id in request.ids if id.uuid in stored]
+        return q.GetResponse(result=[q.RetrievedPoint(id=p.id, payload=p.payload) for p in found])
 
     def CreateFieldIndex(self, request: Any, context: Any) -> Any:  # noqa: N802
         self._enter("CreateFieldIndex", request, context)
@@ -157,7 +165,12 @@ class QdrantStub(q.PointsServicer, q.CollectionsServicer):
             wanted = np.array(query.query.nearest.dense.data, dtype=np.float32)
             scores = np.array([self._vector(p) @ wanted for p in found])
             best = np.argsort(-scores, kind="stable")[: query.limit]
-            hits = [q.ScoredPoint(id=found[i].id, payload=found[i].payload, score=scores[i]) for i in best]
+            shown = query.with_payload.enable or query.with_payload.HasField("include")
+            payloads = [found[i].payload if shown else {} for i in best]
+            hits = [
+                q.ScoredPoint(id=found[i].id, payload=payload, score=scores[i])
+                for i, payload in zip(best, payloads, strict=True)
+            ]
             answers.append(q.BatchResult(result=hits))
         return q.QueryBatchResponse(result=answers)
 
