@@ -80,7 +80,9 @@ def test_the_collection_is_made_for_loading(
     query = stub.named("QueryBatch")[0].query_points[0]
     assert query.params.hnsw_ef == 99 and query.params.quantization.oversampling == 3.0
     assert query.params.quantization.rescore
-    assert list(query.with_payload.include.fields) == ["image", "row", "col", "label"]
+    assert not query.with_payload.enable and not query.with_payload.HasField("include")
+    fetched = stub.named("GetPoints")[1]  # between two looks at the collection's state
+    assert list(fetched.with_payload.include.fields) == ["image", "row", "col", "label"]
 
 
 def test_graph_is_off_while_loading_and_waited_for(

@@ -66,7 +66,7 @@ def test_collections_of_others_are_refused(
     wider = replace(manifest(), similarity=replace(manifest().similarity, width=64))
     with pytest.raises(IndexMismatchError, match="vectors of 32 numbers, and this recipe makes 64"):
         ServerIndex.create(IndexFiles(tmp_path), wider, settings_for(stub))
-    assert len(stub.points["bank"]) == 300
+    assert len(stub.points["bank"]) == 301  # and one that tells of changes
     elsewhere = replace(manifest(), recipe={"seed": 3, "index": {}, "runtime": {"device": "cuda"}})
     ServerIndex.create(IndexFiles(tmp_path), elsewhere, settings_for(stub)).close()
 
