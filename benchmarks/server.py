@@ -10,6 +10,7 @@ messages, with and without the table of labels.
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any
 
-import grpc
 import numpy as np
 import numpy.typing as npt
 from qdrant_client import grpc as q
@@ -31,6 +31,8 @@ from retrieval.engines.qdrant.payload import Origin, Points, point_id, server_pa
 from retrieval.engines.qdrant.server_search import ServerSearch
 from retrieval.engines.qdrant.server_upload import upload
 from retrieval.engines.qdrant.settings import QdrantSettings
+
+grpc: Any = importlib.import_module("grpc")
 
 K, GRID, CLASSES = 30, 37, 21
 
@@ -218,7 +220,7 @@ def measure_uploads(collection: Collection, width: int, counters: Any) -> list[d
             upload_by_client(collection, block)
 
     made = []
-    ways = {
+    ways: dict[str, Callable[[], None]] = {
         f"upload of {width} numbers, qdrant-client's models (before)": by_client,
         f"upload of {width} numbers, gRPC's messages": lambda: upload(collection, blocks()),
     }
@@ -280,8 +282,9 @@ def main() -> None:
         f"{arguments.rows} rows (each photo's are others than the last one's), and took the time of a real "
         f"server, {arguments.own} ms a query without payload and {arguments.own_payload} ms with it, one "
         "request at a time; a fetched payload took what it adds to a query. Uploads cost the stub nothing.",
-        "Stub and client share the machine's cores. The ways take turns, photo by photo of 1369 queries of 384 "
-        f"numbers, {arguments.query_batch} queries a request.",
+        "Stub and client share the machine's cores. The ways take turns, photo by photo of 1369 queries of "
+        f"384 numbers, {arguments.query_batch} queries a request. The table of labels is empty at the first "
+        "photo, whose fetched payloads are not in the server's own time here.",
     ]
     write_table("server", table, folder=arguments.out, notes=notes, json_file=arguments.json)
 
