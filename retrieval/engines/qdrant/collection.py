@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from retrieval.engines.qdrant.connection import connect, load_client, server_errors
+from retrieval.engines.qdrant.nodes import Nodes
 from retrieval.engines.qdrant.payload import INDEXED, KIND, OTHERS, State, bank_fingerprint, reserved_id
 from retrieval.engines.qdrant.server_requests import quantization_config
 from retrieval.engines.qdrant.settings import MEMORY, QdrantSettings
@@ -71,8 +72,12 @@ class Collection:
 
     def ask(self, method: str, message: Any) -> Any:
         """The answer to a gRPC message of the points service (``QueryBatch``, ``Get``, ``Upsert``)."""
+
+        def send(client: Any) -> Any:
+            return getattr(client.grpc_points, method)(message, timeout=self.settings.timeout)
+
         with server_errors(self.settings):
-            return getattr(self.client.grpc_points, method)(message, timeout=self.settings.timeout)
+            return self.client.call(send) if isinstance(self.client, Nodes) else send(self.client)
 
     def close(self) -> None:
         """Close the connection."""
