@@ -17,6 +17,7 @@ from retrieval.engines.qdrant.nodes import Nodes
 from retrieval.engines.qdrant.payload import INDEXED, KIND, OTHERS, State, bank_fingerprint, reserved_id
 from retrieval.engines.qdrant.server_requests import quantization_config
 from retrieval.engines.qdrant.settings import MEMORY, QdrantSettings
+from retrieval.engines.qdrant.sizing import Graph
 from retrieval.errors import IndexDamagedError, IndexMismatchError, ServerError
 from retrieval.json_text import parse_json
 from retrieval.store.manifest import Manifest
@@ -144,6 +145,16 @@ class Collection:
                     f"({info.optimizer_status}); see its log, mend it, and run the same command again"
                 )
             green = green + 1 if info.status == m.CollectionStatus.GREEN else 0
+
+    def graph(self) -> Graph:
+        """How far the graphs are, as the server sees it."""
+        if self.in_memory:
+            return Graph(0, False, None)
+        with server_errors(self.settings):
+            info = self.client.get_collection(self.name)
+        config = info.config
+        threshold = config.optimizer_config.indexing_threshold
+        return Graph(info.indexed_vectors_count or 0, config.hnsw_config.m > 0, threshold)
 
     def write_manifest(self, manifest: Manifest, *, complete: bool) -> None:
         """Keep the manifest in the collection's metadata, or in a reserved point on a server without."""

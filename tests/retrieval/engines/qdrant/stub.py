@@ -35,6 +35,8 @@ class QdrantStub(q.PointsServicer, q.CollectionsServicer):
         self.collections: dict[str, Any] = {}
         self.points: dict[str, dict[str, Any]] = {}
         self.statuses: list[Any] = []
+        self.indexed: int | None = None
+        self.threshold: int | None = None
         self.server = grpc.server(ThreadPoolExecutor(4))
         q.add_PointsServicer_to_server(self, self.server)
         q.add_CollectionsServicer_to_server(self, self.server)
@@ -88,13 +90,17 @@ class QdrantStub(q.PointsServicer, q.CollectionsServicer):
                 vacuum_min_vector_number=1000,
                 default_segment_number=0,
                 flush_interval_sec=5,
+                indexing_threshold=self.threshold,
             ),
             wal_config=q.WalConfigDiff(wal_capacity_mb=32, wal_segments_ahead=0),
             metadata=stored.metadata,
         )
         status = self.statuses.pop(0) if self.statuses else q.CollectionStatus.Green
         count = len(self.points[request.collection_name])
-        info = q.CollectionInfo(config=config, status=status, points_count=count, indexed_vectors_count=count)
+        indexed = count if self.indexed is None else self.indexed
+        info = q.CollectionInfo(
+            config=config, status=status, points_count=count, indexed_vectors_count=indexed
+        )
         return q.GetCollectionInfoResponse(result=info)
 
     def Get(self, request: Any, context: Any) -> Any:  # noqa: N802
