@@ -5,7 +5,7 @@ An engine is told apart by these abilities alone; nobody asks which one it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +79,10 @@ def _nothing(*arguments: Any) -> None:
     """For engines that have nothing to do."""
 
 
+def _no_facts(index: PatchIndex) -> Mapping[str, str]:
+    return {}
+
+
 def _always(settings: Any) -> bool:
     return True
 
@@ -129,6 +133,8 @@ class EngineSpec:
     """Raises at once what would otherwise be raised after hours of work: a server that is away."""
     shared_files: Callable[[Any, Manifest], AbstractContextManager[SharedFiles]] | None = None
     """Files in common, of an engine that several processes may fill at a time."""
+    facts: Callable[[PatchIndex], Mapping[str, str]] = _no_facts
+    """What only an open index can tell, name by name, for people."""
     shown: tuple[str, ...] = ()
     """Which of its parameters a person wants to see first; all where it names none."""
 

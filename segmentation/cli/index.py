@@ -148,17 +148,21 @@ def info(
     for name, value in _facts(index, folder):
         show(f"{name:<11} {value}")
     if folder.spec.many_writers:
-        show(f"{'server':<11} {_compare_counts(folder)}")
+        for name, value in _live_facts(folder):
+            show(f"{name:<11} {value}")
 
 
-def _compare_counts(folder: IndexFolder) -> str:
-    """What the server counts beside what the builders uploaded."""
+def _live_facts(folder: IndexFolder) -> list[tuple[str, str]]:
+    """What the server counts beside what the builders uploaded, and what else it says."""
     with folder.index() as index:
         found, expected = len(index), folder.live_rows
-    noun = _noun(folder.manifest.recipe)
+        others = folder.spec.facts(index)
+    counted = f"{found:,} {_noun(folder.manifest.recipe)}"
     if found == expected:
-        return f"{found:,} {noun}, as expected"
-    return f"{found:,} {noun}, expected {expected:,}: run the builds that fill the collection again"
+        counted += ", as expected"
+    else:
+        counted += f", expected {expected:,}: run the builds that fill the collection again"
+    return [("server", counted), *others.items()]
 
 
 def _facts(address: Path, folder: IndexFolder) -> list[tuple[str, str]]:

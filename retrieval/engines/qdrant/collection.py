@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from retrieval.engines.qdrant.connection import connect, load_client, server_errors
-from retrieval.engines.qdrant.payload import INDEXED, KIND, bank_fingerprint, reserved_id
+from retrieval.engines.qdrant.nodes import Nodes
+from retrieval.engines.qdrant.payload import INDEXED, KIND, OTHERS, State, bank_fingerprint, reserved_id
 from retrieval.engines.qdrant.server_requests import quantization_config
 from retrieval.engines.qdrant.settings import MEMORY, QdrantSettings
+from retrieval.engines.qdrant.sizing import Graph
 from retrieval.errors import IndexDamagedError, IndexMismatchError, ServerError
 from retrieval.json_text import parse_json
 from retrieval.store.manifest import Manifest
@@ -23,6 +27,9 @@ VECTOR = "patch"
 
 _MANIFEST_FILE = "manifest.json"
 _METADATA = "mycelia"
+
+#: The point that tells of changes.
+_STATE = reserved_id("state")
 
 #: Bytes of a stored file in one point, before base64.
 _PIECE = 1 << 20
@@ -58,6 +65,20 @@ class Collection:
     def in_memory(self) -> bool:
         """Whether this is the client's own store, which has no graph, no payload index and no status."""
         return self.settings.url == MEMORY
+
+    @property
+    def speaks_grpc(self) -> bool:
+        """Whether :meth:`ask` can be used."""
+        return self.settings.grpc and not self.in_memory
+
+    def ask(self, method: str, message: Any) -> Any:
+        """The answer to a gRPC message of the points service (``QueryBatch``, ``Get``, ``Upsert``)."""
+
+        def send(client: Any) -> Any:
+            return getattr(client.grpc_points, method)(message, timeout=self.settings.timeout)
+
+        with server_errors(self.settings):
+            return self.client.call(send) if isinstance(self.client, Nodes) else send(self.client)
 
     def close(self) -> None:
         """Close the connection."""
@@ -125,6 +146,16 @@ class Collection:
                 )
             green = green + 1 if info.status == m.CollectionStatus.GREEN else 0
 
+    def graph(self) -> Graph:
+        """How far the graphs are, as the server sees it."""
+        if self.in_memory:
+            return Graph(0, False, None)
+        with server_errors(self.settings):
+            info = self.client.get_collection(self.name)
+        config = info.config
+        threshold = config.optimizer_config.indexing_threshold
+        return Graph(info.indexed_vectors_count or 0, config.hnsw_config.m > 0, threshold)
+
     def write_manifest(self, manifest: Manifest, *, complete: bool) -> None:
         """Keep the manifest in the collection's metadata, or in a reserved point on a server without."""
         data = {**manifest.to_json(), "files": {}}
@@ -151,6 +182,30 @@ class Collection:
                 f"the manifest in the collection {self.name!r} at {self.settings.url} is damaged ({error}); "
                 "build the index again under another name"
             ) from error
+
+    def announce(self, *, changing: bool) -> None:
+        """Tell readers that rows are about to change, or that they have changed."""
+        payload = {KIND: "state", "token": uuid.uuid4().hex, "changing": changing}
+        self._upsert(self.models.PointStruct(id=_STATE, vector={}, payload=payload))
+
+    def state(self) -> State | None:
+        """What writers told last, over gRPC; None where none has told anything yet."""
+        q = importlib.import_module("qdrant_client.grpc")
+        message = q.GetPoints(
+            collection_name=self.name,
+            ids=[q.PointId(uuid=_STATE)],
+            with_payload=q.WithPayloadSelector(enable=True),
+        )
+        for point in self.ask("Get", message).result:
+            return State(point.payload["token"].string_value, point.payload["changing"].bool_value)
+        return None
+
+    def no_patch(self, error: object) -> IndexDamagedError:
+        """The error about a point that is no patch."""
+        return IndexDamagedError(
+            f"the collection {self.name!r} at {self.settings.url} has a point that is no patch ({error}); "
+            "nobody but Mycelia should write to it: build the index again"
+        )
 
     def files(self, prefix: str = "") -> list[StoredFile]:
         """The files whose names start with ``prefix``, by name."""
@@ -212,7 +267,7 @@ class Collection:
 
     def count_patches(self) -> int:
         """How many patches there are, exactly."""
-        others = self.models.Filter(must=[self._any(KIND, ["file", "data"])])
+        others = self.models.Filter(must=[self._any(KIND, OTHERS)])
         return self.count() - self.count(others)
 
     def scroll(

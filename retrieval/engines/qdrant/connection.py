@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from retrieval.engines.qdrant.settings import MEMORY, QdrantSettings
+from retrieval.engines.qdrant.nodes import Nodes
+from retrieval.engines.qdrant.settings import MEMORY, QdrantSettings, is_plain
 from retrieval.errors import ConfigError, IndexFileError, MissingExtraError, MyceliaError, ServerError
 
 _LOG = logging.getLogger("mycelia")
@@ -29,8 +30,14 @@ _REST_PORT = 6333
 #: The first pause before a request is sent again; each further one is three times as long, 10 s at most.
 _FIRST_PAUSE = 0.5
 
+#: Milliseconds for a connection to one of several nodes; gRPC's own limit is 20 s.
+_CONNECT_MS = 5000
+
 #: What may be repeated: the server was away, overloaded or lost a race. All our requests are idempotent.
 _REPEATED = ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED"]
+
+#: What another node may do better: one did not answer in time, or was stopped in the middle.
+_ASKED_ELSEWHERE = ["DEADLINE_EXCEEDED", "CANCELLED"]
 
 #: ``Path`` makes one slash of two.
 _ADDRESS = re.compile(r"^(qdrants?):/{1,2}(?=[^/])")
@@ -54,19 +61,25 @@ def is_address(path: str | Path) -> bool:
 def parse_address(address: str | Path) -> QdrantSettings:
     """The server and the collection of a ``qdrant://HOST:PORT/COLLECTION`` address. Raises ConfigError.
 
-    The port is that of REST, 6333 where none is given; gRPC is taken to be the next one.
+    There may be several HOST:PORT with commas between, nodes of one cluster. The port is that of REST, 6333
+    where none is given; gRPC is taken to be the next one.
     """
     text = _ADDRESS.sub(r"\1://", str(address))
-    parts, port = _split(text)
-    collection = parts.path.strip("/")
-    if not parts.hostname or not collection or "/" in collection or "@" in parts.netloc or parts.query:
-        raise ConfigError(
-            f"{text.rpartition('@')[2]!r} is no address of a collection; "
-            "write qdrant://HOST:6333/COLLECTION, without any key or password"
-        )
-    scheme = "https" if parts.scheme == "qdrants" else "http"
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return QdrantSettings(url=f"{scheme}://{host}:{port}", grpc_port=port + 1, collection=collection)
+    scheme, _, rest = text.partition("://")
+    hosts, slash, path = rest.partition("/")
+    urls = []
+    for host in hosts.split(","):
+        parts, port = _split(f"{scheme}://{host}{slash}{path}")
+        collection = parts.path.strip("/")
+        if not parts.hostname or not collection or "/" in collection or "@" in parts.netloc or parts.query:
+            raise ConfigError(
+                f"{text.rpartition('@')[2]!r} is no address of a collection; write "
+                "qdrant://HOST:6333/COLLECTION, without any key or password, or several HOST:6333 with "
+                "commas between"
+            )
+        name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        urls.append(f"{'https' if scheme == 'qdrants' else 'http'}://{name}:{port}")
+    return QdrantSettings(url=",".join(urls), collection=collection)
 
 
 def _split(text: str) -> tuple[SplitResult, int]:
@@ -89,32 +102,48 @@ def connect(settings: QdrantSettings) -> Any:
     """A client of the server in the settings; it connects at the first request.
 
     gRPC repeats what failed for a passing reason, with growing pauses, within ``settings.timeout``.
-    Over REST only the making of a connection is repeated.
+    Over REST only the making of a connection is repeated. Of several addresses the next one is asked
+    instead: see :class:`Nodes`.
     """
     client = load_client()
     if settings.url is None:
         raise ConfigError("a Qdrant server needs its address: set index.qdrant.url=http://HOST:6333")
     if settings.url == MEMORY:
         return client.QdrantClient(MEMORY)
+    if len(settings.urls) == 1:
+        return _connect_one(client, settings, settings.url, settings.attempts)
+    return Nodes(
+        settings.urls,
+        lambda url: _connect_one(client, settings, url, 1),
+        passing=lambda error: _status(error)[0] in (*_REPEATED, *_ASKED_ELSEWHERE),
+        attempts=settings.attempts,
+        timeout=settings.timeout,
+        pause=_FIRST_PAUSE,
+    )
+
+
+def _connect_one(client: Any, settings: QdrantSettings, url: str, attempts: int) -> Any:
+    """A client of one address, which sends each request so many times."""
     transport: dict[str, Any] = {}
     if not settings.grpc:
         httpx = importlib.import_module("httpx")
-        transport["transport"] = httpx.HTTPTransport(retries=settings.attempts - 1)
+        transport["transport"] = httpx.HTTPTransport(retries=attempts - 1)
     key = os.environ.get(KEY_VARIABLE) or None
-    if key is not None and settings.is_plain:
-        _say_plain(settings.url)
+    if key is not None and is_plain(url):
+        _say_plain(url)
     with warnings.catch_warnings():
         # ours is said once, and where it is true
         warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
         return client.QdrantClient(
-            url=settings.url,
-            grpc_port=settings.asked_grpc_port,
+            url=url,
+            grpc_port=settings.grpc_port_of(url),
             prefer_grpc=settings.grpc,
             timeout=settings.timeout,
             api_key=key,
             grpc_options={
-                "grpc.service_config": _service_config(settings.attempts),
+                "grpc.service_config": _service_config(attempts),
                 "grpc.enable_retries": 1,
+                **({"grpc.min_reconnect_backoff_ms": _CONNECT_MS} if len(settings.urls) > 1 else {}),
             },
             check_compatibility=False,
             **transport,
@@ -182,7 +211,9 @@ def _status(error: Exception) -> tuple[str | None, str]:
 
 
 def _explain(settings: QdrantSettings, code: str, detail: str) -> MyceliaError:
-    where = f"{settings.url}{f' (gRPC port {settings.asked_grpc_port})' if settings.grpc else ''}"
+    where = " or ".join(
+        f"{url} (gRPC port {settings.grpc_port_of(url)})" if settings.grpc else url for url in settings.urls
+    )
     again = "what was uploaded stays, and the same command run again finishes the work"
     if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
         return ServerError(

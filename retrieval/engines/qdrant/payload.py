@@ -19,7 +19,9 @@ no such files, so its points carry everything.
 Points of a server whose field ``kind`` (keyword, indexed) is set hold no vector and are no patches:
 ``file`` (name, size and SHA-256 of a file that readers need, such as ``features.safetensors``) and
 ``data`` (a piece of one, in base64). The manifest is in the collection's metadata, or such a file on a
-server without. A search never finds these points, since they have no vector.
+server without. One point, ``state``, tells readers of changes: its ``token`` is another after each, and
+``changing`` is true from before the first row of one until its end. A search never finds these points,
+since they have no vector.
 """
 
 from __future__ import annotations
@@ -41,6 +43,9 @@ from retrieval.store.manifest import Manifest
 IMAGE, CLASS, ROW, COL, LABEL, SOURCE, DATASET = "image", "class", "row", "col", "label", "source", "dataset"
 KIND = "kind"
 
+#: Kinds of points that are no patches.
+OTHERS = ["file", "data", "state"]
+
 #: Fields that a search brings back.
 FOUND = [IMAGE, ROW, COL, LABEL]
 
@@ -61,6 +66,23 @@ class Origin:
     source: str
     sha256: str
     epoch: int
+
+
+@dataclass(frozen=True)
+class Points:
+    """Rows on their way to a server: n ids (UUIDs), vectors (n, D) float32, n payloads."""
+
+    ids: list[str]
+    vectors: npt.NDArray[np.float32]
+    payloads: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class State:
+    """What a collection holds: ``token`` is another after each change, ``changing`` is true during one."""
+
+    token: str
+    changing: bool
 
 
 def bank_fingerprint(manifest: Manifest) -> str:

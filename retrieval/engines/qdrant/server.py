@@ -13,27 +13,26 @@ import numpy.typing as npt
 
 from retrieval.classes import ClassMap
 from retrieval.engines.base import IndexBase, write_attached
+from retrieval.engines.qdrant.by_client import decode_patch, search_by_client
 from retrieval.engines.qdrant.collection import VECTOR, Collection
 from retrieval.engines.qdrant.connection import server_errors
 from retrieval.engines.qdrant.parameters import engine_parameters, settings_of
 from retrieval.engines.qdrant.payload import (
-    COL,
     FOUND,
     IMAGE,
-    LABEL,
-    ROW,
     Origin,
+    Points,
     bank_fingerprint,
-    decode_label,
     pack_ids,
     point_id,
     server_payloads,
     unpack_ids,
 )
-from retrieval.engines.qdrant.server_requests import filter_condition, search_params
+from retrieval.engines.qdrant.server_search import ServerSearch
+from retrieval.engines.qdrant.server_upload import upload
 from retrieval.engines.qdrant.settings import QdrantSettings
 from retrieval.engines.spec import no_multiplicity
-from retrieval.errors import ConfigError, IndexDamagedError, IndexMismatchError
+from retrieval.errors import ConfigError, IndexMismatchError
 from retrieval.json_text import parse_json
 from retrieval.neighbors import Filter, Neighbors, Rows
 from retrieval.progress import Progress, track
@@ -76,7 +75,8 @@ class ServerIndex(IndexBase):
         self._fingerprint = bank_fingerprint(manifest)
         self._origins: dict[int, Origin] = {}
         self._live: int | None = None
-        self._loading = self._resumed = False
+        self._loading = self._resumed = self._changing = False
+        self._search = ServerSearch(collection)
         self._share = share
 
     @classmethod
@@ -160,40 +160,23 @@ class ServerIndex(IndexBase):
         self._check_rows(vectors, labels, patches, multiplicity)
         if multiplicity is not None and (multiplicity != 1).any():
             raise no_multiplicity("a Qdrant server")
-        count = len(vectors)
         ids = pack_ids(patches)
         step = self._points_per_request()
         self._live = None
-        for start in range(0, count, step):
-            rows = slice(start, start + step)
-            self._upload(vectors[rows], labels[rows], patches[rows])
+        self._begin_change()
+        blocks = (slice(start, start + step) for start in range(0, len(vectors), step))
+        upload(self.collection, (self._points(vectors[rows], labels[rows], patches[rows]) for rows in blocks))
         return ids
 
     def search(self, queries: npt.NDArray[np.float32], k: int, *, filter: Filter | None = None) -> Neighbors:
         """The ``k`` nearest rows of queries (Q, D) float32 that ``filter`` lets through."""
         k = self._check_queries(queries, k)
-        similarities = np.full((len(queries), k), -np.inf, dtype=np.float32)
-        patches = np.full((len(queries), k, 3), -1, dtype=np.int32)
-        labels = np.zeros((len(queries), k, len(self.classes)), dtype=np.uint8)
-        m, step = self.collection.models, self._settings.query_batch
-        shared = {
-            "using": VECTOR,
-            "limit": k,
-            "filter": filter_condition(self.collection.models, filter or Filter()),
-            "with_payload": FOUND,
-            "params": None if self.collection.in_memory else search_params(m, self._settings, k),
-        }
-        for start in range(0, len(queries), step):
-            block = queries[start : start + step].tolist()
-            requests = [m.QueryRequest(query=query, **shared) for query in block]
-            with server_errors(self._settings):
-                answers = self.collection.client.query_batch_points(self.collection.name, requests=requests)
-            for row, answer in enumerate(answers, start):
-                for column, point in enumerate(answer.points):
-                    similarities[row, column] = point.score
-                    patches[row, column], labels[row, column] = self._decode(point.payload)
-        ids = np.where(patches[..., 0] < 0, -1, pack_ids(np.maximum(patches, 0)))
-        return Neighbors(ids, similarities, labels)
+        chosen, classes = filter or Filter(), len(self.classes)
+        if not self.collection.speaks_grpc:
+            return search_by_client(self.collection, queries, k, chosen, classes=classes)
+        counts = self._manifest.counts
+        rows = counts.get("rows", 0) - counts.get("removed", 0)
+        return self._search.find(queries, k, chosen, classes=classes, rows=rows)
 
     def patches(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """Image number, grid row and grid column of rows: (...) int64 -> (..., 3) int32; -1 for the id -1."""
@@ -228,6 +211,7 @@ class ServerIndex(IndexBase):
         condition = m.Filter(must=[m.FieldCondition(key=IMAGE, match=m.MatchAny(any=images))])
         count = self.collection.count(condition)
         if count:
+            self._begin_change()
             with server_errors(self._settings):
                 selector = m.FilterSelector(filter=condition)
                 self.collection.client.delete(self.collection.name, selector, wait=True)
@@ -272,6 +256,9 @@ class ServerIndex(IndexBase):
         if complete and self._loading:
             self._finish(progress)
         self.collection.write_manifest(self._manifest, complete=complete)
+        if complete and self._changing:
+            self.collection.announce(changing=False)
+            self._changing = False
         self._manifest = self._files.commit(self._manifest, changes)
 
     def refresh(self) -> bool:
@@ -314,40 +301,33 @@ class ServerIndex(IndexBase):
         each = 4 * self.similarity.width + 2 * len(self.classes) + _POINT_BYTES
         return max(1, min(self._settings.batch_points, self._settings.batch_bytes // each))
 
-    def _upload(
+    def _points(
         self, vectors: npt.NDArray[np.float32], labels: npt.NDArray[np.uint8], patches: npt.NDArray[np.int32]
-    ) -> None:
+    ) -> Points:
         origins = [
             self._origins.get(number) or Origin(f"image {number}", "", 0) for number in patches[:, 0].tolist()
         ]
         positions = zip(origins, patches[:, 1:].tolist(), strict=True)
         ids = [point_id(self._fingerprint, origin, row, col) for origin, (row, col) in positions]
-        payloads = server_payloads(labels, patches, origins, str(self._manifest.dataset.get("name", "")))
-        points = self.collection.models.Batch(ids=ids, vectors={VECTOR: vectors.tolist()}, payloads=payloads)
-        with server_errors(self._settings):
-            self.collection.client.upsert(self.collection.name, points=points, wait=True)
+        dataset = str(self._manifest.dataset.get("name", ""))
+        return Points(ids, vectors, server_payloads(labels, patches, origins, dataset))
+
+    def _begin_change(self) -> None:
+        """Tell readers, before anything changes, that what they know of rows may not hold."""
+        self.collection.announce(changing=True)
+        self._changing = True
 
     def _rows_of(self, images: list[int]) -> Rows:
         m = self.collection.models
         condition = m.Filter(must=[m.FieldCondition(key=IMAGE, match=m.MatchAny(any=images))])
         points = list(self.collection.scroll(condition, vectors=True, payload=FOUND))
-        decoded = [self._decode(point.payload) for point in points]
+        decoded = [decode_patch(self.collection, point.payload, len(self.classes)) for point in points]
         patches = np.array([place for place, _ in decoded], dtype=np.int32).reshape(len(points), 3)
         labels = np.array([label for _, label in decoded], dtype=np.uint8).reshape(-1, len(self.classes))
         vectors = np.array([point.vector[VECTOR] for point in points], dtype=np.float32)
         ids = pack_ids(patches)
         order = np.argsort(ids)
         return Rows(ids[order], vectors[order], labels[order], patches[order])
-
-    def _decode(self, payload: dict[str, Any]) -> tuple[tuple[int, int, int], npt.NDArray[np.uint8]]:
-        try:
-            place = (int(payload[IMAGE]), int(payload[ROW]), int(payload[COL]))
-            return place, decode_label(payload[LABEL], len(self.classes))
-        except (KeyError, TypeError, ValueError) as error:
-            raise IndexDamagedError(
-                f"the collection {self.collection.name!r} at {self._settings.url} has a point that is no "
-                f"patch ({error}); nobody but Mycelia should write to it: build the index again"
-            ) from error
 
     def _upload_files(self, images: Path | None) -> None:
         """Keep what a reader needs in the collection: the features and the list of images."""

@@ -27,7 +27,11 @@ class QdrantSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str | None = Field(None, description="http(s)://HOST:PORT of a server; in this process when empty")
+    url: str | None = Field(
+        None,
+        description="http(s)://HOST:PORT of a server, or of several nodes of a cluster (a list, or commas "
+        "between), of which the next is asked when one does not answer; in this process when empty",
+    )
     collection: str | None = Field(None, description="server: name of the collection")
 
     datatype: Literal["float32", "float16"] = Field("float16", description="how vectors are stored")
@@ -76,35 +80,59 @@ class QdrantSettings(BaseModel):
     batch_bytes: int = Field(
         4_000_000, ge=1024, lt=5_000_000, description="server: bytes of one upload request"
     )
+    label_table: int = Field(
+        512,
+        ge=0,
+        le=10**6,
+        description="server: MB for labels of rows that were found, which are then not sent again; "
+        "a larger bank sends them with each hit, as does 0",
+    )
     query_batch: int = Field(64, ge=1, le=100_000, description="queries of one search request")
+
+    @field_validator("url", mode="before")
+    @classmethod
+    def _is_one_text(cls, url: object) -> object:
+        if isinstance(url, list | tuple) and url and all(isinstance(one, str) for one in url):
+            return ",".join(url)
+        return url
 
     @field_validator("url")
     @classmethod
     def _holds_no_secret(cls, url: str | None) -> str | None:
         if url is None or url == MEMORY:
             return url
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("expected http://HOST:PORT or https://HOST:PORT")
-        if parts.port == 0:  # any other that is none raises a ValueError by itself
-            raise ValueError("a port is 1..65535")
-        if parts.username or parts.password or parts.query:
-            raise ValueError("a URL must hold no key or password; put the key into QDRANT_API_KEY")
-        return url.rstrip("/")
+        return ",".join(dict.fromkeys(_checked(one.strip()) for one in url.split(",")))
 
     @property
-    def asked_grpc_port(self) -> int:
+    def urls(self) -> tuple[str, ...]:
+        """The addresses of the server, or of a cluster's nodes."""
+        return tuple(self.url.split(",")) if self.url else ()
+
+    def grpc_port_of(self, url: str) -> int:
         """The port that gRPC is spoken at: the one that is set, or the one after REST's."""
         if self.grpc_port is not None:
             return self.grpc_port
-        return ((urlsplit(self.url).port if self.url and self.url != MEMORY else None) or REST_PORT) + 1
+        return ((urlsplit(url).port if url != MEMORY else None) or REST_PORT) + 1
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether what is sent leaves this machine, and can be read on its way."""
-        parts = urlsplit(self.url or "")
-        host = parts.hostname or ""
-        return parts.scheme == "http" and host != "localhost" and not _is_loopback(host)
+
+def is_plain(url: str) -> bool:
+    """Whether what is sent to ``url`` leaves this machine, and can be read on its way."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return parts.scheme == "http" and host != "localhost" and not _is_loopback(host)
+
+
+def _checked(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(
+            "expected http://HOST:PORT or https://HOST:PORT, several of them with commas between"
+        )
+    if parts.port == 0:  # any other that is none raises a ValueError by itself
+        raise ValueError("a port is 1..65535")
+    if parts.username or parts.password or parts.query:
+        raise ValueError("a URL must hold no key or password; put the key into QDRANT_API_KEY")
+    return url.rstrip("/")
 
 
 def _is_loopback(host: str) -> bool:

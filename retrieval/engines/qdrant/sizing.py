@@ -33,6 +33,26 @@ class Footprint:
     disk: float
 
 
+@dataclass(frozen=True)
+class Graph:
+    """What a server says of a collection's HNSW graphs: vectors in them, whether they are made at all, and
+    the KB of vectors from which a segment gets one (None where the server does not say)."""
+
+    vectors: int
+    on: bool
+    threshold: int | None
+
+
+def describe_graph(graph: Graph, rows: int) -> str:
+    """How many of the rows a search finds by graph, in words."""
+    if not graph.on:
+        return "off until everything is uploaded; searches look at every vector"
+    if graph.vectors >= rows:
+        return f"all {rows:,} vectors"
+    size = "small ones" if graph.threshold is None else f"those below {graph.threshold:,} KB of vectors"
+    return f"{graph.vectors:,} of {rows:,} vectors; of the server's segments, {size} are searched without one"
+
+
 def bytes_per_row(settings: QdrantSettings, width: int) -> Footprint:
     """Computed bytes of one row of ``width`` numbers, without labels and before any replication.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrieval.engines.qdrant.settings import KIND_EDGE, KIND_SERVER, QdrantSettings
+from retrieval.engines.qdrant.sizing import describe_graph
 from retrieval.engines.spec import Creation, EngineSpec, Opening, SharedFiles
 from retrieval.store.manifest import Manifest
 
@@ -82,6 +83,14 @@ def _reach(settings: QdrantSettings, manifest: Manifest) -> None:
     open_collection(settings, manifest).close()
 
 
+def _facts(index: PatchIndex) -> Mapping[str, str]:
+    from retrieval.engines.qdrant.server import ServerIndex
+
+    if not isinstance(index, ServerIndex):
+        return {}
+    return {"graph": describe_graph(index.collection.graph(), len(index))}
+
+
 @contextmanager
 def _shared_files(settings: QdrantSettings, manifest: Manifest) -> Iterator[SharedFiles]:
     from retrieval.engines.qdrant.collection import CollectionFiles
@@ -124,5 +133,6 @@ SERVER = EngineSpec(
     refresh=_refresh,
     reach=_reach,
     shared_files=_shared_files,
+    facts=_facts,
     shown=SHOWN,
 )

@@ -35,6 +35,8 @@ class QdrantStub(q.PointsServicer, q.CollectionsServicer):
         self.collections: dict[str, Any] = {}
         self.points: dict[str, dict[str, Any]] = {}
         self.statuses: list[Any] = []
+        self.indexed: int | None = None
+        self.threshold: int | None = None
         self.server = grpc.server(ThreadPoolExecutor(4))
         q.add_PointsServicer_to_server(self, self.server)
         q.add_CollectionsServicer_to_server(self, self.server)
@@ -88,17 +90,29 @@ class QdrantStub(q.PointsServicer, q.CollectionsServicer):
                 vacuum_min_vector_number=1000,
                 default_segment_number=0,
                 flush_interval_sec=5,
+                indexing_threshold=self.threshold,
             ),
             wal_config=q.WalConfigDiff(wal_capacity_mb=32, wal_segments_ahead=0),
             metadata=stored.metadata,
         )
         status = self.statuses.pop(0) if self.statuses else q.CollectionStatus.Green
         count = len(self.points[request.collection_name])
-        info = q.CollectionInfo(config=config, status=status, points_count=count, indexed_vectors_count=count)
+        indexed = count if self.indexed is None else self.indexed
+        info = q.CollectionInfo(
+            config=config, status=status, points_count=count, indexed_vectors_count=indexed
+        )
         return q.GetCollectionInfoResponse(result=info)
 
     def Get(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if isinstance(request, q.GetPoints):  # both services have a method of this name
+            return self._get_points(request, context)
         return self._get_collection(request, context)
+
+    def _get_points(self, request: Any, context: Any) -> Any:
+        self._enter("GetPoints", request, context)
+        stored = self.points[request.collection_name]
+        found = [stored[id.uuid] for id in request.ids if id.uuid in stored]
+        return q.GetResponse(result=[q.RetrievedPoint(id=p.id, payload=p.payload) for p in found])
 
     def CreateFieldIndex(self, request: Any, context: Any) -> Any:  # noqa: N802
         self._enter("CreateFieldIndex", request, context)
@@ -157,7 +171,12 @@ class QdrantStub(q.PointsServicer, q.CollectionsServicer):
             wanted = np.array(query.query.nearest.dense.data, dtype=np.float32)
             scores = np.array([self._vector(p) @ wanted for p in found])
             best = np.argsort(-scores, kind="stable")[: query.limit]
-            hits = [q.ScoredPoint(id=found[i].id, payload=found[i].payload, score=scores[i]) for i in best]
+            shown = query.with_payload.enable or query.with_payload.HasField("include")
+            payloads = [found[i].payload if shown else {} for i in best]
+            hits = [
+                q.ScoredPoint(id=found[i].id, payload=payload, score=scores[i])
+                for i, payload in zip(best, payloads, strict=True)
+            ]
             answers.append(q.BatchResult(result=hits))
         return q.QueryBatchResponse(result=answers)
 

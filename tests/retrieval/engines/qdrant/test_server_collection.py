@@ -17,6 +17,7 @@ from qdrant_client import grpc as q
 from retrieval import Filter, IndexSettings, Manifest, create_index, open_index, read_images
 from retrieval.edit.convert import convert_index
 from retrieval.engines.qdrant.server import ServerIndex
+from retrieval.engines.qdrant.spec import SERVER
 from retrieval.errors import IndexDamagedError, MyceliaError, ServerError
 from retrieval.store.commit import IndexFiles
 
@@ -80,7 +81,9 @@ def test_the_collection_is_made_for_loading(
     query = stub.named("QueryBatch")[0].query_points[0]
     assert query.params.hnsw_ef == 99 and query.params.quantization.oversampling == 3.0
     assert query.params.quantization.rescore
-    assert list(query.with_payload.include.fields) == ["image", "row", "col", "label"]
+    assert not query.with_payload.enable and not query.with_payload.HasField("include")
+    fetched = stub.named("GetPoints")[1]  # between two looks at the collection's state
+    assert list(fetched.with_payload.include.fields) == ["image", "row", "col", "label"]
 
 
 def test_graph_is_off_while_loading_and_waited_for(
@@ -172,3 +175,28 @@ def test_manifest_of_the_folder_has_no_surprise(
     with pytest.raises(IndexDamagedError, match="datatype"):
         ServerIndex.open(IndexFiles(tmp_path, broken), broken)
     assert issubclass(IndexDamagedError, MyceliaError)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "threshold", "said"),
+    [
+        (300, None, "all 300 vectors"),
+        (304, 10_000, "all 300 vectors"),
+        (100, 10_000, "100 of 300 vectors; of the server's segments, those below 10,000 KB of vectors are"),
+        (0, None, "0 of 300 vectors; of the server's segments, small ones are searched without one"),
+    ],
+)
+def test_the_graph_in_words(
+    tmp_path: Path,
+    stub: QdrantStub,
+    manifest: Callable[..., Manifest],
+    bank: Any,
+    vectors: int,
+    threshold: int | None,
+    said: str,
+) -> None:
+    stub.indexed, stub.threshold = vectors, threshold
+    with fill(stub, tmp_path, manifest(), bank) as index:
+        assert "off until" in SERVER.facts(index)["graph"]
+        index.flush(images=RECORDS)
+        assert SERVER.facts(index)["graph"].startswith(said)

@@ -66,7 +66,7 @@ def test_collections_of_others_are_refused(
     wider = replace(manifest(), similarity=replace(manifest().similarity, width=64))
     with pytest.raises(IndexMismatchError, match="vectors of 32 numbers, and this recipe makes 64"):
         ServerIndex.create(IndexFiles(tmp_path), wider, settings_for(stub))
-    assert len(stub.points["bank"]) == 300
+    assert len(stub.points["bank"]) == 301  # and one that tells of changes
     elsewhere = replace(manifest(), recipe={"seed": 3, "index": {}, "runtime": {"device": "cuda"}})
     ServerIndex.create(IndexFiles(tmp_path), elsewhere, settings_for(stub)).close()
 
@@ -99,9 +99,11 @@ def test_bad_addresses(address: str) -> None:
 
 def test_addresses() -> None:
     local = connection.parse_address("qdrant://host:7000/bank")
-    assert (local.url, local.grpc_port, local.collection) == ("http://host:7000", 7001, "bank")
+    assert (local.url, local.grpc_port_of("http://host:7000")) == ("http://host:7000", 7001)
+    assert local.collection == "bank"
     remote = connection.parse_address(Path("qdrants://host/bank"))
-    assert (remote.url, remote.grpc_port, remote.collection) == ("https://host:6333", 6334, "bank")
+    assert (remote.url, remote.grpc_port_of("https://host:6333")) == ("https://host:6333", 6334)
+    assert remote.collection == "bank"
     assert not connection.is_address("qdrant.index") and not connection.is_address("/qdrant://x")
 
 
@@ -110,8 +112,8 @@ def test_addresses() -> None:
     [("http://host:7100", 7101), ("https://host", 6334), ("http://[::1]:80", 81), (":memory:", 6334)],
 )
 def test_the_port_of_grpc_follows_that_of_rest(url: str, port: int) -> None:
-    assert QdrantSettings(url=url).asked_grpc_port == port
-    assert QdrantSettings(url=url, grpc_port=9000).asked_grpc_port == 9000
+    assert QdrantSettings(url=url).grpc_port_of(url) == port
+    assert QdrantSettings(url=url, grpc_port=9000).grpc_port_of(url) == 9000
 
 
 def test_an_error_names_the_port_that_was_asked(tmp_path: Path, manifest: Callable[..., Manifest]) -> None:
