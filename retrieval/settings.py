@@ -28,9 +28,9 @@ class IndexSettings(BaseModel):
 
     engine: str = Field(
         default="auto",
-        description="auto: exact up to 100,000 rows where the processor gains by bfloat16, else faiss if it is "
-        "installed; exact: all rows are compared; faiss: embedded; qdrant: a vector database; or the name of an "
-        "installed engine",
+        description="auto: exact up to 100,000 rows where the processor gains by bfloat16, else faiss if "
+        "it is installed; exact: all rows are compared; faiss: embedded; qdrant: a vector database; or the "
+        "name of an installed engine",
     )
     exact: ExactSettings = ExactSettings()
     faiss: FaissSettings = FaissSettings()
