@@ -182,8 +182,9 @@ def _check_classes(dataset: Dataset, *, whole: bool) -> None:
 
 def _manifest(extractor: AnyExtractor, dataset: Dataset) -> Manifest:
     """What the index will say of itself, without the counts."""
+    recipe = extractor.recipe.model_dump(mode="json", exclude={"runtime": True, "image": {"auto_size"}})
     return Manifest(
-        recipe=extractor.recipe.model_dump(mode="json", exclude={"runtime": True, "image": {"auto_size"}}),
+        recipe={**recipe, "runtime": {"precision": extractor.backbone.precision}},
         fingerprints=extractor.fingerprints,
         classes=dataset.classes,
         similarity=extractor.similarity,

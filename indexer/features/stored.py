@@ -54,7 +54,9 @@ class StoredExtractor(ABC):
 
     def __init__(self, recipe: Recipe, backbone: CutModel, tensors: dict[str, Tensor]) -> None:
         """Use :meth:`create` or :meth:`open`; ``tensors`` is what :meth:`to_bytes` stores."""
-        self.recipe = recipe
+        # reports say what auto came to be
+        runtime = recipe.runtime.model_copy(update={"precision": backbone.precision})
+        self.recipe = recipe.model_copy(update={"runtime": runtime})
         self.backbone = backbone
         self._objectives = create_objectives(recipe.objective) if recipe.uses_gradients else ()
         self._lock = threading.Lock()  # the cut keeps what passes it in the model, which all threads share

@@ -82,7 +82,8 @@ def successor(manifest: Manifest, settings: IndexSettings) -> Manifest:
     """The manifest of a new index of the same memory, whose rows are still to come."""
     counts = {name: count for name, count in manifest.counts.items() if name not in ("rows", "removed")}
     recipe = {**manifest.recipe, "index": settings.model_dump(mode="json")}
-    recipe.pop("runtime", None)  # older indexes say where they were built
+    if "device" in recipe.get("runtime", {}):  # older indexes say where they were built
+        recipe.pop("runtime")
     return replace(
         manifest, recipe=recipe, counts=counts, engine={}, labels=dict(DENSE), files={}, generation=0
     )

@@ -182,6 +182,7 @@ def _facts(address: Path, folder: IndexFolder) -> list[tuple[str, str]]:
         ("backbone", _join(backbone.get("model"), backbone.get("weights"), _describe_blocks(backbone))),
         ("image size", _describe_size(recipe)),
         ("features", _describe_features(features)),
+        ("computed in", recipe.get("runtime", {}).get("precision", "")),
         ("metric", _describe_metric(folder)),
         ("re-ranking", _describe_reranking(manifest)),
         ("on disk", format_bytes(sum(entry.bytes for entry in manifest.files.values()))),

@@ -276,12 +276,12 @@ def test_impossible_recipes_leave_nothing_behind(
     assert not list(tmp_path.glob("x*"))
 
 
-def test_where_a_build_ran_is_not_told(
+def test_where_a_build_ran_is_not_told_but_its_arithmetic_is(
     labelled_folder: Folder, tiny_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
     build_index(labelled_folder(2), tmp_path / "x", recipe=tiny_recipe())
     recipe = read_manifest(tmp_path / "x").recipe
-    assert "runtime" not in recipe
+    assert recipe["runtime"] == {"precision": "float32"}
     assert recipe_from_dict(recipe).fingerprint() == tiny_recipe().fingerprint()
 
 

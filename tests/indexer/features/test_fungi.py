@@ -330,7 +330,7 @@ def test_open_extractor_runs_here_wherever_the_index_was_built(
     for runtime in ({"device": "cuda:7", "batch_size": 99}, {"device": "abacus"}, {"beads": 10}):
         older = replace(manifest, recipe={**manifest.recipe, "runtime": runtime})
         opened = open_extractor(tmp_path, older)
-        assert opened.recipe.runtime == RuntimeSettings()
+        assert opened.recipe.runtime == RuntimeSettings(precision="float32"), "auto, as it came to be"
         assert opened.backbone.device == choose_device("auto")
     newer = replace(manifest, recipe={k: v for k, v in manifest.recipe.items() if k != "runtime"})
     opened = open_extractor(tmp_path, newer, runtime=RuntimeSettings(device="cpu"))
