@@ -172,7 +172,7 @@ class FungiExtractor(StoredExtractor):
         them: a cut depends on no seed, so that one serves many heads.
         """
         backbone, prefix = self.backbone, self.backbone.prefix_tokens
-        with self._lock, torch.enable_grad():
+        with self._lock, torch.enable_grad(), backbone.behind_the_cut():
             cut = self._cut_of(images)
             projected = backbone.projected(cut).requires_grad_(True)
             embeddings = backbone.tail(cut.residual, projected)  # (B, N, E)
@@ -186,7 +186,10 @@ class FungiExtractor(StoredExtractor):
         if backbone.projection[1] is not None:
             activations = F.pad(activations, (0, 1), value=1.0)
         return PatchGradients(
-            embeddings.detach()[:, prefix:], tuple(gradients), activations, self._earlier(cut)
+            embeddings.detach().float()[:, prefix:],
+            tuple(gradient.float() for gradient in gradients),
+            activations,
+            self._earlier(cut),
         )
 
     def fit(self, batches: Callable[[], Iterable[Tensor | Cut]], *, images: int) -> None:
@@ -252,7 +255,9 @@ class FungiExtractor(StoredExtractor):
 
     def projected(self, parts: PatchGradients) -> tuple[Tensor, ...]:
         """The projected gradient of each objective as unit vectors, (B, T, k) each."""
-        return tuple(F.normalize(self._project(g, parts.activations), dim=-1) for g in parts.gradients)
+        with self.backbone.behind_the_cut():
+            projected = [self._project(g, parts.activations).float() for g in parts.gradients]
+        return tuple(F.normalize(p, dim=-1) for p in projected)
 
     def _directions(self, parts: PatchGradients) -> tuple[Tensor, Tensor, Tensor]:
         """e, g and a, each of length one: (B, T, width) each."""
@@ -288,7 +293,7 @@ class FungiExtractor(StoredExtractor):
             torch.rand(embeddings.shape[1] * count, generator=generator) <= self.recipe.objective.infonce.keep
         )
         nearest = torch.stack(
-            [largest_columns(F.normalize(e, dim=-1) @ support.T, count) for e in embeddings]
+            [largest_columns((F.normalize(e, dim=-1) @ support.T).float(), count) for e in embeddings]
         )
         return self._latents_of("support", objective)[nearest.flatten(1)[:, kept.to(nearest.device)]]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ import torch.nn.functional as F
 from indexer.features import attention, backbone, precision
 from indexer.features.attention import BFloat16Attention, attend
 from indexer.features.backbone import Backbone
+from indexer.features.fungi import FungiExtractor
 from indexer.features.precision import choose_precision, computing_in, least_cosine, probe
 from indexer.recipe import BackboneSettings, RuntimeSettings
 
@@ -59,6 +62,21 @@ def test_bfloat16_keeps_the_patches_of_a_whole_model() -> None:
     assert low.embed(picture).dtype == torch.float32
     torch.testing.assert_close(low.embed(picture), low.embed(picture), rtol=0, atol=0)
     assert 0.99 < low._bfloat16_cosine() <= 1.0 + 1e-6
+
+
+@pytest.mark.parametrize("settings", [(), ("features.projection=none",), ("objective.kind=kl",)])
+def test_bfloat16_keeps_gradients_too(
+    tiny_extractor: Callable[..., FungiExtractor], random_images: torch.Tensor, settings: tuple[str, ...]
+) -> None:
+    plain, low = (tiny_extractor(*settings, f"runtime.precision={p}") for p in ("float32", "bfloat16"))
+    vectors = low.extract(random_images)
+    assert vectors.dtype == torch.float32
+    assert not torch.equal(vectors, plain.extract(random_images)), "bfloat16 was not used"
+    for first, second in zip(
+        plain.feature_parts(random_images), low.feature_parts(random_images), strict=True
+    ):
+        assert float(F.cosine_similarity(first, second, dim=-1).mean()) > 0.99
+    assert low.recipe.runtime.precision == "bfloat16"
 
 
 def test_attention_by_heads_is_attention() -> None:
