@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -39,6 +38,7 @@ from indexer.recipe import Recipe
 from retrieval import ImageRecord, Manifest, create_index
 from retrieval.errors import DatasetError
 from retrieval.progress import Progress, track
+from retrieval.store.copying import copy_file, copy_folder
 from retrieval.store.files import sha256_file, storage_errors, sync_tree
 from retrieval.store.layout import FEATURES
 from retrieval.store.staging import check_free
@@ -214,12 +214,8 @@ def _assemble(
         raise DatasetError(f"{manifest.dataset['root']}: {nothing}{': ' + reasons if reasons else ''}")
     folder = workspace.fresh_index_folder()
     recipe = extractor.recipe
-    with storage_errors(folder):
-        shutil.copyfile(workspace.folder / FEATURES, folder / FEATURES)
-        (folder / workspace.thumbs.name).mkdir()
-        # one by one: copytree would hide a full disk in an error of its own
-        for thumb in sorted(workspace.thumbs.iterdir()):
-            shutil.copyfile(thumb, folder / workspace.thumbs.name / thumb.name)
+    copy_file(workspace.folder / FEATURES, folder / FEATURES)
+    copy_folder(workspace.thumbs, folder / workspace.thumbs.name)
     records: list[ImageRecord] = []
     with create_index(
         folder,

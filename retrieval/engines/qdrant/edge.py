@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.engines.qdrant.edge_requests import filter_condition, shard_config
+from retrieval.engines.qdrant.edge_room import check_room, check_room_to_copy
 from retrieval.engines.qdrant.payload import CLASS, IMAGE, edge_payloads
 from retrieval.engines.qdrant.settings import KIND_EDGE, QdrantSettings
 from retrieval.engines.qdrant.sizing import bytes_per_row
@@ -28,6 +29,7 @@ from retrieval.errors import (
 from retrieval.neighbors import Filter
 from retrieval.similarity import Similarity
 from retrieval.store.commit import Changes, IndexFiles
+from retrieval.store.copying import allocated_bytes, copy_folder
 from retrieval.store.files import PARTIAL, storage_errors, sync_tree
 from retrieval.store.lock import Lock
 from retrieval.store.manifest import has_manifest, read_manifest
@@ -39,8 +41,11 @@ GENERATION = "edge."
 #: Rows handed over at a time.
 _CHUNK = 2048
 
-_FULL_DISK = ("No space left", "os error 28", "os error 122")
-_FORBIDDEN = ("Permission denied", "Read-only file system", "os error 13", "os error 30")
+#: What the system may say of a disk, in Edge's errors: full, over a quota, failing, forbidden.
+_DISK = (
+    *("No space left", "Permission denied", "Read-only file system", "Input/output error", "File too large"),
+    *(f"os error {number})" for number in (5, 13, 27, 28, 30, 122)),
+)
 
 
 def load_edge() -> Any:
@@ -91,6 +96,7 @@ class EdgeEngine:
         """An empty engine for ``expected`` rows. Raises ConfigError where they exceed the recipe's limits."""
         load_edge()
         _check_limits(settings, similarity.width, expected)
+        check_room(files.folder, settings, similarity.width, expected, segments=2)
         engine = cls(files, settings, similarity, rows)
         try:
             with engine._errors(), storage_errors(files.folder):
@@ -149,14 +155,16 @@ class EdgeEngine:
         """Append vectors (n, D) float32 of rows that the row store has already."""
         edge, first = self._edge, self._total
         _check_limits(self._settings, self._width, first + len(vectors))
+        self._check_room(len(vectors))
         self._begin()
         ids = np.arange(first, first + len(vectors), dtype=np.int64)
         payloads = edge_payloads(self._rows.labels(ids), self._rows.patches(ids))
         block = np.ascontiguousarray(vectors, dtype=np.float32)
         try:
-            with self._errors():
-                for start in range(0, len(block), _CHUNK):
-                    chunk = range(start, min(start + _CHUNK, len(block)))
+            for start in range(0, len(block), _CHUNK):
+                chunk = range(start, min(start + _CHUNK, len(block)))
+                self._check_room(len(chunk))
+                with self._errors():
                     points = [edge.Point(first + i, block[i], payloads[i]) for i in chunk]
                     self._shard.update(edge.UpdateOperation.upsert_points(points))
         except BaseException:
@@ -204,6 +212,7 @@ class EdgeEngine:
             self._delete(sorted(self._hidden))
         if self._generation == self._committed:
             return {}
+        self._check_room(len(self._rows) - self._rows.removed)  # as one more segment, with its graph
         with self._errors():
             self._shard.optimize()
             self._shard.flush()
@@ -255,19 +264,22 @@ class EdgeEngine:
         if self._generation != self._committed:
             return
         old = self._path
+        check_room_to_copy(self._folder, allocated_bytes(old))
         with self._errors():
             self._shard.close()
         self._generation += 1
         try:
-            with storage_errors(self._folder):
-                shutil.rmtree(self._path, ignore_errors=True)  # of a change that was killed
-                shutil.copytree(old, self._path)
+            shutil.rmtree(self._path, ignore_errors=True)  # of a change that was killed
+            copy_folder(old, self._path)
         except BaseException:
             shutil.rmtree(self._path, ignore_errors=True)
             self._generation -= 1
             self._load()
             raise
         self._load()
+
+    def _check_room(self, rows: int) -> None:
+        check_room(self._folder, self._settings, self._width, rows)
 
     def _delete(self, ids: list[int]) -> None:
         with self._errors():
@@ -331,10 +343,10 @@ class EdgeEngine:
             if type(error) is not Exception and type(error).__name__ != "PanicException":
                 raise  # not Edge's
             text = " ".join(str(error).split())
-            if any(sign in text for sign in (*_FULL_DISK, *_FORBIDDEN)):
+            if any(sign in text for sign in _DISK):
                 raise StorageError(
-                    f"Qdrant Edge cannot write {self._path} ({text}); free some space or make the folder "
-                    "writable, and run the command again (what was committed is unchanged)"
+                    f"Qdrant Edge cannot write {self._path} ({text}); free some space, check the disk "
+                    "or make the folder writable, and run the command again (what was committed is unchanged)"
                 ) from error
             raise IndexDamagedError(
                 f"Qdrant Edge cannot use {self._path} ({text}); restore it from a copy or build the index "
