@@ -123,7 +123,6 @@ def build_index(
         images, bad = store.images, store.skipped
         manifest = replace(manifest, counts={"images": images - len(bad)})
         rows = _assemble(extractor, store, workspace, manifest, share, progress)
-        workspace.publish()
     skipped = tuple(SkippedImage(id, reason) for id, reason in bad.items())
     seconds = time.monotonic() - start
     return BuildReport(out, rows, images - len(skipped), skipped, seconds, whole=recipe.whole)

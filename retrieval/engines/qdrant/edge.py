@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -344,13 +345,14 @@ class EdgeEngine:
                 raise  # not Edge's
             text = " ".join(str(error).split())
             if any(sign in text for sign in _DISK):
+                text = re.sub(r".*: ([^:]*\(os error \d+\)).*", r"\1", text)  # less the path of each layer
                 raise StorageError(
                     f"Qdrant Edge cannot write {self._path} ({text}); free some space, check the disk "
                     "or make the folder writable, and run the command again (what was committed is unchanged)"
                 ) from error
             raise IndexDamagedError(
-                f"Qdrant Edge cannot use {self._path} ({text}); restore it from a copy or build the index "
-                "again"
+                f"Qdrant Edge cannot use {self._path} ({text[-300:]}); restore it from a copy or build the "
+                "index again"
             ) from error
 
 
