@@ -53,7 +53,8 @@ def _run(asked: argparse.Namespace) -> int:
     import faiss  # noqa: F401  (before the forks, which then need not)
     import qdrant_edge  # noqa: F401
 
-    import indexer.bank.build  # noqa: F401
+    import retrieval.engines.faiss_search
+    import retrieval.engines.qdrant.edge_index  # noqa: F401
 
     from .campaign import Point, run_points
     from .changes import cases

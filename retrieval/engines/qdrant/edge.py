@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import re
 import shutil
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from retrieval.engines.qdrant.edge_errors import edge_errors
+from retrieval.engines.qdrant.edge_links import linked, listing, unlink
 from retrieval.engines.qdrant.edge_requests import filter_condition, shard_config
 from retrieval.engines.qdrant.edge_room import check_room, check_room_to_copy
 from retrieval.engines.qdrant.payload import CLASS, IMAGE, edge_payloads
@@ -42,11 +43,8 @@ GENERATION = "edge."
 #: Rows handed over at a time.
 _CHUNK = 2048
 
-#: What the system may say of a disk, in Edge's errors: full, over a quota, failing, forbidden.
-_DISK = (
-    *("No space left", "Permission denied", "Read-only file system", "Input/output error", "File too large"),
-    *(f"os error {number})" for number in (5, 13, 27, 28, 30, 122)),
-)
+#: How often Edge opens and closes its files at most before nothing more is done to them.
+_SETTLED = 5
 
 
 def load_edge() -> Any:
@@ -81,6 +79,7 @@ class EdgeEngine:
         self._total = 0
         self._hidden: set[int] = set()
         self._shard: Any = None
+        self._direct = False  # whether the shard is open where its files lie, and may change them
         self._generation, self._committed = 1, 0
         self._lock = _lock(files.folder)
 
@@ -106,6 +105,7 @@ class EdgeEngine:
                 engine._path.mkdir()
                 config = shard_config(engine._edge, settings, engine._width)
                 engine._shard = engine._edge.EdgeShard.create(str(engine._path), config)
+                engine._direct = True
                 engine._index_payload()
         except BaseException:
             engine.close()
@@ -218,7 +218,8 @@ class EdgeEngine:
             self._shard.optimize()
             self._shard.flush()
             self._shard.close()
-        self._load()  # which completes Edge's own configuration file, before the manifest sums it up
+        self._settle()
+        self._load()
         with storage_errors(self._folder):
             sync_tree(self._path)
         new = {path.relative_to(self._folder).as_posix(): path for path in sorted(self._path.rglob("*"))}
@@ -241,6 +242,7 @@ class EdgeEngine:
             if self._generation != self._committed and not self._is_listed():
                 shutil.rmtree(self._path, ignore_errors=True)
         finally:
+            unlink(self._folder)
             self._lock.release()
 
     @property
@@ -252,17 +254,38 @@ class EdgeEngine:
         name = f"{GENERATION}{self._generation}"
         return has_manifest(self._folder) and read_manifest(self._folder).engine.get("folder") == name
 
-    def _load(self) -> None:
+    def _load(self, *, direct: bool = False) -> None:
+        """Open the subfolder: ``direct`` to change it, else by second names of its files."""
         if not self._path.is_dir():
             raise IndexDamagedError(
                 f"{self._path} is missing; restore it from a copy or build the index again"
             )
+        place = self._path if direct else linked(self._path)
         with self._errors():
-            self._shard = self._edge.EdgeShard.load(str(self._path))
+            self._shard = self._edge.EdgeShard.load(str(place))
+        self._direct = direct
+
+    def _settle(self) -> None:
+        """Let Edge complete its files: it makes some, and takes some away, as it opens and closes them."""
+        for _ in range(_SETTLED):
+            before = listing(self._path)
+            self._load(direct=True)
+            with self._errors():
+                self._shard.close()
+            if listing(self._path) == before:
+                return
+        raise StorageError(
+            f"Qdrant Edge goes on changing {self._path}, as it does on a disk that fails; check the disk and "
+            "run the command again (what was committed is unchanged)"
+        )
 
     def _begin(self) -> None:
         """Move to a subfolder that may change."""
         if self._generation != self._committed:
+            if not self._direct:  # staged before, and not committed
+                with self._errors():
+                    self._shard.close()
+                self._load(direct=True)
             return
         old = self._path
         check_room_to_copy(self._folder, allocated_bytes(old))
@@ -277,7 +300,7 @@ class EdgeEngine:
             self._generation -= 1
             self._load()
             raise
-        self._load()
+        self._load(direct=True)
 
     def _check_room(self, rows: int) -> None:
         check_room(self._folder, self._settings, self._width, rows)
@@ -335,25 +358,8 @@ class EdgeEngine:
 
         return request
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Turn what Edge raises (plain exceptions, told apart by their text) into errors of ours."""
-        try:
-            yield
-        except BaseException as error:
-            if type(error) is not Exception and type(error).__name__ != "PanicException":
-                raise  # not Edge's
-            text = " ".join(str(error).split())
-            if any(sign in text for sign in _DISK):
-                text = re.sub(r".*: ([^:]*\(os error \d+\)).*", r"\1", text)  # less the path of each layer
-                raise StorageError(
-                    f"Qdrant Edge cannot write {self._path} ({text}); free some space, check the disk "
-                    "or make the folder writable, and run the command again (what was committed is unchanged)"
-                ) from error
-            raise IndexDamagedError(
-                f"Qdrant Edge cannot use {self._path} ({text[-300:]}); restore it from a copy or build the "
-                "index again"
-            ) from error
+    def _errors(self) -> AbstractContextManager[None]:
+        return edge_errors(self._path)
 
 
 def _check_limits(settings: QdrantSettings, width: int, rows: int) -> None:

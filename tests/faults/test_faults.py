@@ -1,0 +1,68 @@
+"""Faults at calls that write: a few points of each engine. ``python -m tests.faults`` is the long form."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .injector import compile_library, environment, why_not
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "faults can be injected")
+
+#: A writer that replaces no file in one step: the manifest is written over where it lies.
+CARELESS = """
+import torch
+torch.set_num_threads(1)
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from retrieval.store import commit
+from tests.faults.campaign import Case
+from tests.faults.injector import Injector
+
+@contextmanager
+def careless(path):
+    with path.open("wb", buffering=0) as file:
+        yield file
+
+commit.atomic_write = careless
+case = Case("exact", "remove", Path(sys.argv[1]), Injector())
+points = [case.inject("torn", number + 1) for number, kind in enumerate(case.calls) if kind == "write"]
+print([point.state for point in points if point.broken])
+"""
+
+
+@pytest.mark.parametrize(("engine", "points"), [("exact", 20), ("faiss", 12), ("qdrant", 3)])
+def test_every_fault_leaves_the_old_index_or_the_new_one(engine: str, points: int) -> None:
+    pytest.importorskip("faiss")
+    pytest.importorskip("qdrant_edge")
+    command = [sys.executable, "-m", "tests.faults", "--points", str(points), "--only", engine]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{points} points, 0 broken" in done.stdout
+
+
+def test_a_writer_without_care_is_found(tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    pytest.importorskip("qdrant_edge")
+    library = compile_library(tmp_path)
+    (tmp_path / "work").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", CARELESS, str(tmp_path / "work")],
+        cwd=ROOT,
+        env={
+            **environment(library),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "manifest.json" in done.stdout and "IndexDamagedError" in done.stdout
