@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,14 +37,14 @@ print([point.state for point in points if point.broken])
 """
 
 
-@pytest.mark.parametrize(("engine", "points"), [("exact", 20), ("faiss", 12), ("qdrant", 3)])
-def test_every_fault_leaves_the_old_index_or_the_new_one(engine: str, points: int) -> None:
+def test_every_fault_leaves_the_old_index_or_the_new_one() -> None:
     pytest.importorskip("faiss")
     pytest.importorskip("qdrant_edge")
-    command = [sys.executable, "-m", "tests.faults", "--points", str(points), "--only", engine]
+    some = "exact, (build|remove|relabel)|faiss, (convert|tail, add)|qdrant, remove"
+    command = [sys.executable, "-m", "tests.faults", "--points", "30", "--only", some]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{points} points, 0 broken" in done.stdout
+    assert "30 points, 0 broken" in done.stdout
 
 
 def test_a_writer_without_care_is_found(tmp_path: Path) -> None:
@@ -58,7 +57,7 @@ def test_a_writer_without_care_is_found(tmp_path: Path) -> None:
         cwd=ROOT,
         env={
             **environment(library),
-            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            "PYTHONPATH": str(ROOT),
         },
         capture_output=True,
         text=True,
