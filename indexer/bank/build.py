@@ -27,10 +27,11 @@ from indexer.bank.image_size import resolve_size
 from indexer.bank.jobs import BankJob, jobs_of
 from indexer.bank.level import resolve_level
 from indexer.bank.parts import PART_IMAGES, Part, PartStore
+from indexer.bank.room import check_room
 from indexer.bank.sampling import choose_images
 from indexer.bank.shares import Share, check_share, shared_features
 from indexer.bank.versions import package_versions
-from indexer.bank.workspace import CLASSES, Workspace, check_partial
+from indexer.bank.workspace import CLASSES, Workspace, check_partial, partial_folder
 from indexer.datasets import Dataset, Sample
 from indexer.features.extractors import AnyExtractor, create_extractor
 from indexer.features.whole.base import WholeExtractor
@@ -82,7 +83,8 @@ def build_index(
     completes the collection. ``skip_bad`` skips images and labels that cannot be used and reports
     them. ``progress`` hears how far the work is. Raises IndexExistsError where ``out`` is there
     already, IndexMismatchError where an unfinished build of another recipe or data set is, or other
-    files are in its place, DataError for a bad image or mask, StorageError for a full disk,
+    files are in its place, DataError for a bad image or mask, StorageError for a disk that is full or
+    cannot hold the index, ConfigError where it does not fit into memory,
     ServerError. Whatever is raised, the parts that are done stay and the same call goes on from them.
     """
     start = time.monotonic()
@@ -105,6 +107,7 @@ def build_index(
     manifest = _manifest(extractor, dataset)
     engine.check(manifest.similarity)
     engine.reach(recipe.index.section, manifest)
+    check_room(extractor, jobs, out, partial_folder(out), total=len(samples), classes=len(dataset.classes))
     with Workspace.open(out, plan=_plan(extractor, dataset, samples, jobs)) as workspace:
         features = workspace.folder / FEATURES
         fit = partial(fit_features, extractor, workspace.folder, samples, dataset=dataset)

@@ -1,11 +1,11 @@
-"""Room on a disk, asked for before it is used."""
+"""Room on a disk and in memory, asked for before it is used."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
-from retrieval.errors import StorageError
+from retrieval.errors import ConfigError, StorageError
 
 
 def free_bytes(folder: Path) -> int | None:
@@ -31,12 +31,34 @@ def check_disk(folder: Path, need: float, what: str, *, instead: str = "") -> No
     free = free_bytes(folder)
     if free is not None and free < need:
         raise StorageError(
-            f"{what} takes up to {in_units(need)} of disk, margin included, and {in_units(free)} are free "
+            f"{what} takes about {in_units(need)} of disk, and {in_units(free)} are free "
             f"where {folder} is; free some space or choose another folder{instead} "
             "(what was there before is unchanged)"
         )
 
 
+def free_memory() -> int | None:
+    """Bytes of memory that programs can have without others being swapped out; None where nobody tells."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        found = next(line.split() for line in lines if line.startswith("MemAvailable:"))
+        return int(found[1]) * 1024
+    except (OSError, ValueError, StopIteration, IndexError):
+        return None
+
+
+def check_memory(need: float, what: str, *, instead: str = "") -> None:
+    """Raise ConfigError where fewer than ``need`` bytes of memory are free; else as :func:`check_disk`."""
+    free = free_memory()
+    if free is not None and free < need:
+        raise ConfigError(
+            f"{what} takes at least {in_units(need)} of memory, and {in_units(free)} are free; end other "
+            f"programs or take a larger machine{instead}"
+        )
+
+
 def in_units(count: float) -> str:
-    """Bytes as a person reads them: ``812 MB``, ``2.4 GB``; decimal units."""
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
+    """Bytes as a person reads them: ``7 kB``, ``812 MB``, ``2.4 GB``; decimal units."""
+    if count >= 1e9:
+        return f"{count / 1e9:,.1f} GB"
+    return f"{count / 1e6:,.0f} MB" if count >= 1e6 else f"{max(0.0, count) / 1e3:,.0f} kB"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from retrieval.engines.qdrant.settings import QdrantSettings
 from retrieval.engines.qdrant.sizing import bytes_per_row
-from retrieval.store.room import check_disk
+from retrieval.store.room import check_disk, in_units
 
 #: Bytes of the files of an empty segment. They are holes, 0.2 MB in all on ext4; tmpfs fills 52 MB of them
 #: (measured). The rest is a margin for what other processes write meanwhile.
@@ -23,7 +23,7 @@ def check_room(folder: Path, settings: QdrantSettings, width: int, rows: int, *,
     ``segments`` is how often they are there at once: 2 for a new index, whose graph is built on a copy.
     """
     need = segments * (SEGMENT + rows * bytes_per_row(settings, width).disk)
-    what = f"writing {rows:,} vectors with Qdrant Edge"
+    what = f"writing {rows:,} vectors with Qdrant Edge, its margin of {in_units(SEGMENT)} included,"
     check_disk(folder, need, what, instead=", or take index.engine=faiss")
 
 
