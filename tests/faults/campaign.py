@@ -22,6 +22,7 @@ from retrieval.errors import MyceliaError
 from retrieval.store.copying import copy_folder
 
 from .changes import CHANGES, set_up, state_of
+from .durable import unsynced
 from .injector import FAULTS, Injector
 
 #: Seconds after which a process is taken to hang.
@@ -61,7 +62,10 @@ class Case:
         self.old = self._sure(lambda: state_of(self._base / self._change.result))
         self._source = self._sure(lambda: state_of(self._base / "index"))
         folder = self._fresh()
-        self.calls: list[str] = self._sure(lambda: self._count(folder))
+        found = self._sure(lambda: self._count(folder))
+        self.calls: list[str] = [kind for kind, _ in found]
+        self.unsynced: list[str] = self._sure(lambda: unsynced(found, folder / self._change.result))
+        """What a power cut after the change could take away; nothing is good."""
         self.new = self._sure(lambda: state_of(folder / self._change.result))
         assert self.new is not None and self.new != self.old and len(self.calls) > 3, (engine, change)
 
@@ -123,7 +127,7 @@ class Case:
         beside = [p.name for p in folder.iterdir() if p.name not in known and not p.name.endswith(".lock")]
         assert not unlisted + parts + beside, f"left over: {unlisted + parts + beside}"
 
-    def _count(self, folder: Path) -> list[str]:
+    def _count(self, folder: Path) -> list[tuple[str, str]]:
         self._injector.arm(folder, 0, "none")
         self._change.run(folder, self._settings)
         return self._injector.disarm()
@@ -175,7 +179,8 @@ def in_child(job: Callable[[], Any]) -> tuple[str, Any]:
             answer = ["ended", job()]
         except BaseException as error:
             answer = [" ".join(f"{type(error).__name__}: {error}".split()), None]
-        os.write(writing, json.dumps(answer).encode()[:60_000])
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(json.dumps(answer).encode())
         os._exit(0)
     os.close(writing)
     try:

@@ -22,7 +22,8 @@ enum kind { OPEN, WRITE, SYNC, RENAME, UNLINK, MKDIR, RESIZE, LINK, CLOSE, KINDS
 enum act { PASS, HALF, AFTER, ERROR };
 
 #define MOST 1000000
-static char root[4096], kinds[MOST];
+static char root[4096], kinds[MOST], *paths[MOST];
+static _Thread_local char seen[8300]; /* the path of the call at hand; of a rename, both, a line each */
 static size_t root_length;
 static long chosen;
 static enum mode mode;
@@ -38,6 +39,7 @@ void fault_arm(const char *folder, long point, int what) {
     atomic_store(&armed, 1);
 }
 long fault_disarm(void) { atomic_store(&armed, 0); return atomic_load(&count); }
+const char *fault_path(long point) { return point > 0 && point < MOST ? paths[point] : NULL; }
 int fault_kind(long point) { return point > 0 && point < MOST ? kinds[point] : -1; }
 
 static int below(const char *path) {
@@ -51,12 +53,23 @@ static ssize_t path_of(int fd, char *path) {
     return size;
 }
 static int in_fd(int fd) {
-    char path[4096];
-    return armed && path_of(fd, path) > 0 && below(path);
+    return armed && path_of(fd, seen) > 0 && below(seen);
 }
 static int in_path(int folder, const char *path) {
     if (!armed || !path) return 0;
-    return path[0] == '/' ? below(path) : folder != AT_FDCWD && in_fd(folder);
+    if (path[0] != '/') {
+        if (folder == AT_FDCWD || !in_fd(folder)) return 0;
+        size_t size = strlen(seen);
+        snprintf(seen + size, sizeof seen - size, "/%s", path);
+        return 1;
+    }
+    snprintf(seen, sizeof seen, "%s", path);
+    return below(path);
+}
+static int and_from(const char *from) {
+    size_t size = strlen(seen);
+    snprintf(seen + size, sizeof seen - size, "\n%s", from);
+    return 1;
 }
 
 static void die(void) { kill(getpid(), SIGKILL); for (;;) pause(); }
@@ -65,6 +78,7 @@ static void die(void) { kill(getpid(), SIGKILL); for (;;) pause(); }
 static enum act hit(enum kind kind, int grows) {
     long now = atomic_fetch_add(&count, 1) + 1;
     if (now < MOST) kinds[now] = kind;
+    if (now < MOST && mode == COUNT) paths[now] = strdup(seen);
     if (mode == COUNT || now < chosen) return PASS;
     if (mode == FULL) {
         errno = ENOSPC;
@@ -108,6 +122,7 @@ int fdatasync(int fd) { return sync_nothing(fd); }
 int msync(void *start, size_t size, int flags) { /* of what file is not asked: all maps are of ours */
     (void)start, (void)size, (void)flags;
     if (!armed) return 0;
+    seen[0] = 0;
     enum act act = hit(SYNC, 0);
     after(act);
     return act == ERROR ? -1 : 0;
@@ -115,8 +130,9 @@ int msync(void *start, size_t size, int flags) { /* of what file is not asked: a
 
 SIMPLE(int, ftruncate, RESIZE, 1, in_fd(fd), (int fd, off_t size), (fd, size))
 SIMPLE(int, ftruncate64, RESIZE, 1, in_fd(fd), (int fd, off64_t size), (fd, size))
-SIMPLE(int, rename, RENAME, 0, in_path(AT_FDCWD, to), (const char *from, const char *to), (from, to))
-SIMPLE(int, renameat, RENAME, 0, in_path(b, to), (int a, const char *from, int b, const char *to), (a, from, b, to))
+SIMPLE(int, rename, RENAME, 0, in_path(AT_FDCWD, to) && and_from(from), (const char *from, const char *to), (from, to))
+SIMPLE(int, renameat, RENAME, 0, in_path(b, to) && and_from(from),
+       (int a, const char *from, int b, const char *to), (a, from, b, to))
 SIMPLE(int, unlink, UNLINK, 0, in_path(AT_FDCWD, path), (const char *path), (path))
 SIMPLE(int, unlinkat, UNLINK, 0, in_path(at, path), (int at, const char *path, int flags), (at, path, flags))
 SIMPLE(int, rmdir, UNLINK, 0, in_path(AT_FDCWD, path), (const char *path), (path))

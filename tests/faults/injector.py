@@ -58,12 +58,19 @@ class Injector:
         self._library.fault_arm.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int]
         self._library.fault_disarm.restype = ctypes.c_long
         self._library.fault_kind.argtypes = [ctypes.c_long]
+        self._library.fault_path.argtypes = [ctypes.c_long]
+        self._library.fault_path.restype = ctypes.c_char_p
 
     def arm(self, folder: Path, point: int, fault: str) -> None:
         """Count calls below ``folder`` from now on; ``fault`` happens at the one of number ``point``."""
         self._library.fault_arm(os.fsencode(folder), point, FAULTS.index(fault))
 
-    def disarm(self) -> list[str]:
-        """End it; the kinds of all calls that were counted, in their order."""
-        total = self._library.fault_disarm()
-        return [KINDS[self._library.fault_kind(number)] for number in range(1, total + 1)]
+    def disarm(self) -> list[tuple[str, str]]:
+        """End it; kind and path of all calls that were counted, in their order.
+
+        Paths are known where nothing but counting was asked for; of a rename, the new one and the old one, a
+        line each.
+        """
+        numbers = range(1, self._library.fault_disarm() + 1)
+        paths = [os.fsdecode(self._library.fault_path(number) or b"") for number in numbers]
+        return [(KINDS[self._library.fault_kind(n)], path) for n, path in zip(numbers, paths, strict=True)]
