@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,10 +27,11 @@ from indexer.bank.image_size import resolve_size
 from indexer.bank.jobs import BankJob, jobs_of
 from indexer.bank.level import resolve_level
 from indexer.bank.parts import PART_IMAGES, Part, PartStore
+from indexer.bank.room import check_room
 from indexer.bank.sampling import choose_images
 from indexer.bank.shares import Share, check_share, shared_features
 from indexer.bank.versions import package_versions
-from indexer.bank.workspace import CLASSES, Workspace, check_partial
+from indexer.bank.workspace import CLASSES, Workspace, check_partial, partial_folder
 from indexer.datasets import Dataset, Sample
 from indexer.features.extractors import AnyExtractor, create_extractor
 from indexer.features.whole.base import WholeExtractor
@@ -39,6 +39,7 @@ from indexer.recipe import Recipe
 from retrieval import ImageRecord, Manifest, create_index
 from retrieval.errors import DatasetError
 from retrieval.progress import Progress, track
+from retrieval.store.copying import copy_file, copy_folder
 from retrieval.store.files import sha256_file, storage_errors, sync_tree
 from retrieval.store.layout import FEATURES
 from retrieval.store.staging import check_free
@@ -82,7 +83,8 @@ def build_index(
     completes the collection. ``skip_bad`` skips images and labels that cannot be used and reports
     them. ``progress`` hears how far the work is. Raises IndexExistsError where ``out`` is there
     already, IndexMismatchError where an unfinished build of another recipe or data set is, or other
-    files are in its place, DataError for a bad image or mask, StorageError for a full disk,
+    files are in its place, DataError for a bad image or mask, StorageError for a disk that is full or
+    cannot hold the index, ConfigError where it does not fit into memory,
     ServerError. Whatever is raised, the parts that are done stay and the same call goes on from them.
     """
     start = time.monotonic()
@@ -105,6 +107,7 @@ def build_index(
     manifest = _manifest(extractor, dataset)
     engine.check(manifest.similarity)
     engine.reach(recipe.index.section, manifest)
+    check_room(extractor, jobs, out, partial_folder(out), total=len(samples), classes=len(dataset.classes))
     with Workspace.open(out, plan=_plan(extractor, dataset, samples, jobs)) as workspace:
         features = workspace.folder / FEATURES
         fit = partial(fit_features, extractor, workspace.folder, samples, dataset=dataset)
@@ -123,7 +126,6 @@ def build_index(
         images, bad = store.images, store.skipped
         manifest = replace(manifest, counts={"images": images - len(bad)})
         rows = _assemble(extractor, store, workspace, manifest, share, progress)
-        workspace.publish()
     skipped = tuple(SkippedImage(id, reason) for id, reason in bad.items())
     seconds = time.monotonic() - start
     return BuildReport(out, rows, images - len(skipped), skipped, seconds, whole=recipe.whole)
@@ -215,12 +217,8 @@ def _assemble(
         raise DatasetError(f"{manifest.dataset['root']}: {nothing}{': ' + reasons if reasons else ''}")
     folder = workspace.fresh_index_folder()
     recipe = extractor.recipe
-    with storage_errors(folder):
-        shutil.copyfile(workspace.folder / FEATURES, folder / FEATURES)
-        (folder / workspace.thumbs.name).mkdir()
-        # one by one: copytree would hide a full disk in an error of its own
-        for thumb in sorted(workspace.thumbs.iterdir()):
-            shutil.copyfile(thumb, folder / workspace.thumbs.name / thumb.name)
+    copy_file(workspace.folder / FEATURES, folder / FEATURES)
+    copy_folder(workspace.thumbs, folder / workspace.thumbs.name)
     records: list[ImageRecord] = []
     with create_index(
         folder,

@@ -12,7 +12,7 @@ from retrieval.errors import IndexMismatchError
 from retrieval.json_text import parse_json, read_limited
 from retrieval.store.files import PARTIAL, atomic_write, storage_errors
 from retrieval.store.layout import THUMBS
-from retrieval.store.staging import publish, workspace
+from retrieval.store.staging import workspace
 
 PLAN = "plan.json"
 INDEX = "index"
@@ -32,15 +32,15 @@ class Workspace:
     @classmethod
     @contextmanager
     def open(cls, out: Path, *, plan: dict[str, str]) -> Iterator[Workspace]:
-        """Make or continue the workspace of ``out``, for this process alone; in the end it goes.
+        """Make or continue the workspace of ``out``, for this process alone.
 
-        ``plan`` is what must be the same for a build to go on, as digests. Raises IndexExistsError
-        where ``out`` is taken, IndexMismatchError where the unfinished build is of another recipe, other
-        weights or other data, or no build at all, IndexBusyError where another process makes ``out``,
-        StorageError.
+        In the end the assembled index takes the name ``out``, and the rest goes. ``plan`` is what must
+        be the same for a build to go on, as digests. Raises IndexExistsError where ``out`` is taken,
+        IndexMismatchError where the unfinished build is of another recipe, other weights or other data,
+        or no build at all, IndexBusyError where another process makes ``out``, StorageError.
         """
         opened = cls(out)
-        with workspace(out, opened.folder):
+        with workspace(out, opened.folder, INDEX):
             check_partial(out)
             with storage_errors(opened.folder):
                 opened.thumbs.mkdir(exist_ok=True)
@@ -54,10 +54,6 @@ class Workspace:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
         return folder
-
-    def publish(self) -> None:
-        """Sync the assembled index and give it its name."""
-        publish(self.folder / INDEX, self.out)
 
     def _check_plan(self, plan: dict[str, str]) -> None:
         path = self.folder / PLAN

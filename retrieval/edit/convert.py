@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from retrieval.folder import IndexFolder, create_index
 from retrieval.index import PatchIndex
 from retrieval.progress import Progress, track
 from retrieval.settings import IndexSettings
+from retrieval.store.copying import copy_file
 from retrieval.store.files import storage_errors
 from retrieval.store.layout import FEATURES, thumbnail_name
 from retrieval.store.manifest import DENSE, Manifest
@@ -71,11 +71,11 @@ def kept_records(folder: IndexFolder) -> tuple[list[ImageRecord], dict[str, int]
 def copy_attached(folder: IndexFolder, work: Path, records: Iterable[ImageRecord]) -> None:
     """Copy what neither rows nor engine make anew: the features, and the thumbnails of these images."""
     wanted = [FEATURES, *(thumbnail_name(record.number) for record in records)]
-    with storage_errors(work):
-        for name in wanted:
-            if name in folder.manifest.files:
+    for name in wanted:
+        if name in folder.manifest.files:
+            with storage_errors(work):
                 (work / name).parent.mkdir(exist_ok=True)
-                shutil.copyfile(folder.manifest.place(folder.path, name), work / name)
+            copy_file(folder.manifest.place(folder.path, name), work / name)
 
 
 def successor(manifest: Manifest, settings: IndexSettings) -> Manifest:

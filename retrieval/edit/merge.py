@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from retrieval.index import PatchIndex
 from retrieval.neighbors import Rows
 from retrieval.progress import Progress, track
 from retrieval.settings import IndexSettings
+from retrieval.store.copying import copy_file
 from retrieval.store.files import storage_errors
 from retrieval.store.layout import FEATURES, THUMBS, thumbnail_name
 from retrieval.store.manifest import Manifest
@@ -183,15 +183,15 @@ def _plan(one: IndexFolder, two: IndexFolder, left_out: set[str]) -> _Plan:
 
 def _copy_attached(folders: Sequence[IndexFolder], work: Path, plan: _Plan) -> None:
     """Copy the features and the thumbnails, these under their new numbers."""
+    if FEATURES in folders[0].manifest.files:
+        copy_file(folders[0].features, work / FEATURES)
     with storage_errors(work):
-        if FEATURES in folders[0].manifest.files:
-            shutil.copyfile(folders[0].features, work / FEATURES)
         (work / THUMBS).mkdir()
-        for folder, numbers in zip(folders, plan.numbers, strict=True):
-            for old, new in numbers.items():
-                thumb = folder.thumbnail(old)
-                if thumb is not None:
-                    shutil.copyfile(thumb, work / thumbnail_name(new))
+    for folder, numbers in zip(folders, plan.numbers, strict=True):
+        for old, new in numbers.items():
+            thumb = folder.thumbnail(old)
+            if thumb is not None:
+                copy_file(thumb, work / thumbnail_name(new))
 
 
 def _write(

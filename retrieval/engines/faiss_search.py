@@ -165,17 +165,15 @@ class FaissEngine:
         if not self._changed:
             return {}
         path = self._files.next(VECTORS)
-        with storage_errors(self._files.folder):
-            try:
-                with text_path(path) as name:
-                    self._faiss.write_index(self._index, name)
+        with storage_errors(self._files.folder), path.open("wb") as file:
+            try:  # by a file of ours: closing its own, FAISS tells nobody that the last bytes were lost
+                self._faiss.write_index(self._index, self._faiss.PyCallbackIOWriter(file.write))
             except RuntimeError as error:
                 raise StorageError(
                     f"FAISS could not write {path} ({last_line(error)}); free some space on "
                     "that disk or make the folder writable, and run the command again"
                 ) from error
-            with path.open("rb+") as file:
-                sync_file(file)
+            sync_file(file)
         self._path = path
         return {VECTORS: path}
 

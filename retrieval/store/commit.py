@@ -92,8 +92,8 @@ class IndexFiles:
         """Make the state that ``changes`` leads to the index's, in one step; the manifest as it was written.
 
         The changed files have to be complete and synced. Checksums of the others are taken over. After
-        an error (StorageError, or OSError where the disk fails) the old state or the new one is there,
-        whole; where it is the new one, these files take no further change.
+        a StorageError the old state or the new one is there, whole; where it is the new one, these
+        files take no further change.
         """
         self._check_not_spent()
         with storage_errors(self.folder):

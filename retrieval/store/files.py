@@ -20,6 +20,13 @@ _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 #: Something of another kind stands in the way: a file where a folder should be, or the reverse.
 _OCCUPIED = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
+#: The disk, or the server that has it, does not do what it was asked to; not all systems know all of these.
+_FAILED = {
+    getattr(errno, name)
+    for name in ("EIO", "ENXIO", "ENODEV", "ESTALE", "ENOTCONN", "ETIMEDOUT", "EREMOTEIO", "EHOSTDOWN")
+    if hasattr(errno, name)
+}
+
 
 @contextmanager
 def storage_errors(folder: Path) -> Iterator[None]:
@@ -41,6 +48,11 @@ def storage_errors(folder: Path) -> Iterator[None]:
             place = error.filename2 or error.filename or folder
             raise StorageError(
                 f"{place} cannot be written ({os.strerror(error.errno)}); choose another name"
+            ) from error
+        if error.errno in _FAILED:
+            raise StorageError(
+                f"the disk that holds {folder} fails ({os.strerror(error.errno or 0)}); check the disk, "
+                "and then what is there with `mycelia index verify`"
             ) from error
         raise
 

@@ -245,14 +245,18 @@ def verify_folder(folder: Path, manifest: Manifest, *, all_checksums: bool = Tru
 
 
 def unlisted_files(folder: Path, manifest: Manifest) -> list[str]:
-    """Files in the folder that are no part of the index, by path with ``/``; locks and ``.part`` aside."""
+    """Files in the folder that are no part of the index, by path with ``/``.
+
+    Locks are left out, and what ends in ``.part`` or is in a folder that does.
+    """
     listed = {entry.path or name for name, entry in manifest.files.items()} | {MANIFEST, CHANGE_LOCK}
     if _begun_commit(folder) is not None:
         listed.add(MANIFEST + PENDING)
     return sorted(
         name
         for path in _files_below(folder)
-        if (name := path.relative_to(folder).as_posix()) not in listed and path.suffix != PARTIAL
+        if (name := path.relative_to(folder).as_posix()) not in listed
+        and not any(part.endswith(PARTIAL) for part in name.split("/"))
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -115,7 +116,8 @@ class RowFile:
         """Release the file; rows that were not committed are forgotten."""
         self._view = None
         if self._writer is not None:
-            self._writer.close()
+            with contextlib.suppress(OSError):  # of a write that failed before, and was told
+                self._writer.close()
             self._writer = None
 
     def _open_writer(self) -> BinaryIO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -193,8 +194,10 @@ class RowStore:
             staged |= file.stage()
         if self._removed_changed:
             staged[REMOVED] = self._files.next(REMOVED)
+            content = io.BytesIO()  # NumPy's own stream of a file may lose the last bytes untold
+            np.save(content, self._removed, allow_pickle=False)
             with atomic_write(staged[REMOVED]) as out:
-                np.save(out, self._removed, allow_pickle=False)
+                out.write(content.getbuffer())
         return staged
 
     def committed(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import shutil
@@ -18,12 +19,21 @@ from retrieval.store.paths import leads_nowhere, real_path
 #: Ending of what a new folder is about to replace.
 _OLD = ".old"
 
+#: The purpose in the name of a workspace whose result is in place.
+_DONE = "done"
+
 
 def check_free(out: Path) -> None:
-    """Raise IndexExistsError unless ``out`` is nothing or an empty folder, and in no other index."""
+    """Raise IndexExistsError unless ``out`` is nothing or an empty folder, and in no other index.
+
+    What a build that was killed in its last step left beside a finished index goes.
+    """
     check_end(out)
     check_outside(out)
     if out.is_dir() and has_manifest(out):
+        with contextlib.suppress(OSError):
+            for left in _left(out, _DONE):
+                shutil.rmtree(left, ignore_errors=True)
         raise IndexExistsError(f"{out} holds an index already; choose another --out or delete it first")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise IndexExistsError(f"{out} exists and is no index; choose another --out")
@@ -69,21 +79,38 @@ def staging(out: Path, purpose: str, *, replace: bool = False) -> Iterator[Path]
 
 
 @contextmanager
-def workspace(out: Path, folder: Path) -> Iterator[None]:
+def workspace(out: Path, folder: Path, result: str) -> Iterator[None]:
     """The right to work in ``folder`` on what will be ``out``; the folder survives errors.
 
-    When the block has ended well, having put its result in place with :func:`publish`, the folder goes.
+    When the block has ended well, the subfolder ``result`` takes the name ``out``, and the rest goes.
     Raises as :func:`staging` does.
     """
     with reserved(out):
+        _take_up(out, folder, result)
         with storage_errors(out.parent):
             folder.mkdir(exist_ok=True)
-        _tidy(out, "done")
         yield
-        done = out.with_name(f"{out.name}.done-{secrets.token_hex(4)}")
+        done = out.with_name(f"{out.name}.{_DONE}-{secrets.token_hex(4)}")
         with storage_errors(out.parent):
-            folder.replace(done)  # a folder half deleted must not be taken for a build's
+            folder.replace(done)  # first: a folder half deleted must not be taken for a build's
+        try:
+            publish(done / result, out)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the next build takes it up from there
+                if (done / result).exists():
+                    done.replace(folder)
+            raise
         shutil.rmtree(done, ignore_errors=True)
+
+
+def _take_up(out: Path, folder: Path, result: str) -> None:
+    """Make a workspace again of one that was killed before its result had its name; others go."""
+    for left in _left(out, _DONE):
+        if (left / result).is_dir() and not folder.exists():
+            with storage_errors(out.parent):
+                left.replace(folder)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager
@@ -135,13 +162,17 @@ def publish(folder: Path, out: Path, *, replace: bool = False) -> None:
 
 def _tidy(out: Path, purpose: str) -> None:
     """Delete what killed runs with this purpose left; what one had put aside to replace comes back."""
-    left = re.compile(rf"{re.escape(out.name)}\.{purpose}-[0-9a-f]{{8}}({re.escape(_OLD)})?")
-    for path in sorted(out.parent.iterdir()):
-        found = left.fullmatch(path.name)
-        if found and found[1] and not out.exists():
+    for path in _left(out, purpose):
+        if path.name.endswith(_OLD) and not out.exists():
             path.rename(out)
-        elif found:
+        else:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _left(out: Path, purpose: str) -> list[Path]:
+    """What runs with this purpose have put beside ``out``."""
+    name = re.compile(rf"{re.escape(out.name)}\.{purpose}-[0-9a-f]{{8}}({re.escape(_OLD)})?")
+    return sorted(path for path in out.parent.iterdir() if name.fullmatch(path.name))
 
 
 def _named(out: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 
 from indexer.kinds import NOUNS
 from retrieval.errors import ConfigError, DataError
+from retrieval.store.copying import copy_file
 from retrieval.store.files import atomic_write, storage_errors
 from retrieval.store.paths import real_path
 from segmentation.cli.arguments import IndexPath, MaxPixels, SkipBad, TextOption
@@ -234,7 +234,7 @@ def put(source: Path, target: Path, *, link: bool) -> None:
         if link:
             target.symlink_to(real_path(source))
         else:
-            shutil.copy2(source, target)
+            copy_file(source, target, dated=True)
 
 
 def write_csv(path: Path, entries: Sequence[dict[str, Any]], top: int, *, kind: str = "image") -> None:

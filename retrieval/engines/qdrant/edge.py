@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib
 import shutil
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from retrieval.engines.qdrant.edge_errors import edge_errors
+from retrieval.engines.qdrant.edge_links import linked, listing, unlink
 from retrieval.engines.qdrant.edge_requests import filter_condition, shard_config
+from retrieval.engines.qdrant.edge_room import check_room, check_room_to_copy
 from retrieval.engines.qdrant.payload import CLASS, IMAGE, edge_payloads
 from retrieval.engines.qdrant.settings import KIND_EDGE, QdrantSettings
 from retrieval.engines.qdrant.sizing import bytes_per_row
@@ -28,6 +31,7 @@ from retrieval.errors import (
 from retrieval.neighbors import Filter
 from retrieval.similarity import Similarity
 from retrieval.store.commit import Changes, IndexFiles
+from retrieval.store.copying import allocated_bytes, copy_folder
 from retrieval.store.files import PARTIAL, storage_errors, sync_tree
 from retrieval.store.lock import Lock
 from retrieval.store.manifest import has_manifest, read_manifest
@@ -39,8 +43,8 @@ GENERATION = "edge."
 #: Rows handed over at a time.
 _CHUNK = 2048
 
-_FULL_DISK = ("No space left", "os error 28", "os error 122")
-_FORBIDDEN = ("Permission denied", "Read-only file system", "os error 13", "os error 30")
+#: How often Edge opens and closes its files at most before nothing more is done to them.
+_SETTLED = 5
 
 
 def load_edge() -> Any:
@@ -75,6 +79,7 @@ class EdgeEngine:
         self._total = 0
         self._hidden: set[int] = set()
         self._shard: Any = None
+        self._direct = False  # whether the shard is open where its files lie, and may change them
         self._generation, self._committed = 1, 0
         self._lock = _lock(files.folder)
 
@@ -91,6 +96,7 @@ class EdgeEngine:
         """An empty engine for ``expected`` rows. Raises ConfigError where they exceed the recipe's limits."""
         load_edge()
         _check_limits(settings, similarity.width, expected)
+        check_room(files.folder, settings, similarity.width, expected, segments=2)
         engine = cls(files, settings, similarity, rows)
         try:
             with engine._errors(), storage_errors(files.folder):
@@ -99,6 +105,7 @@ class EdgeEngine:
                 engine._path.mkdir()
                 config = shard_config(engine._edge, settings, engine._width)
                 engine._shard = engine._edge.EdgeShard.create(str(engine._path), config)
+                engine._direct = True
                 engine._index_payload()
         except BaseException:
             engine.close()
@@ -149,14 +156,16 @@ class EdgeEngine:
         """Append vectors (n, D) float32 of rows that the row store has already."""
         edge, first = self._edge, self._total
         _check_limits(self._settings, self._width, first + len(vectors))
+        self._check_room(len(vectors))
         self._begin()
         ids = np.arange(first, first + len(vectors), dtype=np.int64)
         payloads = edge_payloads(self._rows.labels(ids), self._rows.patches(ids))
         block = np.ascontiguousarray(vectors, dtype=np.float32)
         try:
-            with self._errors():
-                for start in range(0, len(block), _CHUNK):
-                    chunk = range(start, min(start + _CHUNK, len(block)))
+            for start in range(0, len(block), _CHUNK):
+                chunk = range(start, min(start + _CHUNK, len(block)))
+                self._check_room(len(chunk))
+                with self._errors():
                     points = [edge.Point(first + i, block[i], payloads[i]) for i in chunk]
                     self._shard.update(edge.UpdateOperation.upsert_points(points))
         except BaseException:
@@ -204,11 +213,13 @@ class EdgeEngine:
             self._delete(sorted(self._hidden))
         if self._generation == self._committed:
             return {}
+        self._check_room(len(self._rows) - self._rows.removed)  # as one more segment, with its graph
         with self._errors():
             self._shard.optimize()
             self._shard.flush()
             self._shard.close()
-        self._load()  # which completes Edge's own configuration file, before the manifest sums it up
+        self._settle()
+        self._load()
         with storage_errors(self._folder):
             sync_tree(self._path)
         new = {path.relative_to(self._folder).as_posix(): path for path in sorted(self._path.rglob("*"))}
@@ -231,6 +242,7 @@ class EdgeEngine:
             if self._generation != self._committed and not self._is_listed():
                 shutil.rmtree(self._path, ignore_errors=True)
         finally:
+            unlink(self._folder)
             self._lock.release()
 
     @property
@@ -242,32 +254,56 @@ class EdgeEngine:
         name = f"{GENERATION}{self._generation}"
         return has_manifest(self._folder) and read_manifest(self._folder).engine.get("folder") == name
 
-    def _load(self) -> None:
+    def _load(self, *, direct: bool = False) -> None:
+        """Open the subfolder: ``direct`` to change it, else by second names of its files."""
         if not self._path.is_dir():
             raise IndexDamagedError(
                 f"{self._path} is missing; restore it from a copy or build the index again"
             )
+        place = self._path if direct else linked(self._path)
         with self._errors():
-            self._shard = self._edge.EdgeShard.load(str(self._path))
+            self._shard = self._edge.EdgeShard.load(str(place))
+        self._direct = direct
+
+    def _settle(self) -> None:
+        """Let Edge complete its files: it makes some, and takes some away, as it opens and closes them."""
+        for _ in range(_SETTLED):
+            before = listing(self._path)
+            self._load(direct=True)
+            with self._errors():
+                self._shard.close()
+            if listing(self._path) == before:
+                return
+        raise StorageError(
+            f"Qdrant Edge goes on changing {self._path}, as it does on a disk that fails; check the disk and "
+            "run the command again (what was committed is unchanged)"
+        )
 
     def _begin(self) -> None:
         """Move to a subfolder that may change."""
         if self._generation != self._committed:
+            if not self._direct:  # staged before, and not committed
+                with self._errors():
+                    self._shard.close()
+                self._load(direct=True)
             return
         old = self._path
+        check_room_to_copy(self._folder, allocated_bytes(old))
         with self._errors():
             self._shard.close()
         self._generation += 1
         try:
-            with storage_errors(self._folder):
-                shutil.rmtree(self._path, ignore_errors=True)  # of a change that was killed
-                shutil.copytree(old, self._path)
+            shutil.rmtree(self._path, ignore_errors=True)  # of a change that was killed
+            copy_folder(old, self._path)
         except BaseException:
             shutil.rmtree(self._path, ignore_errors=True)
             self._generation -= 1
             self._load()
             raise
-        self._load()
+        self._load(direct=True)
+
+    def _check_room(self, rows: int) -> None:
+        check_room(self._folder, self._settings, self._width, rows)
 
     def _delete(self, ids: list[int]) -> None:
         with self._errors():
@@ -322,24 +358,8 @@ class EdgeEngine:
 
         return request
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Turn what Edge raises (plain exceptions, told apart by their text) into errors of ours."""
-        try:
-            yield
-        except BaseException as error:
-            if type(error) is not Exception and type(error).__name__ != "PanicException":
-                raise  # not Edge's
-            text = " ".join(str(error).split())
-            if any(sign in text for sign in (*_FULL_DISK, *_FORBIDDEN)):
-                raise StorageError(
-                    f"Qdrant Edge cannot write {self._path} ({text}); free some space or make the folder "
-                    "writable, and run the command again (what was committed is unchanged)"
-                ) from error
-            raise IndexDamagedError(
-                f"Qdrant Edge cannot use {self._path} ({text}); restore it from a copy or build the index "
-                "again"
-            ) from error
+    def _errors(self) -> AbstractContextManager[None]:
+        return edge_errors(self._path)
 
 
 def _check_limits(settings: QdrantSettings, width: int, rows: int) -> None:

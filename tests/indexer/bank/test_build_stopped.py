@@ -297,7 +297,7 @@ def test_nothing_but_bad_images(labelled_folder: Folder, tiny_recipe: MakeRecipe
 
 def full_disk_at(patch: pytest.MonkeyPatch, ending: str) -> None:
     """From now on the disk is full for every file whose name ends so."""
-    replace, copy, write = os.replace, shutil.copyfile, Path.write_bytes
+    replace, opened, write = os.replace, Path.open, Path.write_bytes
 
     def refuse(path: object) -> None:
         if str(path).endswith(ending):
@@ -307,16 +307,17 @@ def full_disk_at(patch: pytest.MonkeyPatch, ending: str) -> None:
         refuse(target)
         replace(source, target, **options)
 
-    def copying(source: Any, target: Any, **options: Any) -> Any:
-        refuse(target)
-        return copy(source, target, **options)
+    def opening(self: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        if mode == "wb":
+            refuse(self)
+        return opened(self, mode, *arguments, **options)
 
     def writing(self: Path, data: bytes) -> int:
         refuse(self)
         return write(self, data)
 
     patch.setattr(os, "replace", replacing)
-    patch.setattr(shutil, "copyfile", copying)
+    patch.setattr(Path, "open", opening)
     patch.setattr(Path, "write_bytes", writing)
 
 

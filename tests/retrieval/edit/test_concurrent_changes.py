@@ -282,7 +282,7 @@ def test_after_a_commit_of_unknown_outcome_nothing_more_is_written(
         index.remove(1)
         with monkeypatch.context() as patch:
             patch.setattr("retrieval.store.files.sync_folder", failing)
-            with pytest.raises(OSError, match="input or output"):
+            with pytest.raises(StorageError, match="fails"):
                 index.flush()
         with pytest.raises(StorageError, match=r"could not be completed.*open the index again"):
             index.flush()

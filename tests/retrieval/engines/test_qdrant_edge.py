@@ -181,11 +181,11 @@ def test_points_of_another_number_are_damage(stored: Path) -> None:
 
 def test_a_full_disk_is_named(stored: Path, bank: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: Any, **options: Any) -> None:
-        raise OSError(28, "No space left on device")
+        raise StorageError("the disk is full")
 
     with open_index(stored) as index:
         with monkeypatch.context() as patch:
-            patch.setattr(shutil, "copytree", full)
+            patch.setattr(edge, "copy_folder", full)
             with pytest.raises(StorageError, match="is full"):
                 index.add(bank.vectors[:5], bank.labels[:5], bank.patches[:5])
         assert len(index) == 300 and (index.search(bank.queries, 5).ids >= 0).all()

@@ -33,8 +33,10 @@ def test_atomic_write_keeps_the_old_file(tmp_path: Path, number: int) -> None:
         file.write(b"new")
         raise OSError(number, os.strerror(number))
     assert [path.name for path in tmp_path.iterdir()] == ["file"] and path.read_bytes() == b"old"
-    with pytest.raises(OSError, match="input"), atomic_write(path) as file:
+    with pytest.raises(StorageError, match="fails"), atomic_write(path) as file:
         raise OSError(errno.EIO, "input or output error")
+    with pytest.raises(OSError, match="odd"), atomic_write(path) as file:
+        raise OSError(errno.EDOM, "odd")
 
 
 def test_something_else_in_the_way_is_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from retrieval.errors import IndexBusyError, IndexExistsError, StorageError
 from retrieval.store import staging as staging_module
-from retrieval.store.staging import publish, reserved, staging, workspace
+from retrieval.store.staging import check_free, publish, reserved, staging, workspace
 
 
 def names(folder: Path) -> list[str]:
@@ -87,13 +87,30 @@ def test_two_commands_with_one_target_exclude_each_other(tmp_path: Path) -> None
 
 def test_a_workspace_survives_errors_and_goes_when_done(tmp_path: Path) -> None:
     out, folder = tmp_path / "out", tmp_path / "out.partial"
-    with pytest.raises(RuntimeError), workspace(out, folder):
+    with pytest.raises(RuntimeError), workspace(out, folder, "index"):
         (folder / "part").touch()
         raise RuntimeError
     assert names(tmp_path) == ["out.partial"] and names(folder) == ["part"]
-    with workspace(out, folder):
+    with workspace(out, folder, "index"):
         (folder / "index").mkdir()
-        publish(folder / "index", out)
+        (folder / "index" / "rows").touch()
+    assert names(tmp_path) == ["out"] and names(out) == ["rows"]
+
+
+def test_a_workspace_that_was_killed_in_its_last_step(tmp_path: Path) -> None:
+    """Before its result had the name it is one again; after that it is swept, though ``out`` is taken."""
+    out, folder, done = tmp_path / "out", tmp_path / "out.partial", tmp_path / "out.done-0123abcd"
+    (done / "index").mkdir(parents=True)
+    (done / "part").touch()
+    with pytest.raises(RuntimeError), workspace(out, folder, "index"):
+        raise RuntimeError
+    assert names(tmp_path) == ["out.partial"] and names(folder) == ["index", "part"]
+    (folder / "index").rmdir()
+    folder.rename(done)
+    out.mkdir()
+    with pytest.raises(IndexExistsError):
+        (out / "manifest.json").touch()
+        check_free(out)
     assert names(tmp_path) == ["out"]
 
 
