@@ -17,10 +17,11 @@ def machine_memory() -> int:
         return _USUAL
 
 
-def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Bytes that new data can take without swapping: what Linux says, elsewhere half of the machine's."""
+def free_memory() -> int | None:
+    """Bytes of memory that programs can have without others being swapped out; None where nobody tells."""
     try:
-        lines = meminfo.read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, ValueError, IndexError, StopIteration):
-        return machine_memory() // 2
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        found = next(line.split() for line in lines if line.startswith("MemAvailable:"))
+        return int(found[1]) * 1024
+    except (OSError, ValueError, StopIteration, IndexError):
+        return None

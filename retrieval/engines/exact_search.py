@@ -13,7 +13,7 @@ from torch import Tensor
 from retrieval.engines.shortlist import BLOCK, Shortlist
 from retrieval.engines.vector_engine import Hits
 from retrieval.errors import ConfigError
-from retrieval.memory import available_memory
+from retrieval.memory import free_memory, machine_memory
 from retrieval.processor import bfloat16_product_pays
 from retrieval.similarity import DirectSimilarity
 from retrieval.store.commit import Changes, IndexFiles
@@ -140,7 +140,8 @@ class ExactEngine:
             return None
         with self._copying:
             if self._shortlist is None:
-                if 2 * rows * self._similarity.width > _COPY_SHARE * available_memory():
+                free = free_memory() or machine_memory() // 2
+                if 2 * rows * self._similarity.width > _COPY_SHARE * free:
                     return None
                 self._shortlist = Shortlist(self._similarity)
             self._shortlist.update(self._bank())

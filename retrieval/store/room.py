@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from retrieval.errors import ConfigError, StorageError
+from retrieval.memory import free_memory
 
 
 def free_bytes(folder: Path) -> int | None:
@@ -35,16 +36,6 @@ def check_disk(folder: Path, need: float, what: str, *, instead: str = "") -> No
             f"where {folder} is; free some space or choose another folder{instead} "
             "(what was there before is unchanged)"
         )
-
-
-def free_memory() -> int | None:
-    """Bytes of memory that programs can have without others being swapped out; None where nobody tells."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        found = next(line.split() for line in lines if line.startswith("MemAvailable:"))
-        return int(found[1]) * 1024
-    except (OSError, ValueError, StopIteration, IndexError):
-        return None
 
 
 def check_memory(need: float, what: str, *, instead: str = "") -> None:

@@ -147,7 +147,7 @@ def test_small_banks_few_queries_and_slow_processors_ask_no_copy(
     monkeypatch.setattr(exact_search, "bfloat16_product_pays", lambda: False)
     agrees(engine, queries)
     monkeypatch.setattr(exact_search, "bfloat16_product_pays", lambda: True)
-    monkeypatch.setattr(exact_search, "available_memory", lambda: 1000)
+    monkeypatch.setattr(exact_search, "free_memory", lambda: 1000)
     agrees(engine, queries)
     assert engine._shortlist is None
 
