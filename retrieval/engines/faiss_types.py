@@ -116,7 +116,7 @@ def reduced_width(sample: npt.NDArray[np.float32]) -> int | None:
 
 def default_k_factor(k: int) -> int:
     """Candidates that refinement ranks for each of ``k`` neighbours, where the settings do not say."""
-    return max(10, k // 3)
+    return max(20, k // 3)
 
 
 def make_index(faiss: Any, factory: str, width: int, sample: npt.NDArray[np.float32]) -> Any:
