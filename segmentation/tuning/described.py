@@ -21,7 +21,7 @@ from segmentation.tuning.cuts import fit_keeping_cuts
 from segmentation.tuning.leave_out import nearest_left_out, neighbors_left_out
 from segmentation.tuning.reduced import FoldSums, Reducer
 from segmentation.tuning.rows import Bank, Parts, Query, collect
-from segmentation.tuning.scan import BankScan
+from segmentation.tuning.scan import BankScan, can_scan, find_left_out
 from segmentation.tuning.scoring import Scene, Tally, tally_of
 from segmentation.tuning.settings import Setting, Vector
 
@@ -152,10 +152,11 @@ class Described:
         """(position of the query, vector, neighbours), of every pair."""
         codes, device = self.memory.rules[rule], self.extractor.backbone.device
         plain = [vector for vector in vectors if vector.reduction.kind == "none"]
-        for vector in plain if device.type == "cpu" else ():
-            if not vector.weight or len(self.bank.parts) < 3:
-                yield from self._scanned(queries, vector, codes, k)
-                plain = [other for other in plain if other != vector]
+        scanned = [vector for vector in plain if can_scan(self.bank, vector.weight, device)]
+        for vector in scanned:
+            find = find_left_out(self.bank, vector.weight, codes, k)
+            yield from ((place, vector, find(query)) for place, query in enumerate(queries))
+        plain = [vector for vector in plain if vector not in scanned]
         for place, query in enumerate(queries if plain else ()):
             weights = [vector.weight for vector in plain]
             (found,) = neighbors_left_out(query, self.bank, [codes], weights, k, device=device)
@@ -173,16 +174,6 @@ class Described:
                     else:
                         near = nearest_left_out(ours, rows, self.bank.labels, hidden, k, device=device)
                     yield place, vector, near
-
-    def _scanned(
-        self, queries: Sequence[Query], vector: Vector, codes: npt.NDArray[np.int64], k: int
-    ) -> Iterator[tuple[int, Vector, Neighbors]]:
-        """Of one vector as it is described."""
-        scan = BankScan(self.bank.parts, vector.weight)
-        for place, query in enumerate(queries):
-            ours = tuple(part.float() for part in query.parts)
-            hidden = codes[self.bank.images] == codes[query.image]
-            yield place, vector, scan.nearest(ours, hidden, k).neighbors(self.bank.labels)
 
 
 #: What leaves a recipe's vectors as they are described.

@@ -12,7 +12,7 @@ which puts it below every threshold.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +20,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from retrieval.neighbors import Neighbors
 from segmentation.tuning.leave_out import Nearest
-from segmentation.tuning.rows import Parts, channels, joined, mix
+from segmentation.tuning.rows import Bank, Parts, Query, channels, joined, mix
 
 #: Rows compared at a time, and vectors at a time.
 CHUNK, QUERIES = 8192, 4096
@@ -182,6 +183,27 @@ class BankScan:
             similarities = mix(embedding, gradient, self._weight)
             top.update(similarities.masked_fill_(mask[some], -torch.inf), start)
         return top.best, top.where
+
+
+def can_scan(bank: Bank, weight: float, device: torch.device) -> bool:
+    """Whether a scan is the way: on the CPU, and of nothing but embeddings and projected gradients."""
+    return device.type == "cpu" and (weight == 0 or len(bank.parts) < 3)
+
+
+def find_left_out(
+    bank: Bank, weight: float, codes: npt.NDArray[np.int64], k: int
+) -> Callable[[Query], Neighbors]:
+    """What finds the ``k`` nearest rows of a query's patches, its own group left out; see :func:`can_scan`.
+
+    ``codes`` (images,) int64 are the group of each image.
+    """
+    scan = BankScan(bank.parts, weight)
+
+    def find(query: Query) -> Neighbors:
+        hidden = codes[bank.images] == codes[query.image]
+        return scan.nearest(tuple(part.float() for part in query.parts), hidden, k).neighbors(bank.labels)
+
+    return find
 
 
 def _pilot_rank(k: int, chunks: int) -> int:
