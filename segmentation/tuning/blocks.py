@@ -23,9 +23,9 @@ from segmentation.tuning.scan import low_precision
 def describe_blocks(memory: Memory, blocks: Sequence[int], *, measured: bool) -> dict[int, Described]:
     """Each block's patches as :meth:`Described.of` has them without gradients.
 
-    ``blocks`` are two or more numbers, rising; the deepest decides what a pass costs. A processor that is fast
-    with bfloat16 runs the model in it, unless the recipe says in what: blocks differ by more than that changes.
-    Raises as :func:`rows.collect`.
+    ``blocks`` are two or more numbers, rising; the deepest decides what a pass costs. A processor that is
+    fast with bfloat16 runs the model in it, unless the recipe says in what: blocks differ by more than that
+    changes. Raises as :func:`rows.collect`.
     """
     runtime = memory.recipe.runtime
     on_cpu = runtime.precision == "auto" and choose_device(runtime.device).type == "cpu"
