@@ -113,6 +113,7 @@ class Reducer:
     def __init__(self, bank: Bank, sums: FoldSums) -> None:
         """``sums`` are of the labelled patches of the bank's images."""
         self._bank, self._sums = bank, sums
+        self._checked: dict[tuple[int, int, float, str], tuple[int, int]] = {}
         self._fits: dict[tuple[int, int | None, float, Reduction], tuple[int, Tensor, Tensor]] = {}
 
     def fit(self, rule: int, fold: int | None, weight: float, reduction: Reduction) -> tuple[Tensor, Tensor]:
@@ -135,9 +136,12 @@ class Reducer:
         try:
             for rule in range(rules):
                 for fold in sorted(set(self.folds_of(rule, queries))):
-                    sums = self._sums.without(rule, fold, weight)
-                    sums.check(kind, None)
-                    _check_width(reduction.width, len(sums.mean), sums.rows)
+                    key = (rule, fold, weight, kind)
+                    if key not in self._checked:  # adding up the sums takes its time
+                        sums = self._sums.without(rule, fold, weight)
+                        sums.check(kind, None)
+                        self._checked[key] = len(sums.mean), sums.rows
+                    _check_width(reduction.width, *self._checked[key])
         except (DatasetError, ConfigError) as error:
             return str(error)
         return None

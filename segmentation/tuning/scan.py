@@ -24,8 +24,8 @@ from retrieval.neighbors import Neighbors
 from segmentation.tuning.leave_out import Nearest
 from segmentation.tuning.rows import Bank, Parts, Query, channels, joined, mix
 
-#: Rows compared at a time, and vectors at a time.
-CHUNK, QUERIES = 8192, 4096
+#: Rows compared at a time, and vectors at a time: what comes of it fits the cache.
+CHUNK, QUERIES = 8192, 1024
 #: Chunks from which on a bank is scanned with rounded numbers.
 LEAST_CHUNKS = 3
 #: Rows that a vector may leave for float32, on average; more say that the bank hardly differs.
@@ -34,8 +34,8 @@ MOST_LEFT = 4096
 _OUT = 8.0
 #: What float32 itself may be wrong by.
 _SLACK = 1e-5
-#: Pairs that are compared in float32 at a time.
-_PAIRS = 2048
+#: Numbers of rows that are compared in float32 at a time: what a core's cache holds.
+_NUMBERS = 2**20
 
 
 def low_precision() -> torch.dtype:
@@ -157,8 +157,9 @@ class BankScan:
         """The ``k`` nearest of some rows (Q, L), in float32: similarities and positions (Q, k)."""
         rows, places = np.nonzero(close.numpy())
         exact = torch.full((len(close), max(close.shape[1], k)), -torch.inf)
-        for start in range(0, len(rows), _PAIRS):
-            some = slice(start, start + _PAIRS)
+        step = max(1, _NUMBERS // sum(part.shape[1] for part in vectors))
+        for start in range(0, len(rows), step):
+            some = slice(start, start + step)
             row, place = torch.from_numpy(rows[some]), torch.from_numpy(places[some])
             exact[row, place] = self._similarity(vectors, row, ids[row, place])
         best, order = exact.topk(k, dim=1, sorted=False)
