@@ -72,7 +72,7 @@ def test_from_data_to_an_index(tune: Callable[..., Result], folder: Path) -> Non
     tried = [row for row in data["settings"] if row["round"] == "blocks"]
     assert len(tried) == 2 * 2 * 2 and data["groups"] == 2  # two blocks, plain and the middle metric, two k
     assert {row["setting"]["weight"] for row in tried} == {0.0}
-    assert 0 < data["processor_seconds"] and 0 < data["seconds"]
+    assert min(data["processor_seconds"], data["seconds"]) > 0
     assert list(data["choices"]) == ["fast", "balanced", "best"] and data["written"] == "balanced"
     assert {"features", "search", "labels", "total"} < set(data["choices"]["fast"]["milliseconds"])
     last = result.stdout.split("gains over plain")[-1]
