@@ -39,6 +39,14 @@ def rows_of(tuned: dict[str, Any], score: dict[str, Any]) -> list[dict[str, obje
     return table
 
 
+def plain_values(chosen: dict[str, Any]) -> list[tuple[str, object]]:
+    """A setting's values by name, the reduction's among them where there is one."""
+    reduction = chosen["reduction"]
+    given = [] if reduction["kind"] == "none" else ["kind", "width", "shrinkage"]
+    values = [(name, value) for name, value in chosen.items() if name != "reduction"]
+    return values + [("metric" if name == "kind" else name, reduction[name]) for name in given]
+
+
 def main() -> None:
     """Read both reports, print and track."""
     parser = argparse.ArgumentParser(
@@ -50,11 +58,13 @@ def main() -> None:
     parser.add_argument("--name", default="tuning", help="name of the tracked table")
     args = parser.parse_args()
     tuned, score = (json.loads(path.read_text()) for path in (args.tuned, args.score))
-    chosen = ", ".join(f"{name} {value}" for name, value in tuned["chosen"].items())
+    chosen = ", ".join(f"{name} {value}" for name, value in plain_values(tuned["chosen"]))
     notes = [
-        f"Chosen of {len(tuned['settings'])} settings: {chosen}. {tuned['queries']} of {tuned['images']} "
-        f"train images were segmented, {tuned['groups'] or tuned['images']} left out one at a time; "
-        f"index: {tuned['index']['reason']}.",
+        f"Chosen ({tuned['written']}) of {len(tuned['settings'])} scores: {chosen}. {tuned['queries']} of "
+        f"{tuned['images']} train images were segmented, {tuned['groups'] or tuned['images']} left out one "
+        f"at a time; index: {tuned['index']['reason']}.",
+        f"Tuning took {tuned['seconds'] / 60:.1f} minutes, and {tuned['processor_seconds'] / 60:.1f} of "
+        "processor time.",
         f"Scored on {score['images']} images of {score['dataset']['split']}.",
     ]
     write_table(args.name, rows_of(tuned, score), folder=args.out, notes=notes)

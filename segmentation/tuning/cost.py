@@ -10,10 +10,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from indexer.features.fungi import FungiExtractor
-from indexer.recipe import override_recipe
 from retrieval.neighbors import Neighbors
-from segmentation.tuning.described import Described
+from segmentation.tuning.described import Described, embeddings_alone
 from segmentation.tuning.leave_out import nearest_left_out
 from segmentation.tuning.reduced import reduced
 from segmentation.tuning.rows import joined
@@ -92,10 +90,7 @@ def _timed(pieces: Mapping[Key, Callable[[], object]]) -> dict[Key, float]:
 
 
 def _describing(block: Described, gradients: bool) -> Callable[[], object]:
-    extractor = block.extractor
-    if not gradients and extractor.recipe.features.kind == "fungi":
-        recipe = override_recipe(extractor.recipe, ["features.kind=embeddings"])
-        extractor = FungiExtractor.create(recipe, extractor.backbone)
+    extractor = block.extractor if gradients else embeddings_alone(block.extractor)
     image, _ = block.memory.dataset.read(block.queries[1][0].sample)
 
     def describe() -> object:

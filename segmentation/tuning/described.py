@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from indexer.bank.fitting import fit_on_samples
 from indexer.datasets import Dataset
 from indexer.features.fungi import FungiExtractor
 from indexer.features.passes import extract_passes
@@ -18,9 +17,11 @@ from indexer.images import PatchGrid
 from indexer.recipe import Recipe, override_recipe
 from retrieval.neighbors import Neighbors
 from retrieval.progress import Progress, track
+from segmentation.tuning.cuts import fit_keeping_cuts
 from segmentation.tuning.leave_out import nearest_left_out, neighbors_left_out
 from segmentation.tuning.reduced import FoldSums, Reducer
 from segmentation.tuning.rows import Bank, Parts, Query, collect
+from segmentation.tuning.scan import BankScan, can_scan, find_left_out
 from segmentation.tuning.scoring import Scene, Tally, tally_of
 from segmentation.tuning.settings import Setting, Vector
 
@@ -54,10 +55,10 @@ class Described:
     def of(cls, memory: Memory, block: int, *, gradients: bool, measured: bool) -> Described:
         """Describe a memory's images, for metrics too where ``measured``; raises as :func:`rows.collect`."""
         kind = "fungi" if gradients else "embeddings"
-        overrides = [f"backbone.block={block}", f"features.kind={kind}", *_NO_REDUCTION]
+        overrides = [f"backbone.block={block}", f"features.kind={kind}", *NO_REDUCTION_KEYS]
         extractor = FungiExtractor.create(override_recipe(memory.recipe, overrides))
         dataset, progress = memory.dataset, memory.progress
-        fit_on_samples(extractor, dataset.samples, progress=progress)
+        cuts = fit_keeping_cuts(extractor, dataset.samples, progress=progress)
         sums = FoldSums(memory.rules, len(dataset.classes))
         bank, queries = collect(
             extractor,
@@ -66,6 +67,7 @@ class Described:
             total=memory.total,
             sums=sums if measured else None,
             progress=progress,
+            cuts=cuts,
         )
         return cls(memory, extractor, bank, {1: queries}, Reducer(bank, sums))
 
@@ -93,7 +95,8 @@ class Described:
         with track(self.memory.progress, label, len(by_vector) * len(places)) as task:
             for shifts in sorted({shifts for shifts, _ in by_vector}):
                 vectors = [vector for other, vector in by_vector if other == shifts]
-                queries = [self.seen(shifts)[place] for place in places]
+                seen = self.seen(shifts, gradients=any(vector.weight for vector in vectors))
+                queries = [seen[place] for place in places]
                 deepest = max(setting.k for setting in settings)
                 for place, vector, near in self._neighbors(queries, vectors, rule, deepest):
                     numbers = by_vector[shifts, vector]
@@ -109,10 +112,14 @@ class Described:
         grid = PatchGrid(query.geometry, self.extractor.patch_size, query.shifts)
         return Scene(truth, grid, image, pixels)
 
-    def seen(self, shifts: int) -> list[Query]:
-        """The queries with a grid so many times finer, described when first asked for."""
-        if shifts not in self.queries:
-            extractor = _AllParts(self.extractor)
+    def seen(self, shifts: int, *, gradients: bool = False) -> list[Query]:
+        """The queries with a grid so many times finer, described when first asked for.
+
+        They have the embeddings alone unless ``gradients`` were asked for.
+        """
+        wanted = len(self.bank.parts) if gradients else 1
+        if shifts not in self.queries or len(self.queries[shifts][0].parts) < wanted:
+            extractor = _AllParts(self.extractor if wanted > 1 else embeddings_alone(self.extractor))
             label = f"block {self.extractor.backbone.block}: features, image.shifts={shifts}"
             with track(self.memory.progress, label, len(self.queries[1])) as task:
                 found = []
@@ -145,8 +152,13 @@ class Described:
         """(position of the query, vector, neighbours), of every pair."""
         codes, device = self.memory.rules[rule], self.extractor.backbone.device
         plain = [vector for vector in vectors if vector.reduction.kind == "none"]
-        weights = [vector.weight for vector in plain]
+        scanned = [vector for vector in plain if can_scan(self.bank, vector.weight, device)]
+        for vector in scanned:
+            find = find_left_out(self.bank, vector.weight, codes, k)
+            yield from ((place, vector, find(query)) for place, query in enumerate(queries))
+        plain = [vector for vector in plain if vector not in scanned]
         for place, query in enumerate(queries if plain else ()):
+            weights = [vector.weight for vector in plain]
             (found,) = neighbors_left_out(query, self.bank, [codes], weights, k, device=device)
             for vector, near in zip(plain, found, strict=True):
                 yield place, vector, near
@@ -154,13 +166,28 @@ class Described:
             if vector.reduction.kind == "none":
                 continue
             for rows, inside in self.reducer.banks(rule, queries, vector.weight, vector.reduction):
+                scan = BankScan((rows,), 0) if device.type == "cpu" else None
                 for place, ours in inside:
                     hidden = codes[self.bank.images] == codes[queries[place].image]
-                    near = nearest_left_out(ours, rows, self.bank.labels, hidden, k, device=device)
+                    if scan is not None:
+                        near = scan.nearest((ours,), hidden, k).neighbors(self.bank.labels)
+                    else:
+                        near = nearest_left_out(ours, rows, self.bank.labels, hidden, k, device=device)
                     yield place, vector, near
 
 
-_NO_REDUCTION = ("features.pca=null", "features.whiten=none", "features.metric=none", "features.width=null")
+#: What leaves a recipe's vectors as they are described.
+NO_REDUCTION_KEYS = (
+    "features.pca=null", "features.whiten=none", "features.metric=none", "features.width=null"
+)  # fmt: skip
+
+
+def embeddings_alone(extractor: FungiExtractor) -> FungiExtractor:
+    """The same model without gradients."""
+    if extractor.recipe.features.kind == "embeddings":
+        return extractor
+    recipe = override_recipe(extractor.recipe, ["features.kind=embeddings"])
+    return FungiExtractor.create(recipe, extractor.backbone)
 
 
 class _AllParts:

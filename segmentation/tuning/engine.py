@@ -25,6 +25,7 @@ from segmentation.tuning.described import Described
 from segmentation.tuning.leave_out import neighbors_left_out
 from segmentation.tuning.reduced import reduced
 from segmentation.tuning.rows import Bank, Parts, Query
+from segmentation.tuning.scan import can_scan, find_left_out
 from segmentation.tuning.scoring import miou_of, score_grid
 from segmentation.tuning.settings import Setting
 
@@ -183,6 +184,8 @@ def _exact_neighbors(
     """What finds a query's neighbours by exact search, its own group left out."""
     features = recipe.features
     weight = features.gradient_weight if features.kind == "fungi" and len(bank.parts) > 1 else 0.0
+    if can_scan(bank, weight, torch.device("cpu")):
+        return find_left_out(bank, weight, codes, recipe.transfer.k)
 
     def find(query: Query) -> Neighbors:
         ((near,),) = neighbors_left_out(

@@ -113,6 +113,7 @@ class Reducer:
     def __init__(self, bank: Bank, sums: FoldSums) -> None:
         """``sums`` are of the labelled patches of the bank's images."""
         self._bank, self._sums = bank, sums
+        self._checked: dict[tuple[int, int, float, str], tuple[int, int]] = {}
         self._fits: dict[tuple[int, int | None, float, Reduction], tuple[int, Tensor, Tensor]] = {}
 
     def fit(self, rule: int, fold: int | None, weight: float, reduction: Reduction) -> tuple[Tensor, Tensor]:
@@ -122,14 +123,7 @@ class Reducer:
             sums = self._sums.without(rule, fold, weight)
             self._fits[key] = (sums.rows, *fit_reduction(sums, key[3]))
         rows, mean, directions = self._fits[key]
-        if reduction.width > len(mean):
-            raise ConfigError(
-                f"a width of {reduction.width} is more than the {len(mean)} numbers of a vector"
-            )
-        if reduction.width >= rows:
-            raise ConfigError(
-                f"a width of {reduction.width} needs more labelled patches than that, not {rows}"
-            )
+        _check_width(reduction.width, len(mean), rows)
         return mean, directions[: reduction.width or None]
 
     def folds_of(self, rule: int, queries: Sequence[Query]) -> list[int]:
@@ -138,10 +132,16 @@ class Reducer:
 
     def check(self, rules: int, queries: Sequence[Query], weight: float, reduction: Reduction) -> str | None:
         """Why this cannot be fitted without some fold of the queries, None where it can."""
+        kind = "whiten" if reduction.kind == "pca" else reduction.kind
         try:
             for rule in range(rules):
                 for fold in sorted(set(self.folds_of(rule, queries))):
-                    self.fit(rule, fold, weight, reduction)
+                    key = (rule, fold, weight, kind)
+                    if key not in self._checked:  # adding up the sums takes its time
+                        sums = self._sums.without(rule, fold, weight)
+                        sums.check(kind, None)
+                        self._checked[key] = len(sums.mean), sums.rows
+                    _check_width(reduction.width, *self._checked[key])
         except (DatasetError, ConfigError) as error:
             return str(error)
         return None
@@ -159,6 +159,14 @@ class Reducer:
                 if folds[place] == fold
             ]
             yield reduced(self._bank.parts, weight, fitted), inside
+
+
+def _check_width(width: int, most: int, rows: int) -> None:
+    """Raise ConfigError for more directions than numbers of a vector, or than the rows that they are from."""
+    if width > most:
+        raise ConfigError(f"a width of {width} is more than the {most} numbers of a vector")
+    if width >= rows:
+        raise ConfigError(f"a width of {width} needs more labelled patches than that, not {rows}")
 
 
 def reduced(parts: Sequence[Tensor], weight: float, fitted: tuple[Tensor, Tensor]) -> Tensor:

@@ -49,6 +49,8 @@ class TuningReport:
     queries: int
     groups: int | None
     seconds: float
+    processor_seconds: float
+    """Of all threads: what other work on the machine hardly changes."""
 
     @property
     def choice(self) -> Choice:
@@ -93,6 +95,7 @@ class TuningReport:
             "queries": self.queries,
             "groups": self.groups,
             "seconds": self.seconds,
+            "processor_seconds": self.processor_seconds,
             "recipe": self.recipe.model_dump(mode="json"),
         }
 

@@ -1,6 +1,6 @@
 """Successive halving: many settings on few images, few on all; each unit's own choice knows nothing of it.
 
-Three rounds. *Blocks*: every block, on a part of the images, with a few vectors that stand for all.
+Three rounds. *Blocks*: every block's embeddings, on a part of the images.
 *Vectors*: the best block, on the whole memory and some queries: weights, metrics, widths, shrinkage, one
 changed at a time. *Finals*: the leaders on all queries, and with them what costs more: refined masks and
 shifted passes.
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segmentation.tuning.scoring import Tally, miou_of
-from segmentation.tuning.settings import NO_REDUCTION, Grid, Reduction, Setting, Vector
+from segmentation.tuning.settings import NO_REDUCTION, Grid, Setting, Vector
 
 #: Vectors, and k and T of each, that a view of the units sends to the finals.
 LEADERS, PAIRS = 2, 2
@@ -48,24 +48,19 @@ def views(units: int) -> list[int | None]:
 
 
 def block_settings(grid: Grid) -> list[Setting]:
-    """Of the first round: each block with every weight, and with the middle metric."""
-    found: list[Setting] = []
-    for block in grid.blocks:
-        found += of_vectors(grid, _plain_vectors(grid, block) + _centre_vectors(grid, block))
-    return found
+    """Of the first round: each block's embeddings, as they are and with the middle metric."""
+    kinds = [kind for kind in (NO_REDUCTION, grid.centre) if kind in grid.reductions]
+    return of_vectors(grid, [Vector(block, 0.0, kind) for block in grid.blocks for kind in kinds])
 
 
-def vector_settings(
-    grid: Grid, block: int, *, plain: Iterable[float], joined: Iterable[float]
-) -> list[Setting]:
-    """Of the second round: a block's vectors as they are, with every metric, and with metric and gradient.
-
-    ``plain`` are gradient weights without a metric, ``joined`` those with the middle one.
+def vector_settings(grid: Grid, block: int) -> list[Setting]:
+    """Of the second round: a block's vectors as they are with every gradient weight, those of the lowest with
+    every metric, and the middle weight's with the middle metric.
     """
-    vectors = [vector for vector in _plain_vectors(grid, block) if vector.weight in plain]
+    vectors = [Vector(block, weight) for weight in grid.weights if NO_REDUCTION in grid.reductions]
     vectors += [Vector(block, min(grid.weights), reduction) for reduction in grid.reductions]
-    if grid.centre is not None:
-        vectors += [Vector(block, weight, grid.centre) for weight in joined if weight]
+    if grid.centre is not None and grid.middle_weight is not None:
+        vectors.append(Vector(block, grid.middle_weight, grid.centre))
     return of_vectors(grid, dict.fromkeys(vectors))
 
 
@@ -74,16 +69,9 @@ def of_vectors(grid: Grid, vectors: Iterable[Vector]) -> list[Setting]:
     return [setting for vector in vectors for setting in grid.of(vector)]
 
 
-def best_of_blocks(scored: Scored, unit: int | None) -> tuple[int, set[float]]:
-    """The best block in a view, and of its weights the best gradient's and the lowest."""
-    scores = scored.scores(unit)
-    block = scored.settings[int(scores.argmax())].block
-    plain = [
-        (float(score), setting.weight)
-        for score, setting in zip(scores, scored.settings, strict=True)
-        if setting.block == block and setting.weight and setting.reduction == NO_REDUCTION
-    ]
-    return block, {max(plain)[1]} if plain else set()
+def best_block(scored: Scored, unit: int | None) -> int:
+    """The best block in a view."""
+    return scored.settings[int(scored.scores(unit).argmax())].block
 
 
 def finalists(grid: Grid, scored: Scored, unit: int | None) -> list[Setting]:
@@ -115,14 +103,3 @@ def in_views(
     for view, of_view in enumerate(found):
         allowed[view, [places[setting] for setting in of_view]] = True
     return settings, allowed
-
-
-def _plain_vectors(grid: Grid, block: int) -> list[Vector]:
-    if NO_REDUCTION not in grid.reductions:
-        return []
-    return [Vector(block, weight) for weight in grid.weights]
-
-
-def _centre_vectors(grid: Grid, block: int) -> list[Vector]:
-    centre: Reduction | None = grid.centre
-    return [] if centre is None else [Vector(block, min(grid.weights), centre)]

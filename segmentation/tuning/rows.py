@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,12 +16,15 @@ from indexer.bank.jobs import jobs_of
 from indexer.bank.metric import METRIC_PATCHES_PER_IMAGE
 from indexer.bank.sampling import choose_patches, patches_per_image, soft_labels
 from indexer.datasets import Dataset, Sample
+from indexer.features.cut import Cut
 from indexer.features.fungi import FungiExtractor
 from indexer.features.projection import join_features
 from indexer.images import Geometry
+from indexer.recipe import Recipe
 from indexer.seeds import generator_for
 from retrieval.errors import DatasetError
 from retrieval.progress import Progress, track
+from segmentation.tuning.cuts import Cuts, cut_or_images
 
 #: Unit vectors of n patches, (n, width) each: embedding; then projected gradient, or gradient and activation.
 Parts = tuple[Tensor, ...]
@@ -96,14 +99,21 @@ def collect(
     total: int | None = None,
     sums: TakesPatches | None = None,
     progress: Progress | None = None,
+    cuts: Cuts | None = None,
+    describe: Callable[[Tensor | Cut], Parts] | None = None,
+    label: str | None = None,
 ) -> tuple[Bank, list[Query]]:
     """Describe every image of the data set once: the recipe's bank, and all patches of ``queries``.
 
     The data set is a part of one of ``total`` images, whose bank decides how many patches an image gives.
-    ``sums`` hears of the patches that a metric is fitted on, those that a build would take. Raises ImageError
-    or MaskError for a bad image or mask, DatasetError where no patch is labelled.
+    ``sums`` hears of the patches that a metric is fitted on, those that a build would take. ``cuts``, of
+    images as they are segmented, are used up; ``describe`` gives the parts (B, T, .) of a batch, the
+    extractor's unless said; ``label`` is what progress calls it. Raises ImageError or MaskError for a bad
+    image or mask, DatasetError where no patch is labelled.
     """
     recipe, tokens = extractor.recipe, extractor.backbone.tokens
+    describe, cuts = describe or extractor.feature_parts, {} if cuts is None else cuts
+    label = label or f"block {extractor.backbone.block}: features"
     limit = patches_per_image(recipe.bank, images=total or len(dataset), tokens=tokens)
     jobs = jobs_of(dataset.samples, recipe.bank.epochs)
     store, wanted, found = _Store(limit * len(jobs)), set(queries), []
@@ -111,17 +121,21 @@ def collect(
     if recipe.bank.augments(0):  # no epoch sees an image as it is segmented
         plain_too = sorted(wanted) if sums is None else range(len(dataset))
         views += [(jobs[image], True) for image in plain_too]
-    with track(progress, f"block {extractor.backbone.block}: features", len(views)) as task:
+    with track(progress, label, len(views)) as task:
         for start in range(0, len(views), recipe.runtime.batch_size):
             batch = views[start : start + recipe.runtime.batch_size]
             items = [prepare_job(extractor, dataset, job, plain=plain) for job, plain in batch]
-            described = extractor.feature_parts(torch.stack([item.tensor for item in items]))
-            for number, (item, (job, plain)) in enumerate(zip(items, batch, strict=True)):
+            owns = [plain or not recipe.bank.augments(job.epoch) for job, plain in batch]
+            known = [
+                cuts.pop(job.sample.id, None) if own else None
+                for (job, _), own in zip(batch, owns, strict=True)
+            ]
+            described = describe(cut_or_images(extractor, [item.tensor for item in items], known))
+            for number, (item, own, (job, plain)) in enumerate(zip(items, owns, batch, strict=True)):
                 parts = tuple(part[number].half().cpu() for part in described)
                 image = job.number % len(dataset)
-                own = plain or not recipe.bank.augments(job.epoch)
                 if sums is not None and own:
-                    _sum_up(sums, image, [part[number] for part in described], item, recipe.seed)
+                    _sum_up(sums, image, [part[number] for part in described], item, recipe)
                 if not plain:
                     store.add(parts, item, kept_patches(recipe, item, limit), image)
                 if image in wanted and own:
@@ -130,11 +144,14 @@ def collect(
     return store.bank(dataset), found
 
 
-def _sum_up(sums: TakesPatches, image: int, parts: Sequence[Tensor], item: PreparedImage, seed: int) -> None:
+def _sum_up(
+    sums: TakesPatches, image: int, parts: Sequence[Tensor], item: PreparedImage, recipe: Recipe
+) -> None:
     """Give the patches of an image that a build would fit a metric on."""
-    generator = generator_for(seed, "metric", item.job.sample.id)
+    generator = generator_for(recipe.seed, "metric", item.job.sample.id)
     kept = choose_patches(item.counts, METRIC_PATCHES_PER_IMAGE, generator)
-    if len(parts) == 3:  # of gradient and activation there is no metric
+    # of gradient and activation there is no metric
+    if recipe.features.kind == "fungi" and recipe.features.projection == "none":
         parts = parts[:1]
     counts = item.counts[kept]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

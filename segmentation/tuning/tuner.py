@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from indexer.recipe import Recipe, override_recipe
 from indexer.seeds import generator_for
 from retrieval.errors import ConfigError
 from retrieval.progress import Progress
+from segmentation.tuning.blocks import describe_blocks
 from segmentation.tuning.candidates import model_of
 from segmentation.tuning.choice import LIMITS, choose_all
 from segmentation.tuning.cost import Meter, measure
@@ -27,7 +28,7 @@ from segmentation.tuning.groups import choose_queries, group_codes, group_names
 from segmentation.tuning.report import Row, TuningReport
 from segmentation.tuning.rounds import (
     Scored,
-    best_of_blocks,
+    best_block,
     block_settings,
     finalists,
     in_views,
@@ -50,7 +51,7 @@ __all__ = ["IMAGES", "WRITE", "Candidates", "Setting", "TuningReport", "tune"]
 IMAGES = 60
 #: The choice that is written unless the caller says otherwise.
 WRITE = "balanced"
-#: Images of the memory that the first round looks at, and of those the ones to segment in it.
+#: Images of the memory that the first round looks at, and the ones to segment in it.
 BLOCK_IMAGES, BLOCK_QUERIES = 100, 18
 #: Images to segment in the second round, and for the expectation of images like the memory's.
 VECTOR_QUERIES, NEAR_QUERIES = 24, 24
@@ -83,12 +84,12 @@ class _Work:
         """Whether anything is tried that has to be fitted."""
         return any(reduction.kind != "none" for reduction in self.grid.reductions)
 
-    def describe(self, block: int, memory: Memory, *, gradients: bool) -> Described:
-        """A block of a memory, of the whole one kept."""
-        if memory is not self.memory:
-            return Described.of(memory, block, gradients=gradients, measured=self.measured)
+    def describe(self, block: int, *, gradients: bool) -> Described:
+        """A block of the whole memory, kept."""
         if block not in self.described:
-            self.described[block] = Described.of(memory, block, gradients=gradients, measured=self.measured)
+            self.described[block] = Described.of(
+                self.memory, block, gradients=gradients, measured=self.measured
+            )
         return self.described[block]
 
 
@@ -110,7 +111,7 @@ def tune(
     has (fast, balanced, best); ``progress`` hears of each step; ``meter`` measures times. Raises
     ConfigError for settings that cannot be tried, DataError for bad images or masks.
     """
-    start = time.perf_counter()
+    start = time.perf_counter(), time.process_time()
     if write not in LIMITS:
         raise ConfigError(f"--write {write!r} should be one of {', '.join(LIMITS)}")
     recipe.index.spec.require()
@@ -173,27 +174,20 @@ def _plan(
 def _rounds(work: _Work) -> tuple[list[Setting], npt.NDArray[np.bool_]]:
     """The settings of the finals, and which view of the units may choose which, (1 + U, S)."""
     grid, own = work.grid, work.own
+    leading = list(grid.blocks)
     if len(grid.blocks) > 1:
         first = _block_round(work)
-        leading = [best_of_blocks(first, unit) for unit in views(work.count)]
-    else:
-        middle = grid.middle_weight
-        leading = [(grid.blocks[0], {middle} if middle else set())]
-    alone = len(grid.blocks) == 1
-    settings = [
-        setting
-        for block, weights in leading
-        for setting in vector_settings(grid, block, plain=grid.weights if alone else weights, joined=weights)
-    ]
-    reference = Vector(own.block if own.block in grid.blocks else leading[0][0], 0.0)
+        leading = list(dict.fromkeys(best_block(first, unit) for unit in views(work.count)))
+    settings = [setting for block in leading for setting in vector_settings(grid, block)]
+    reference = Vector(own.block if own.block in grid.blocks else leading[0], 0.0)
     settings += grid.of(reference)
     if grid.has(own):
         settings += grid.of(own.vector)
-    settings = _possible(work, list(dict.fromkeys(settings)), work.memory)
+    settings = _possible(work, list(dict.fromkeys(settings)))
     if not settings:
         raise ConfigError("none of the settings to try can be scored: " + " ".join(work.notes))
     places = spread_out(len(work.memory.queries), VECTOR_QUERIES)
-    second = _scored(work, "vectors", settings, work.memory, places, places, FEWER_PIXELS)
+    second = _scored(work, "vectors", settings, work.described, places, places)
     of_reference = [n for n, setting in enumerate(settings) if setting.vector == reference]
     choosable = [n for n, s in enumerate(settings) if s.vector != reference or _tries(grid, reference)]
     open_to_all = Scored("", tuple(settings[n] for n in choosable), second.tally[choosable])
@@ -219,7 +213,7 @@ def _tries(grid: Grid, vector: Vector) -> bool:
 
 
 def _block_round(work: _Work) -> Scored:
-    """Every block on a part of the memory, or on all of a small one."""
+    """Every block's embeddings on a part of the memory, or on all of a small one."""
     memory, queries = work.memory, work.memory.queries
     places = spread_out(len(queries), BLOCK_QUERIES)
     inside = places
@@ -233,29 +227,27 @@ def _block_round(work: _Work) -> Scored:
             queries=[some.index(image) for image in shown],
         )
         inside = list(range(len(shown)))
-    return _scored(work, "blocks", block_settings(work.grid), memory, inside, places, FEWER_PIXELS)
+    described = describe_blocks(memory, work.grid.blocks, measured=work.measured)
+    return _scored(work, "blocks", block_settings(work.grid), described, inside, places)
 
 
 def _scored(
     work: _Work,
     name: str,
     settings: Sequence[Setting],
-    memory: Memory,
+    described: Mapping[int, Described],
     inside: Sequence[int],
     places: Sequence[int],
-    pixels: int,
 ) -> Scored:
-    """A round: ``inside`` are its images among the memory's queries, ``places`` those among all."""
+    """A round: ``inside`` are its images among the queries of ``described``, ``places`` those among all."""
     kept: list[Setting] = []
     tallies: list[Tally] = []
     for block in dict.fromkeys(setting.block for setting in settings):
         here = [setting for setting in settings if setting.block == block]
-        gradients = any(setting.weight for setting in here)
-        described = work.describe(block, memory, gradients=gradients)
-        here = _without_problems(work, described, here, rules=1)
+        here = _without_problems(work, described[block], here, rules=1)
         if here:
             label = f"{name}, block {block}: leaving out"
-            found = described.score(here, inside, 0, pixels=pixels, label=label)
+            found = described[block].score(here, inside, 0, pixels=FEWER_PIXELS, label=label)
             tallies.append(_by_unit(found, work.units[list(places)], work.count))
             kept += here
     if not kept:
@@ -265,13 +257,13 @@ def _scored(
     return scored
 
 
-def _possible(work: _Work, settings: list[Setting], memory: Memory) -> list[Setting]:
+def _possible(work: _Work, settings: list[Setting]) -> list[Setting]:
     """The settings that can be scored, of the whole memory."""
     found = []
     for block in dict.fromkeys(setting.block for setting in settings):
         here = [setting for setting in settings if setting.block == block]
-        described = work.describe(block, memory, gradients=any(setting.weight for setting in here))
-        found += _without_problems(work, described, here, rules=len(memory.rules))
+        described = work.describe(block, gradients=any(setting.weight for setting in here))
+        found += _without_problems(work, described, here, rules=len(work.memory.rules))
     return found
 
 
@@ -332,7 +324,7 @@ def _report(
     allowed: npt.NDArray[np.bool_],
     write: str,
     meter: Meter,
-    start: float,
+    start: tuple[float, float],
     *,
     grouped: bool,
 ) -> TuningReport:
@@ -375,5 +367,6 @@ def _report(
         images=len(memory.dataset),
         queries=queries,
         groups=len(set(memory.rules[0].tolist())) if grouped else None,
-        seconds=time.perf_counter() - start,
+        seconds=time.perf_counter() - start[0],
+        processor_seconds=time.process_time() - start[1],
     )

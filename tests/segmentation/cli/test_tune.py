@@ -70,7 +70,9 @@ def test_from_data_to_an_index(tune: Callable[..., Result], folder: Path) -> Non
     assert recipe.seed == 3
     data = json.loads((folder / "out" / "tuned.json").read_text())
     tried = [row for row in data["settings"] if row["round"] == "blocks"]
-    assert len(tried) == 8 + 4 and data["groups"] == 2  # and each block with the middle metric, two k
+    assert len(tried) == 2 * 2 * 2 and data["groups"] == 2  # two blocks, plain and the middle metric, two k
+    assert {row["setting"]["weight"] for row in tried} == {0.0}
+    assert min(data["processor_seconds"], data["seconds"]) > 0
     assert list(data["choices"]) == ["fast", "balanced", "best"] and data["written"] == "balanced"
     assert {"features", "search", "labels", "total"} < set(data["choices"]["fast"]["milliseconds"])
     last = result.stdout.split("gains over plain")[-1]
