@@ -10,29 +10,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from indexer.features.backbone import choose_device
 from indexer.features.cut import Cut
 from indexer.features.fungi import FungiExtractor
 from indexer.recipe import override_recipe
 from segmentation.tuning.described import NO_REDUCTION_KEYS, Described, Memory
 from segmentation.tuning.reduced import FoldSums, Reducer
 from segmentation.tuning.rows import collect
-from segmentation.tuning.scan import low_precision
 
 
 def describe_blocks(memory: Memory, blocks: Sequence[int], *, measured: bool) -> dict[int, Described]:
     """Each block's patches as :meth:`Described.of` has them without gradients.
 
-    ``blocks`` are two or more numbers, rising; the deepest decides what a pass costs. A processor that is
-    fast with bfloat16 runs the model in it, unless the recipe says in what: blocks differ by more than that
-    changes. Raises as :func:`rows.collect`.
+    ``blocks`` are two or more numbers, rising; the deepest decides what a pass costs. Raises as
+    :func:`rows.collect`.
     """
-    runtime = memory.recipe.runtime
-    on_cpu = runtime.precision == "auto" and choose_device(runtime.device).type == "cpu"
-    fast = ["runtime.precision=bfloat16"] if on_cpu and low_precision() == torch.bfloat16 else []
     chosen = ",".join(str(block) for block in blocks)
     overrides = [f"backbone.blocks=[{chosen}]", f"backbone.block={blocks[-1]}", "features.kind=embeddings"]
-    extractor = FungiExtractor.create(override_recipe(memory.recipe, [*overrides, *NO_REDUCTION_KEYS, *fast]))
+    extractor = FungiExtractor.create(override_recipe(memory.recipe, [*overrides, *NO_REDUCTION_KEYS]))
     width = extractor.embedding_width // len(blocks)
 
     def describe(images: Tensor | Cut) -> tuple[Tensor, ...]:

@@ -76,9 +76,11 @@ def choose_engine(
     a group for each image) are left out of its search. ``exact_miou`` is what exact search gives for them,
     computed where None.
     """
-    index = recipe.index
+    product = recipe.features.kind == "fungi" and recipe.features.projection == "none"
+    index = recipe.index.for_rows(len(bank), inner_product=not product)
     if index.spec.searches_exactly:
-        return EngineChoice(index, (), "exact search needs no setting")
+        return EngineChoice(recipe.index, (), "exact search needs no setting")
+    recipe = recipe.model_copy(update={"index": index})
     if index.spec.make_trial is None:
         return EngineChoice(index, (), f"{index.spec.title} was not examined")
     engine = _build(recipe, bank, index.spec.make_trial)

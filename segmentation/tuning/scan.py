@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from retrieval.neighbors import Neighbors
+from retrieval.processor import bfloat16_product_pays
 from segmentation.tuning.leave_out import Nearest
 from segmentation.tuning.rows import Bank, Parts, Query, channels, joined, mix
 
@@ -39,10 +40,8 @@ _NUMBERS = 2**20
 
 
 def low_precision() -> torch.dtype:
-    """The numbers to scan with: bfloat16 where the processor multiplies them at once, else float32."""
-    flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    fast = any(flags.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
-    return torch.bfloat16 if fast else torch.float32
+    """The numbers to scan with: bfloat16 where the processor multiplies faster in it, else float32."""
+    return torch.bfloat16 if bfloat16_product_pays() else torch.float32
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from indexer.datasets import Dataset
 from indexer.features.backbone import Backbone
 from indexer.features.fungi import FungiExtractor
 from indexer.recipe import Recipe, override_recipe
-from segmentation.tuning import blocks, cuts, scan
+from segmentation.tuning import cuts, scan
 from segmentation.tuning.blocks import describe_blocks
 from segmentation.tuning.cuts import fit_keeping_cuts
 from segmentation.tuning.described import Described, Memory
@@ -34,9 +34,7 @@ def test_blocks_described_together_are_those_described_apart(
     norm: str,
     halves: Callable[..., Dataset],
     tiny_recipe: Callable[..., Recipe],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(blocks, "low_precision", lambda: torch.float32)
     memory = memory_of(halves(), tiny_recipe(f"backbone.norm={norm}", "bank.max_patches=40"))
     together = describe_blocks(memory, (1, 3, 5), measured=True)
     for block, found in together.items():
@@ -51,20 +49,6 @@ def test_blocks_described_together_are_those_described_apart(
         for fold in (None, 1):
             metrics = [each.reducer.fit(0, fold, 0.0, CLASS)[1] for each in (found, alone)]
             assert torch.allclose(*metrics, atol=1e-3 * float(metrics[1].abs().max()))
-
-
-def test_blocks_are_described_in_fast_numbers_unless_the_recipe_says_in_which(
-    halves: Callable[..., Dataset], tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(blocks, "low_precision", lambda: torch.bfloat16)
-    dataset, found = halves(), {}
-    for precision in ("auto", "float32"):
-        memory = memory_of(dataset, tiny_recipe(f"runtime.precision={precision}"))
-        block = describe_blocks(memory, (1, 5), measured=False)[1]
-        assert block.extractor.backbone.precision == {"auto": "bfloat16"}.get(precision, precision)
-        found[precision] = block.bank.parts[0].float()
-    cosines = (found["auto"] * found["float32"]).sum(dim=1)
-    assert float(cosines.min()) > 0.99 and float(cosines.max()) <= 1.001
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:

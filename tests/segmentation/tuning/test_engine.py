@@ -48,7 +48,7 @@ def test_searching_every_list_is_exact(weight: float, tuned: Callable[..., Tunin
 
 
 def test_few_rows_are_scanned(tuned: Callable[..., TuningReport]) -> None:
-    report = tuned()
+    report = tuned("index.engine=faiss")
     assert report.engine.trials == ()
     assert report.recipe.index.faiss.factory is None
     assert "Flat" in report.engine.reason
