@@ -27,6 +27,7 @@ from benchmarks.command import plain_parser
 from benchmarks.report import write_table
 from indexer import build_index, load_dataset, load_recipe
 from indexer.bank.add import add_data
+from indexer.recipe import RuntimeSettings
 from retrieval import IndexFolder
 from retrieval.edit.merge import merge_indexes
 from retrieval.edit.relabel import relabel_index
@@ -41,6 +42,7 @@ TINY = [
     "objective.kind=kl",
     "bank.max_patches=null",
     "runtime.device=cpu",
+    "runtime.precision=float32",
     "runtime.batch_size=2",
 ]
 CLASSES = '{"classes": [{"id": 0, "name": "sky"}, {"id": 1, "name": "car"}, {"id": 2, "name": "truck"}]}'
@@ -130,7 +132,9 @@ def apply(change: str, ground: Ground, index: Path, progress: Callable[[Progress
         merge_indexes(ground.before, ground.other, index)
     else:
         data = load_dataset(ground.folder / change)
-        add_data(index, data, replace=change == "replace", commit_images=COMMIT, progress=progress)
+        here = RuntimeSettings(device="cpu", precision="float32", batch_size=2)  # the same in every process
+        again = change == "replace"
+        add_data(index, data, replace=again, runtime=here, commit_images=COMMIT, progress=progress)
 
 
 def rows_of(index: Path) -> Rows:
