@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -40,7 +41,8 @@ def measured(name: str, measure: Callable[[], float]) -> float:
         value = _read(path).get(machine, {}).get(name)
         if value is None:
             value = measure()
-            _keep(path, machine, name, value)
+            if math.isfinite(value):
+                _keep(path, machine, name, value)
         _known[machine, name] = value
     return _known[machine, name]
 

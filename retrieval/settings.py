@@ -72,7 +72,7 @@ class IndexSettings(BaseModel):
         if self.engine != AUTO:
             return self
         fits = inner_product and find_spec("faiss") is not None
-        listed = fits and rows >= most_scanned_rows()
+        listed = fits and rows > most_scanned_rows()
         return self.model_copy(update={"engine": "faiss" if listed or self._sets_faiss else "exact"})
 
     @property

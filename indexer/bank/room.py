@@ -42,9 +42,9 @@ def need_of(extractor: AnyExtractor, jobs: Sequence[BankJob], *, total: int, cla
     and as float16; for an engine that is trained its sample as float32 and all rows, at least as a byte
     a number.
     """
-    spec, similarity = extractor.recipe.index.spec, extractor.similarity
-    each = _rows_of_image(extractor, total)
+    similarity, each = extractor.similarity, _rows_of_image(extractor, total)
     rows, width, searched = each * len(jobs), similarity.width, similarity.searched.width
+    spec = extractor.recipe.index.for_rows(rows, inner_product=similarity.searched.inner_product).spec
     part = _PART * width + classes + _PLACE
     stored = 0 if spec.many_writers else _CODE * width + _PLACE
     thumbs = _COPIES * _THUMB * sum(job.epoch == 0 for job in jobs)

@@ -32,7 +32,7 @@ class BFloat16Attention(TorchFunctionMode):
         """Take over ``scaled_dot_product_attention`` where it is plain; leave everything else as it is."""
         named = kwargs or {}
         if func is F.scaled_dot_product_attention and _is_plain(*args, **named):
-            return attend(*args[:3], scale=named.get("scale"))
+            return _attend_as_called(*args, **named)
         return func(*args, **named)
 
 
@@ -51,6 +51,13 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, *, scale: float | None
             scores = queries[image, head] @ keys[image, head].T
             joined[image, :, head] = scores.softmax(dim=-1) @ values[image, head]
     return joined.transpose(1, 2)
+
+
+def _attend_as_called(
+    query: Tensor, key: Tensor, value: Tensor, *_: Any, scale: float | None = None, **__: Any
+) -> Tensor:
+    """:func:`attend`, with the arguments of ``scaled_dot_product_attention`` however they were given."""
+    return attend(query, key, value, scale=scale)
 
 
 def _is_plain(

@@ -87,7 +87,8 @@ class Backbone:
         """Take ``dtype`` up to the cut; ``auto``: on the CPU only where patches stay what they are."""
         if auto and dtype == torch.bfloat16 and self.device.type == "cpu":
             place = f"{self.fingerprint[:16]}, block {self.block}, {self.size[0]} x {self.size[1]}"
-            if measured(f"cosine of bfloat16 to float32: {place}", self._bfloat16_cosine) < LEAST_COSINE:
+            cosine = measured(f"cosine of bfloat16 to float32: {place}", self._bfloat16_cosine)
+            if not cosine >= LEAST_COSINE:  # also where it is no number
                 return
         self._dtype = dtype
         if dtype == torch.bfloat16 and self.device.type == "cpu":

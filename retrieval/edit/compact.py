@@ -194,7 +194,7 @@ def _write(
     cells = list(_cells(spill, options.seed))
     budget = _budgets(spill, cells, rarity(mass, options.budget_rarity), options.keep)
     rows = int(budget.sum())
-    settings = settings.for_rows(rows)
+    settings = settings.for_rows(rows, inner_product=index.similarity.searched.inner_product)
     manifest = successor(folder.manifest, settings)
     images, counts = kept_records(folder)
     manifest = replace(manifest, counts={**counts, "patches": round(patches)})

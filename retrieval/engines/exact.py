@@ -21,7 +21,7 @@ MOST_SCANNED = 100_000
 def most_scanned_rows() -> int:
     """Rows up to which the exact engine is the one to choose on this machine.
 
-    None where bfloat16 does not pay: there FAISS's scan in float32 is the faster one.
+    0 where bfloat16 does not pay: there FAISS's scan in float32 is the faster one.
     """
     from retrieval.processor import bfloat16_product_pays
 

@@ -2,7 +2,8 @@
 
 Where a processor multiplies matrices faster in bfloat16, all rows are compared in it, and the float32
 similarity of the best few decides. How far bfloat16 can be off is known from what rounding took away, so it
-is known too for which queries a nearer row may have been missed.
+is known too for which queries a nearer row may have been missed. That is no proof but next to one: it takes
+the rounding errors of hundreds of numbers to be independent, and leaves them six standard deviations.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ BLOCK = 32
 _READ = 8192
 #: Half the distance of neighbouring numbers, relative to the number: bfloat16 and float32.
 _ROUNDED, _ROUNDED_FLOAT = 2.0**-8, 2.0**-24
-#: Rounding errors of a product's terms are independent: their sum stays within so many standard deviations.
+#: Rounding errors of a product's terms are taken to be independent: so many standard deviations of their sum.
 _DEVIATIONS = 6.0
+#: The score of what is no candidate: of all numbers, the bits of -0 are the lowest whole number.
+_NONE = -0.0
+#: A part of more rows than this is not copied again where others come.
+_SETTLED = 8192
 #: Rows by which is guessed how similar the nearest are, and how far below that similarities are counted from.
 _SAMPLE, _BELOW = 4096, 0.05
 
@@ -82,7 +87,7 @@ class Shortlist:
     def __init__(self, similarity: DirectSimilarity) -> None:
         self._similarity = similarity
         self._mean: Tensor | None = None
-        self._parts: list[_Part] = []
+        self._parts: tuple[_Part, ...] = ()  # replaced as a whole: others may be searching
         self._buffers = threading.local()
 
     def __len__(self) -> int:
@@ -93,15 +98,21 @@ class Shortlist:
         if self._mean is None:
             first = self._similarity.row_parts(bank[:_ROWS].float())[0]
             self._mean = first.mean(dim=0)
-        while len(self) < len(bank):
-            if self._parts and len(self._parts[-1].rows[0]) < _ROWS:
-                self._parts.pop()  # it grows
-            self._parts.append(self._copied(bank[len(self) : len(self) + _ROWS]))
+        parts = list(self._parts)
+        if parts and len(self) < len(bank) and len(parts[-1].rows[0]) < _SETTLED:
+            parts.pop()  # it grows
+        start = sum(len(part.rows[0]) for part in parts)
+        parts += [self._copied(bank[at : at + _ROWS]) for at in range(start, len(bank), _ROWS)]
+        self._parts = tuple(parts)
 
     def search(self, queries: Tensor, wanted: int, barred: Tensor | None) -> Candidates:
-        """``wanted`` (or as many as there are) rows for each of queries (Q, D); ``barred`` (N,) are none."""
+        """``wanted`` rows for each of queries (Q, D), ``barred`` (N,) only where there are too few others.
+
+        There are to be many times as many rows as are wanted.
+        """
+        parts = self._parts
         found = [
-            self._search_some(queries[start : start + _QUERIES], wanted, barred)
+            self._search_some(parts, queries[start : start + _QUERIES], wanted, barred)
             for start in range(0, len(queries), _QUERIES)
         ]
         return Candidates(*(torch.cat(parts) for parts in zip(*found, strict=True)))
@@ -124,35 +135,37 @@ class Shortlist:
             tuple(_largest_of(norms) for norms in zip(*lost, strict=True)),
         )
 
-    def _asked(self, queries: Tensor, wanted: int) -> _Asked:
+    def _asked(self, parts: Sequence[_Part], queries: Tensor, wanted: int) -> _Asked:
         """Queries (Q, D) with scores around 0 for what may be among the ``wanted``: small ones round less."""
         assert self._mean is not None
         plain = self._similarity.query_parts(queries)
         low = [part.bfloat16() for part in plain]
         lost = tuple(_norms(a - b.float()) for a, b in zip(plain, low, strict=True))
         sizes = tuple(_norms(part) for part in plain)
-        rows = self._parts[0].rows
+        rows, total = parts[0].rows, sum(len(part.rows[0]) for part in parts)
         step = -(-len(rows[0]) // _SAMPLE)
         sample = [part[::step] for part in rows]
         scores = _scores((_with_column(low[0], 0.0), *low[1:]), sample)
-        seen = min(len(sample[0]), -(-2 * wanted * len(sample[0]) // len(self)))
+        seen = min(len(sample[0]), -(-2 * wanted * len(rows[0]) // (step * total)))
         level = scores.topk(seen, dim=1).values[:, -1].float() - _BELOW * sizes[0].two
         level = level.bfloat16()
         first = torch.cat([low[0], -level[:, None]], dim=1)
         offset = plain[0] @ self._mean + level.float()
         return _Asked((first, *low[1:]), sizes, lost, offset)
 
-    def _search_some(self, queries: Tensor, wanted: int, barred: Tensor | None) -> Candidates:
-        asked = self._asked(queries, wanted)
+    def _search_some(
+        self, parts: Sequence[_Part], queries: Tensor, wanted: int, barred: Tensor | None
+    ) -> Candidates:
+        asked = self._asked(parts, queries, wanted)
         ids = torch.empty(len(queries), 0, dtype=torch.int64)
         values = torch.empty(len(queries), 0, dtype=torch.int16)
         most = torch.full((len(queries),), -torch.inf)
         start = 0
-        for part in self._parts:
+        for part in parts:
             stop = start + len(part.rows[0])
             scores = self._compare(asked, part)
             if barred is not None:
-                scores[:, : stop - start].masked_fill_(barred[start:stop], -torch.inf)
+                scores[:, : stop - start].masked_fill_(barred[start:stop], _NONE)
             best, where, left = _best(scores, wanted)
             most = torch.maximum(most, left * (1 + _ROUNDED) + _largest_error(asked, part))
             ids, values = torch.cat([ids, where + start], dim=1), torch.cat([values, best], dim=1)
@@ -160,17 +173,17 @@ class Shortlist:
         if ids.shape[1] > wanted:
             values, kept = values.topk(wanted, dim=1, sorted=False)
             ids = ids.gather(1, kept)
-            off = torch.stack([_largest_error(asked, part) for part in self._parts]).amax(dim=0)
+            off = torch.stack([_largest_error(asked, part) for part in parts]).amax(dim=0)
             most = torch.maximum(most, _numbers(values.amin(dim=1)) * (1 + _ROUNDED) + off)
         return Candidates(ids, most + asked.offset)
 
     def _compare(self, asked: _Asked, part: _Part) -> Tensor:
-        """Scores (Q, n') in bfloat16, -inf behind the n rows; n' is a multiple of the block."""
+        """Scores (Q, n') in bfloat16, none behind the n rows; n' is a multiple of the block."""
         queries, count = len(asked.offset), len(part.rows[0])
         width = -(-count // BLOCK) * BLOCK
         buffers = [self._buffer(number, queries, width) for number in range(min(2, len(part.rows)))]
         _scores(asked.parts, part.rows, out=[buffer[:, :count] for buffer in buffers])
-        buffers[0][:, count:] = -torch.inf
+        buffers[0][:, count:] = _NONE
         return buffers[0]
 
     def _buffer(self, number: int, queries: int, width: int) -> Tensor:

@@ -28,6 +28,8 @@ def copy_file(source: Path, target: Path, *, dated: bool = False) -> None:
     with _readable(source):
         file = source.open("rb")
     with file:
+        if target.exists() and os.path.samestat(os.fstat(file.fileno()), target.stat()):
+            raise StorageError(f"{source} and {target} are one file; copy it to another place")
         try:
             with storage_errors(target.parent), target.open("wb") as out:
                 _copy(file, out, source)
@@ -56,7 +58,11 @@ def copy_folder(source: Path, target: Path) -> None:
 
 def allocated_bytes(folder: Path) -> int:
     """Bytes of disk that the files below a folder take, holes aside where the system tells."""
-    sizes = (path.stat() for path in folder.rglob("*") if path.is_file())
+    sizes = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # another process may be at work there
+            if path.is_file():
+                sizes.append(path.stat())
     return sum(found.st_blocks * 512 if hasattr(found, "st_blocks") else found.st_size for found in sizes)
 
 
