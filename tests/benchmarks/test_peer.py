@@ -1,4 +1,4 @@
-"""The comparison with the peers' code, on a tiny VOC with a random ViT and a peer that keeps what it was given."""
+"""The comparison with the peers' code, on a tiny VOC with a random ViT and a stand-in for that code."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class HbirdEvaluation:
     def evaluate(self, rows):
         return float((self.index.search(rows, 1)[1][:, 0] == np.arange(len(rows))).mean())
 
-def hbird_evaluation(model, d_model, patch_size, dataset_name, data_dir, *, batch_size, input_size, ftr_extr_fn,
-                     train_fs_path, val_fs_path, **settings):
+def hbird_evaluation(model, d_model, patch_size, dataset_name, data_dir, *, batch_size, input_size,
+                     ftr_extr_fn, train_fs_path, val_fs_path, **settings):
     assert settings == dict(augmentation_epoch=1, device="cpu", n_neighbours=30, nn_method="faiss",
                             memory_size=None, num_workers=0)
     assert dataset_name == "voc" and patch_size == 16
