@@ -3,8 +3,8 @@
     python -m benchmarks.startup INDEX PHOTO [--runs 5] [--out benchmarks/results]
 
 Each command is a process of its own, run in turns with the others, with one thread a process; the least of
-its runs counts, on the clock and of the processor (user and system) each. To the first pass: from the start of
-the process until the model is first called on the photo. On a machine that others use too, seconds of the
+its runs counts, on the clock and of the processor (user and system) each. To the first pass: from the start
+of the process until the model is first called on the photo. On a machine that others use too, seconds of the
 processor are the ones to compare. ``python``, ``import torch`` and ``import torch, timm`` are what they are
 without Mycelia, and count to the end of the process.
 """

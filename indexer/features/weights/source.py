@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import timm
 from torch import Tensor, nn
 
+from indexer.features.weights.library import load_timm
 from retrieval.errors import WeightsError
 
 
@@ -35,7 +35,7 @@ class WeightsSource:
 
 def model_of(name: str, state: dict[str, Tensor], *, source: str) -> nn.Module:
     """A model with these weights; raises WeightsError, naming ``source``, where they do not fit it."""
-    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+    model: nn.Module = load_timm().create_model(name, pretrained=False, num_classes=0)
     expected = model.state_dict()
     state = {k: v for k, v in state.items() if not k.startswith(("head.", "mask_token"))}
     missing = sorted(expected.keys() - state.keys())
