@@ -74,6 +74,7 @@ class _Unfilled(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func in _FILLING and isinstance(args[0], nn.Parameter):
-            return args[0]
-        return func(*args, **(kwargs or {}))
+        named = kwargs or {}
+        filled = args[0] if args else named.get("tensor")  # as functions of torch.nn.init name it
+        fills = func in _FILLING or getattr(func, "__module__", "") == nn.init.__name__
+        return filled if fills and isinstance(filled, nn.Parameter) else func(*args, **named)
