@@ -202,4 +202,7 @@ def main() -> None:
     if not sys.warnoptions:  # what Pillow mutters about a photo; what matters of it is a message of ours
         warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
     escape_unknown_characters()
-    app()
+    try:
+        app()
+    finally:
+        gc.freeze()  # Python would look for cycles in all of torch once more, half a second before it leaves
