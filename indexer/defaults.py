@@ -8,9 +8,9 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
-import timm
 from huggingface_hub import try_to_load_from_cache
 
+from indexer.features.weights.library import load_timm
 from indexer.kinds import Kind
 from indexer.recipe import config_folder, load_recipe
 
@@ -45,7 +45,7 @@ def default_recipe_path(kind: Kind = "image") -> Path:
 
 
 def _repository(model: str) -> str:
-    card = timm.get_pretrained_cfg(model)
+    card = load_timm().get_pretrained_cfg(model)
     return str(card.hf_hub_id) if card is not None and card.hf_hub_id else f"timm/{model}"
 
 

@@ -10,13 +10,13 @@ import difflib
 import hashlib
 import json
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from indexer.kinds import NOUNS
+from indexer.kinds import NOUNS, describes_images
 from indexer.objective_settings import FLAT_KEYS as FLAT_OBJECTIVE_KEYS
 from indexer.objective_settings import ObjectiveSettings, check_trusted
 from indexer.sections import (
@@ -290,11 +290,6 @@ def built_recipe(data: dict[str, Any], folder: Path, *, run: bool = True) -> Rec
     if run and recipe.uses_gradients:
         check_trusted(recipe.objective, folder)
     return recipe
-
-
-def describes_images(data: Mapping[str, Any]) -> bool:
-    """Whether an index with this recipe in its manifest holds whole images, and not patches."""
-    return (data.get("features") or {}).get("level") == "image"
 
 
 def _validated(data: dict[str, Any], *, where: str) -> Recipe:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from typing import TypeVar
 
 from retrieval.errors import ConfigError
@@ -15,6 +14,8 @@ def load_plugins(group: str, kind: type[T]) -> list[T]:
 
     Raises ConfigError, naming the entry point, for one that cannot be loaded or is something else.
     """
+    from importlib.metadata import entry_points
+
     found = []
     for point in sorted(entry_points(group=group), key=lambda point: point.name):
         try:
@@ -35,4 +36,6 @@ def load_plugins(group: str, kind: type[T]) -> list[T]:
 
 def plugin_packages(group: str) -> list[str]:
     """Names of the installed distributions that add something to an entry point group; nothing is loaded."""
+    from importlib.metadata import entry_points
+
     return sorted({point.dist.name for point in entry_points(group=group) if point.dist is not None})

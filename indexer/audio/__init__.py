@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import resample_poly
 
 from retrieval.errors import AudioError, MissingExtraError
 from retrieval.store.paths import special_kind
@@ -39,6 +38,8 @@ class Recording:
         """The same sound at another rate."""
         if rate == self.rate:
             return self
+        from scipy.signal import resample_poly
+
         common = gcd(rate, self.rate)
         resampled = resample_poly(self.samples, rate // common, self.rate // common)
         return Recording(resampled.astype(np.float32), rate)

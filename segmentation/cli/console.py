@@ -10,9 +10,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.console import Console
-from rich.table import Table
-
 #: Characters of a message that are shown.
 LONGEST = 1200
 
@@ -63,6 +60,9 @@ def show_table(
     text: Sequence[str] = ("class",),
 ) -> None:
     """A table on stdout; columns named in ``text`` start at the left, numbers stand at the right."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", header_style="bold")
     for name in columns:
         table.add_column(name, justify="left" if name in text else "right", overflow="fold")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from indexer.kinds import NOUNS
+from indexer.kinds import NOUNS, describes_images
 from retrieval.store.layout import FEATURES
 from segmentation.cli.arguments import (
     CollectionName,
@@ -198,8 +198,6 @@ def _describe_blocks(backbone: dict[str, Any]) -> str:
 
 def _noun(recipe: dict[str, Any]) -> str:
     """What the rows of an index are."""
-    from indexer.recipe import describes_images
-
     return f"{NOUNS[kind_of(recipe)]}s" if describes_images(recipe) else "patches"
 
 

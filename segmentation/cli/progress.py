@@ -5,19 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass, field
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from typing import TYPE_CHECKING
 
 from retrieval.progress import ProgressEvent
 from segmentation.cli.console import say
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 #: Seconds between two plain lines where no terminal shows a bar.
 LINE_INTERVAL = 10.0
@@ -28,6 +23,8 @@ class ProgressDisplay:
 
     def __init__(self, console: Console | None = None) -> None:
         """``console`` is stderr's without one."""
+        from rich.console import Console
+
         self._console = console or Console(stderr=True)
         self._stages: dict[str, _Lines | _Bar] = {}
         self._bars: Progress | None = None
@@ -55,6 +52,15 @@ class ProgressDisplay:
 
 
 def _bars(console: Console) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from retrieval.classes import UNLABELLED
 from retrieval.errors import MaskError
@@ -74,6 +73,8 @@ def hummingbird_miou(confusion: Confusion) -> float:
     """
     if not confusion.any():
         return float("nan")
+    from scipy.optimize import linear_sum_assignment
+
     pairs = pairwise_iou(confusion)
     rows, cols = linear_sum_assignment(pairs, maximize=True)
     return float(pairs[rows, cols].mean())

@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import hashlib
 
-import timm
 import torch
 from torch import nn
 
 from indexer.features.weights import file, hub, random, wheel
+from indexer.features.weights.library import load_timm
 from indexer.features.weights.source import WeightsSource, model_of
 from retrieval.errors import ConfigError
 from retrieval.plugins import load_plugins
@@ -47,7 +47,7 @@ def empty_model(name: str) -> nn.Module:
     """
     _check_name(name)
     with torch.device("meta"):
-        model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+        model: nn.Module = load_timm().create_model(name, pretrained=False, num_classes=0)
     return model
 
 
@@ -69,11 +69,13 @@ def _sources(kind: str) -> tuple[WeightsSource, ...]:
 
 def _check_name(name: str) -> None:
     """Raise ConfigError unless timm can create ``name``, which may carry a tag (``model.tag``)."""
+    library = load_timm()
     architecture, _, tag = name.partition(".")
-    if not timm.is_model(architecture):
-        close = difflib.get_close_matches(architecture, timm.list_models(), n=3) or ["vit_small_patch16_224"]
+    if not library.is_model(architecture):
+        close = difflib.get_close_matches(architecture, library.list_models(), n=3)
+        close = close or ["vit_small_patch16_224"]
         raise ConfigError(f"backbone.model {name!r} is no timm model; the nearest are {', '.join(close)}")
-    tagged = timm.list_models(f"{architecture}.*", include_tags=True)
+    tagged = library.list_models(f"{architecture}.*", include_tags=True)
     if tag and name not in tagged:
         known = ", ".join(tagged) or f"{architecture} alone"
         raise ConfigError(f"backbone.model {name!r}: timm knows no weights {tag!r}; it has {known}")

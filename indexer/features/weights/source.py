@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-import timm
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from indexer.features.weights.library import load_timm
 from retrieval.errors import WeightsError
+
+#: What draws numbers into a tensor, and what brings them to their range.
+_FILLING = frozenset(
+    {Tensor.uniform_, Tensor.normal_, Tensor.erfinv_, Tensor.mul_, Tensor.div_, Tensor.add_, Tensor.clamp_}
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,8 @@ class WeightsSource:
 
 def model_of(name: str, state: dict[str, Tensor], *, source: str) -> nn.Module:
     """A model with these weights; raises WeightsError, naming ``source``, where they do not fit it."""
-    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+    with _Unfilled():
+        model: nn.Module = load_timm().create_model(name, pretrained=False, num_classes=0)
     expected = model.state_dict()
     state = {k: v for k, v in state.items() if not k.startswith(("head.", "mask_token"))}
     missing = sorted(expected.keys() - state.keys())
@@ -55,3 +63,18 @@ def model_of(name: str, state: dict[str, Tensor], *, source: str) -> nn.Module:
         )
     model.load_state_dict(state)
     return model
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out what fills parameters at random while a model is made: all of them are overwritten.
+
+    Buffers, which a checkpoint need not have, get their numbers as ever; torch's generator is not asked.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        filled = args[0] if args else named.get("tensor")  # as functions of torch.nn.init name it
+        fills = func in _FILLING or getattr(func, "__module__", "") == nn.init.__name__
+        return filled if fills and isinstance(filled, nn.Parameter) else func(*args, **named)

@@ -43,6 +43,19 @@ def test_random_weights_come_from_the_seed_and_leave_torch_alone() -> None:
     assert not any(parameter.requires_grad for parameter in first.parameters())
 
 
+@pytest.mark.parametrize("name", ["test_vit", "eva02_tiny_patch14_224"])  # the second has buffers of its own
+def test_weights_that_are_read_are_all_that_a_model_holds(name: str, tmp_path: Path) -> None:
+    expected = create_model(name, "random", seed=5)
+    save_file(expected.state_dict(), tmp_path / "w.safetensors")
+    before = torch.get_rng_state()
+    model = create_model(name, f"file:{tmp_path}/w.safetensors")
+    assert torch.equal(torch.get_rng_state(), before)  # nothing is filled at random first
+    assert fingerprint(model) == fingerprint(expected)
+    found = dict(model.named_buffers())
+    for key, buffer in expected.named_buffers():
+        assert torch.equal(found[key], buffer)
+
+
 def test_fingerprint_sees_names_values_and_scalars() -> None:
     model = nn.Linear(2, 2)
     model.register_buffer("count", torch.tensor(3))  # no dimension
