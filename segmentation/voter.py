@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral, Real
 from types import TracebackType
 from typing import ClassVar, Protocol, TypeVar
 
@@ -100,8 +101,8 @@ class Voter:
 
 def check_transfer(k: int, temperature: float) -> None:
     """Raise ConfigError for a ``k`` below 1 or a temperature that is not positive."""
-    if k < 1 or not temperature > 0:
+    if not isinstance(k, Integral) or k < 1 or not isinstance(temperature, Real) or not temperature > 0:
         raise ConfigError(
-            f"label transfer needs k of at least 1 and a temperature above 0, not k = {k} "
-            f"and temperature = {temperature}"
+            "label transfer needs k, a whole number of at least 1, and a temperature above 0, not "
+            f"k = {k!r:.40} and temperature = {temperature!r:.40}"
         )

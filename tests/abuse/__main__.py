@@ -24,6 +24,7 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: forks take one thread along
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ["HF_HUB_OFFLINE"] = "1"
     from .driver.kinds import KINDS, WEIGHTS
 
     seed = secrets.randbelow(10**6) if asked.seed is None else asked.seed

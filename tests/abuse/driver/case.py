@@ -92,7 +92,8 @@ class Case:
         """Raise Fault where something changed, came or went that should not have."""
         if self._before is None:
             return
-        free = [os.fspath(path) for path in (self.out, *self.free)]
+        # beside ``out``: a build that was stopped, to go on with
+        free = [os.fspath(path) for path in (self.out, self.place / "out.partial", *self.free)]
         now = snapshot(self.place)
         for path in sorted(set(self._before) | set(now)):
             if any(path == place or path.startswith(place + os.sep) for place in free):

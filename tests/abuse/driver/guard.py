@@ -59,7 +59,7 @@ class Guard:
                 by_name = arguments[-1] in (-1, None) or event in ("os.truncate", "shutil.move")
                 if by_name and isinstance(path, str | bytes | os.PathLike):
                     self._check(event, path)
-        elif event in _STARTING:
+        elif event in _STARTING and arguments[0] != "fc-list":  # matplotlib's, which looks for fonts
             self._note(f"{event} {arguments!r:.200}")
         elif event == "socket.connect" and not self._is_here(arguments[1]):
             self._note(f"connects to {arguments[1]!r:.200}")

@@ -32,6 +32,7 @@ KINDS: dict[str, Act] = {
 }
 
 WEIGHTS = {
-    **dict.fromkeys(KINDS, 2),
-    **{"paths": 3, "photos": 4, "calls": 8, "requests": 8, "overrides": 3, "memory-photos": 1, "export": 1},
+    **dict.fromkeys(KINDS, 4),
+    **{"calls": 24, "requests": 24, "paths": 8, "overrides": 8, "commands": 8, "recipes": 6, "photos": 6},
+    **{"memory-photos": 2, "export": 2, "archives": 2, "media": 2},
 }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import click
+
 import typer
 from pydantic import BaseModel
 
@@ -140,6 +141,21 @@ def _setting(case: Case) -> str:
     return f"{key}={text}"
 
 
+def _fitting(case: Case, key: str) -> str:
+    """A value of a setting that fits it by its type, most of the time."""
+    random, model = case.random, Recipe
+    *sections, leaf = key.split(".")
+    for section in sections:
+        model = model.model_fields[section].annotation  # type: ignore[assignment]
+    kind = str(model.model_fields[leaf].annotation)
+    words = re.findall(r"'([^']*)'", kind) if "Literal" in kind else []
+    words += ["true", "false"] if "bool" in kind else []
+    words += ["1", "2", "3", "4", "16"] if "int" in kind and "tuple" not in kind else []
+    words += ["0.1", "0.5", "1", "0.02"] if "float" in kind and "tuple" not in kind else []
+    words += ["[64,64]", "[32,96]", "[0.5,1.0]"] if "tuple" in kind else []
+    return random.choice(words or KNOWN) if random.random() < 0.9 else random.choice(KNOWN)
+
+
 def override(case: Case) -> None:
     """Settings on a command line, some of which may fit."""
     random = case.random
@@ -168,7 +184,7 @@ def recipe_values(case: Case) -> None:
         for key in setting_keys()
         if key.startswith(("transfer.", "image.", "rerank.", "features.", "bank."))
     ]
-    given = [f"{key}={random.choice(KNOWN)}" for key in random.sample(keys, random.choice([1, 2, 3]))]
+    given = [f"{key}={_fitting(case, key)}" for key in random.sample(keys, random.choice([1, 2, 3, 4]))]
     index = case.path(random.choice(["i.index", "scaled.index", "faiss.index"]))
     if random.random() < 0.4:
         case.run(
@@ -195,9 +211,9 @@ _PATHS = (
 
 
 @cache
-def _commands() -> dict[str, click.Command]:
+def _commands() -> dict[str, Any]:
     root = typer.main.get_command(app)
-    found: dict[str, click.Command] = {}
+    found: dict[str, Any] = {}
 
     def walk(name: str, command: Any) -> None:
         if hasattr(command, "commands"):

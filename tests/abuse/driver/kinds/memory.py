@@ -83,7 +83,7 @@ def _change(case: Case, index: Path, more: Path) -> list[object]:
         options = random.sample(["--skip", "--new-ids", "--to=faiss", f"--to={text}"], random.randrange(3))
         return ["index", "merge", index, other, "--out", case.out / f"m{random.random()}", *options]
     amount = random.choice(["1", "5", "10", "0.5", "1000000", "0", "-1", "nan", text])
-    return ["index", "compact", index, "--to", amount, "--out", case.out / f"c{random.random()}"]
+    return ["index", "compact", index, "--keep", amount, "--out", case.out / f"c{random.random()}"]
 
 
 def _spoil(case: Case, data: Path) -> None:

@@ -26,7 +26,7 @@ TEMPLATES: tuple[tuple[str, ...], ...] = (
     ("similar", "<whole.index", "<photo.png", "--picture", ">sheet.png"),
     ("index", "convert", "<i.index", "--to", "faiss", "--out", ">f.index"),
     ("index", "merge", "<i.index", "<five.index", "--skip", "--out", ">m.index"),
-    ("index", "compact", "<i.index", "--to", "10", "--out", ">c.index"),
+    ("index", "compact", "<i.index", "--keep", "0.5", "--out", ">c.index"),
     ("index", "verify", "<i.index"),
     ("index", "info", "<i.index"),
     ("classes", "<data"),
@@ -59,11 +59,19 @@ def _odd(case: Case, word: str) -> str:
         return str(case.random.choice(READ)(case, word[1:]))
     path = str(case.random.choice(WRITTEN)(case, word[1:]))
     if path not in ("", ".", ".."):
-        case.free.append(Path(os.path.abspath(case.place / "cwd" / path)))
+        case.free.append(_first_new(case.place / "cwd" / path))
     elif path == ".":
         case.free.append(case.place / "cwd")
     else:
         case.free += [case.place / name for name in ("masks", "report", "cut", "images", "photo0.png")]
+    return path
+
+
+def _first_new(path: Path) -> Path:
+    """The first part of a path that is not there yet: with it all behind it is free to come."""
+    path = Path(os.path.normpath(path))
+    while not os.path.lexists(path.parent):
+        path = path.parent
     return path
 
 
@@ -157,7 +165,7 @@ def _words(case: Case, name: str) -> str:
                 "*",
                 "?",
                 "x" * 300,
-                "x/" * 900,
+                "x/" * 60,
             ),
             *(
                 "x/../y",

@@ -277,6 +277,8 @@ def as_photo(case: Case) -> None:
             if "--skip-bad" not in more:
                 raise Fault("no mask was written")
             return
+        if mask.suffix == ".tif":  # read as a raster, which knows more of TIFF
+            return
         try:
             shape = read_image(photo).shape[:2]
         except ImageError as error:

@@ -83,6 +83,8 @@ def _judge(case: Case, answer: Any) -> None:
         return
     if status >= 500 and status not in (*_BUSY, 501):
         raise Fault(f"status {status}: {answer.text[:500]}")
+    if not answer.content and answer.request.method == "HEAD":
+        raise Refused(f"{status}")
     error = answer.json().get("error", {}) if answer.content else {}
     if not isinstance(error.get("message"), str):
         raise Fault(f"status {status} without a sentence: {answer.text[:300]}")
