@@ -226,7 +226,7 @@ def _rgb_of_pillow(image: Image.Image, where: str) -> npt.NDArray[np.uint8]:
     try:
         if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
             image = _without_alpha(image.convert("RGBA"), where)
-        return np.array(image.convert("RGB"))
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
     except ValueError as problem:
         raise ImageError(
             f"{where} has the colour mode {image.mode}, which cannot become RGB; save it as RGB"

@@ -119,7 +119,7 @@ MaxPixels = Annotated[
         metavar="N",
         callback=_allow_pixels,
         help="Most pixels of a photo, a guard against decompression bombs; 89478485 without. Each takes "
-        "some 24 bytes of memory, with --overlay twice that.",
+        "some 24 bytes of memory.",
     ),
 ]
 

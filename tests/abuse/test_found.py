@@ -126,3 +126,11 @@ def test_a_filter_has_collections_of_numbers(given: Any) -> None:
     with pytest.raises(ConfigError, match="a filter's"):
         Filter(**given)
     assert Filter(images=np.array([1, 2]), not_images={np.int64(3)}).images == [1, 2]  # type: ignore[arg-type]
+
+
+def test_a_refusal_does_not_send_back_all_that_was_sent() -> None:
+    errors = pytest.importorskip("segmentation.service.errors")
+    refusal = errors.bad_request(f"there is no format '{'x' * 100_000}'; choose another")
+    message = refusal.body()["error"]["message"]
+    assert len(message) < 1100
+    assert message.startswith("there is no format 'xxx") and message.endswith("choose another")

@@ -71,6 +71,8 @@ class Guard:
         name = os.fsdecode(path)
         if name in _ALLOWED:
             return
+        if what == "os.mkdir" and os.path.lexists(name):  # which changes nothing
+            return
         # of a link that is replaced, its place counts; of one that is written through, its target
         folder, last = os.path.split(os.path.abspath(name))
         real = os.path.realpath(name) if what == "write" else os.path.join(os.path.realpath(folder), last)

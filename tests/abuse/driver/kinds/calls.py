@@ -99,7 +99,7 @@ def array(case: Case, *, width: int, rows: int = 3) -> Any:
     return (
         made
         if what > 3 or random.random() < 0.9
-        else random.choice([None, "x", 3, [], {}, [[1], [1, 2]], np.ma.array(made)])
+        else random.choice([None, "x", 3, [], {}, [[1], [2]], np.ma.array(made)])
     )
 
 
