@@ -1,4 +1,4 @@
-"""Bands of rows: what is computed pixel by pixel, a few rows at a time, so that its steps take little memory."""
+"""Bands of rows: what is computed pixel by pixel, some rows at a time, so that it takes little memory."""
 
 from __future__ import annotations
 

@@ -243,9 +243,10 @@ class Classifier(Voter):
         ``source`` is a photo, or the vector (D,) that :meth:`describe` gave. Raises ConfigError for a
         count below 1.
         """
-        if not isinstance(count, Integral) or count < 1:
+        given: object = count
+        if not isinstance(given, Integral) or given < 1:
             raise ConfigError(
-                f"give a count of similar images, a whole number of at least 1, not {count!r:.40}"
+                f"give a count of similar images, a whole number of at least 1, not {given!r:.40}"
             )
         count = min(int(count), len(self.index))
         if isinstance(source, np.ndarray) and source.ndim == 1:

@@ -94,7 +94,8 @@ def write_result(
     if job.overlay is not None:
         # a side that no JPEG has is reduced
         step = -(-max(result.mask.shape) // OVERLAY_SIDE)
-        pixels, mask = (np.ascontiguousarray(part[::step, ::step]) for part in (photo.pixels, result.mask))
+        pixels = np.ascontiguousarray(photo.pixels[::step, ::step])
+        mask = result.mask[::step, ::step]
         write_image(job.overlay, overlay(pixels, mask, classes, paint_background=paint_background))
     if job.confidence is not None:
         grey = greys(result.confidence)

@@ -54,7 +54,8 @@ def _shortened(text: str) -> str:
     """A sentence of bounded length: what was sent is not sent back whole."""
     if len(text) <= LONGEST:
         return text
-    return f"{text[: LONGEST // 2]} ... ({len(text) - LONGEST:,} characters left out) ... {text[-LONGEST // 2 :]}"
+    half, left = LONGEST // 2, len(text) - LONGEST
+    return f"{text[:half]} ... ({left:,} characters left out) ... {text[-half:]}"
 
 
 def too_large(message: str) -> ServiceError:

@@ -1,4 +1,4 @@
-"""``python -m tests.abuse``: abusive inputs for an hour, a table of what came of them; status 1 for a fault."""
+"""``python -m tests.abuse``: abusive inputs for an hour, a table of their ends; status 1 for a fault."""
 
 from __future__ import annotations
 
@@ -125,9 +125,8 @@ def _summary(ended: list[Outcome], kinds: list[str], seed: int, seconds: float) 
             f"{most} MiB",
         ]
         print(f"| {' | '.join(cells)} |")
-    print(
-        f"\n{len(ended):,} inputs in {seconds:.0f} s, {len(ended) / max(seconds, 1e-9):.0f} a second; seed {seed}"
-    )
+    rate = len(ended) / max(seconds, 1e-9)
+    print(f"\n{len(ended):,} inputs in {seconds:.0f} s, {rate:.0f} a second; seed {seed}")
     faults = {outcome.where: outcome for outcome in reversed(ended) if outcome.end == "fault"}
     for where, outcome in faults.items():
         again = f"python -m tests.abuse --seed {seed} --repeat {outcome.kind}:{outcome.number}"

@@ -113,14 +113,16 @@ def test_the_folder_at_hand_is_no_new_one(tmp_path: Path, out: str, monkeypatch:
 def test_the_limit_of_pixels_is_put_back_where_another_option_is_refused(tmp_path: Path) -> None:
     before = Image.MAX_IMAGE_PIXELS
     assert run("inspect", tmp_path, "--max-pixels", 200_000, "--sample", 0).exit_code == 2
-    assert Image.MAX_IMAGE_PIXELS == before
+    assert before == Image.MAX_IMAGE_PIXELS
     assert "100000" in run("inspect", tmp_path, "--max-pixels", 10).stderr
 
 
 @pytest.mark.parametrize(
     "given",
-    [{"images": 255}, {"images": "ab"}, {"images": [0.5]}, {"not_classes": None}, {"not_images": ["a"]}]
-    + [{"datasets": [1]}, {"datasets": "a"}],
+    [
+        *({"images": 255}, {"images": "ab"}, {"images": [0.5]}, {"not_classes": None}, {"not_images": ["a"]}),
+        *({"datasets": [1]}, {"datasets": "a"}),
+    ],
 )
 def test_a_filter_has_collections_of_numbers(given: Any) -> None:
     with pytest.raises(ConfigError, match="a filter's"):

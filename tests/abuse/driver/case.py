@@ -23,11 +23,11 @@ _WARNING = re.compile(r"^\S+\.py:\d+: (\w*Warning: .*)$", re.MULTILINE)
 Snapshot = dict[str, tuple[int, int, int]]
 
 
-class Fault(Exception):
+class FaultError(Exception):
     """What must not happen."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """An error of ours, with its text: as good an end as a right answer."""
 
 
@@ -62,11 +62,17 @@ class Case:
     """What was tried, for a person."""
     free: list[Path] = field(default_factory=list)
     """Where files may come, besides ``out``; and what may change there."""
+    rooms: int = 0
     _before: Snapshot | None = None
 
     @property
     def inside(self) -> Path:
-        return self.place / "in"
+        return self.place / "in" / f"{self.rooms}" if self.rooms else self.place / "in"
+
+    def new_room(self) -> None:
+        """From here on ``inside`` is an empty folder."""
+        self.rooms += 1
+        self.inside.mkdir()
 
     @property
     def out(self) -> Path:
@@ -101,7 +107,7 @@ class Case:
             before, after = self._before.get(path), now.get(path)
             if before != after:
                 what = "went" if after is None else "came" if before is None else "changed"
-                raise Fault(f"{path.removeprefix(os.fspath(self.place))!r} {what}")
+                raise FaultError(f"{path.removeprefix(os.fspath(self.place))!r} {what}")
 
 
 def judged(result: Any) -> Any:
@@ -111,29 +117,29 @@ def judged(result: Any) -> Any:
         raise error
     stderr = result.stderr
     if "Traceback" in stderr:
-        raise Fault(f"a traceback on stderr: {stderr[-1500:]}")
+        raise FaultError(f"a traceback on stderr: {stderr[-1500:]}")
     if (warned := _WARNING.search(stderr)) is not None:
-        raise Fault(f"a warning on stderr: {warned[0]}")
+        raise FaultError(f"a warning on stderr: {warned[0]}")
     if result.exit_code == 0:
         return result
     if result.exit_code == 1:
         lines = [line for line in stderr.splitlines() if line.startswith("error: ")]
         if len(lines) != 1:
-            raise Fault(f"{len(lines)} lines with 'error: ' at status 1: {stderr[-1500:]!r}")
+            raise FaultError(f"{len(lines)} lines with 'error: ' at status 1: {stderr[-1500:]!r}")
     elif result.exit_code == 2:
         lines = [line for line in stderr.splitlines() if line.strip()][-1:]
     else:
-        raise Fault(f"status {result.exit_code}: {stderr[-1500:]!r}")
+        raise FaultError(f"status {result.exit_code}: {stderr[-1500:]!r}")
     check_text(lines[0] if lines else "")
-    raise Refused(lines[0])
+    raise RefusedError(lines[0])
 
 
 def check_text(text: str) -> None:
     """Raise Fault for an error's text that nobody can read."""
     if not text.strip():
-        raise Fault("an error without a text")
+        raise FaultError("an error without a text")
     if len(text) > MOST_SHOWN:
-        raise Fault(f"an error of {len(text):,} characters: {text[:200]!r}")
+        raise FaultError(f"an error of {len(text):,} characters: {text[:200]!r}")
 
 
 def refused(act: Callable[[], object]) -> None:
@@ -142,5 +148,5 @@ def refused(act: Callable[[], object]) -> None:
         act()
     except MyceliaError as error:
         if not str(error).strip():
-            raise Fault("an error without a text") from error
-        raise Refused(str(error)) from error
+            raise FaultError("an error without a text") from error
+        raise RefusedError(str(error)) from error

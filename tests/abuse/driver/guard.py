@@ -1,4 +1,4 @@
-"""What a process of inputs may do: write below one folder, start nothing, reach nobody, take so much memory."""
+"""What a process of inputs may do: write below one folder, start nothing, reach nobody, take some memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Guard:
     def begin(self) -> None:
         """Before an input."""
         self.breaches.clear()
-        with open("/proc/self/clear_refs", "w") as file:
+        with Path("/proc/self/clear_refs").open("w") as file:
             file.write("5")
         self._base = _status("VmRSS")
 
@@ -74,8 +74,8 @@ class Guard:
         if what == "os.mkdir" and os.path.lexists(name):  # which changes nothing
             return
         # of a link that is replaced, its place counts; of one that is written through, its target
-        folder, last = os.path.split(os.path.abspath(name))
-        real = os.path.realpath(name) if what == "write" else os.path.join(os.path.realpath(folder), last)
+        folder, last = os.path.split(name)
+        real = os.path.realpath(name) if what == "write" else f"{os.path.realpath(folder or '.')}/{last}"
         lock = real.endswith(".lock")
         if not _below(real, self._root) or (_below(real, self._fixed) and not lock):
             self._note(f"{what} {name!r}")
@@ -91,7 +91,7 @@ def _below(path: str, folder: str) -> bool:
 
 def _status(name: str) -> int:
     """A number of this process's, KiB."""
-    with open("/proc/self/status") as file:
+    with Path("/proc/self/status").open() as file:
         for line in file:
             if line.startswith(name + ":"):
                 return int(line.split()[1])

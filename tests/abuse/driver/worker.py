@@ -21,7 +21,7 @@ from random import Random
 
 from retrieval.errors import MyceliaError
 
-from .case import Case, Fault, Refused
+from .case import Case, FaultError, RefusedError
 from .guard import MOST_MEMORY, Guard
 
 #: Seconds that an input may take, the machine shared with others; a kind's few heavy ones come to a few.
@@ -75,15 +75,15 @@ def _ending(case: Case, act: Act, guard: Guard | None) -> tuple[str, str, str]:
         end, said = "right", ""
         try:
             act(case)
-        except Refused as refusal:
+        except RefusedError as refusal:
             end, said = "error", str(refusal)
         except MyceliaError as error:  # of a call
             end, said = "error", str(error)
         if guard is not None and guard.breaches:
-            raise Fault(f"{guard.breaches[0]}; in the end: {end} {said}")
+            raise FaultError(f"{guard.breaches[0]}; in the end: {end} {said}")
         case.check_untouched()
         return end, said[:400], ""
-    except Fault as fault:
+    except FaultError as fault:
         return "fault", str(fault), str(fault)[:60]
     except BaseException as error:
         trace = traceback.extract_tb(error.__traceback__)

@@ -1,4 +1,4 @@
-"""What all inputs are tried on: small data, indexes of patches and of whole images, photos, a video, a volume."""
+"""What all inputs are tried on: data, indexes of patches and of whole images, photos, a video, a volume."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_what_they_give_by_their_formulas(made: Any) -> None:
 def test_bands_are_all_rows_once(shape: tuple[int, int]) -> None:
     rows = list(bands(shape))
     assert sum(part.stop - part.start for part in rows) == shape[0]
-    assert all(one.stop == other.start for one, other in zip(rows, rows[1:], strict=False))
+    assert all(one.stop == other.start for one, other in pairwise(rows))
     assert all((part.stop - part.start) * shape[1] <= max(1_000_000, shape[1]) for part in rows)
 
 

@@ -17,7 +17,7 @@ from retrieval.errors import MyceliaError
 from segmentation import Classifier, Segmenter
 
 from .. import wild
-from ..case import Case, Fault, refused
+from ..case import Case, FaultError, refused
 from .memory import verified
 from .pictures import encoded
 
@@ -117,7 +117,7 @@ def _search(case: Case) -> None:
     def act() -> None:
         found = index.search(queries, k, filter=filter)
         if not np.isfinite(np.asarray(found.similarities, np.float64)[found.ids >= 0]).all():
-            raise Fault("a similarity is not finite")
+            raise FaultError("a similarity is not finite")
 
     refused(act)
 
@@ -184,11 +184,11 @@ def _add(case: Case) -> None:
             _flushed(index, given)
         except MyceliaError:
             if len(index) != before:
-                raise Fault("rows were added by a call that was refused") from None
+                raise FaultError("rows were added by a call that was refused") from None
             raise
         finally:
             if len(index) < before:
-                raise Fault("rows were lost")
+                raise FaultError("rows were lost")
     verified(index_path)
 
 
@@ -235,7 +235,7 @@ def _segment(case: Case) -> None:
         else:
             result = segmenter.segment(source)
         if not np.isfinite(result.confidence).all() or result.mask.shape != result.size:
-            raise Fault("a mask without a size, or a confidence that is no number")
+            raise FaultError("a mask without a size, or a confidence that is no number")
         row, col = random.choice([(0, 0), (-1, 0), (10**9, 0), (result.size[0] - 1, result.size[1] - 1)])
         result.explain(row, col)
 
@@ -326,10 +326,13 @@ def _classify(case: Case) -> None:
 def _classes(case: Case) -> None:
     random = case.random
     given = [
-        (wild.number(random) if random.random() < 0.5 else number, wild.text(random) if random.random() < 0.5 else f"n{number}",
-         random.choice([(1, 2, 3), (1, 2), None, (1, 2, 300), (-1, 0, 0), "red", (1.5, 0, 0)]))
+        (
+            random.choice([number, wild.number(random)]),
+            random.choice([f"n{number}", wild.text(random)]),
+            random.choice([(1, 2, 3), (1, 2), None, (1, 2, 300), (-1, 0, 0), "red", (1.5, 0, 0)]),
+        )
         for number in range(random.randrange(4))
-    ]  # fmt: skip
+    ]
     case.tried = f"ClassMap of {given!r:.300}"
     refused(lambda: ClassMap(tuple(ClassInfo(*each) for each in given)))
 

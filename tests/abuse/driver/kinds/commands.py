@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-
 import typer
 from pydantic import BaseModel
 

@@ -176,9 +176,8 @@ def _volume(case: Case) -> None:
         shutil.copy(case.path("volume.tif") if random.random() < 0.5 else volume, labels / Path(volume).name)
         more += ["--labels", labels]
     if random.random() < 0.3:
-        more.append(
-            f"--window={random.choice(['0,1', '5,5', 'nan,1', '-inf,inf', '1', '1e308,2e308', '-1e308,1e308', '9,1'])}"
-        )
+        windows = ["0,1", "5,5", "nan,1", "-inf,inf", "1", "1e308,2e308", "-1e308,1e308", "9,1"]
+        more.append(f"--window={random.choice(windows)}")
     if random.random() < 0.3:
         more += random.choice([["--axis", "0"], ["--axis", "3"], ["--every", "3"], ["--every", "0"]])
     case.run("slices", folder, "--out", case.out, *more)

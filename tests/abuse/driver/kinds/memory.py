@@ -12,7 +12,7 @@ from retrieval import IndexFolder
 
 from ....segmentation.cli.command import write_photos
 from .. import wild
-from ..case import Case, Fault, Refused
+from ..case import Case, FaultError, RefusedError
 
 
 def verified(index: Path) -> None:
@@ -23,9 +23,9 @@ def verified(index: Path) -> None:
         with folder.index(device="cpu") as opened:
             rows = sum(len(part.labels) for part in opened.stream())
             if rows != len(opened) or rows != folder.live_rows:
-                raise Fault(f"{rows} rows are there, {len(opened)} are told")
+                raise FaultError(f"{rows} rows are there, {len(opened)} are told")
     except Exception as error:
-        raise Fault(f"the index is damaged afterwards: {error!r}") from error
+        raise FaultError(f"the index is damaged afterwards: {error!r}") from error
 
 
 def live(case: Case) -> None:
@@ -35,12 +35,12 @@ def live(case: Case) -> None:
     more = write_photos(case.inside / "more", count=random.choice([1, 3, 5]))
     _spoil(case, more)
     case.free.append(index)
-    ended: Refused | None = None
+    ended: RefusedError | None = None
     for _ in range(random.choice([1, 2, 3])):
         try:
             ended = None
             case.run(*_change(case, index, more))
-        except Refused as refusal:
+        except RefusedError as refusal:
             ended = refusal
         verified(index)
     if ended is not None:

@@ -55,6 +55,7 @@ def _usual(case: Case, word: str) -> str:
 
 def _odd(case: Case, word: str) -> str:
     """An odd path in the place of a thing to read, or of one to write, which is free to come."""
+    case.new_room()
     if word[0] == "<":
         return str(case.random.choice(READ)(case, word[1:]))
     path = str(case.random.choice(WRITTEN)(case, word[1:]))

@@ -16,7 +16,7 @@ from indexer.images import read_image
 from retrieval.errors import ImageError
 
 from .. import wild
-from ..case import Case, Fault
+from ..case import Case, FaultError
 from .memory import verified
 
 _PHOTOS = ("photo.png", "photo.jpg", "photo.webp", "photo.bmp", "photo.tif", "photo.gif")
@@ -275,17 +275,17 @@ def as_photo(case: Case) -> None:
         mask = next(iter(sorted(case.out.glob("photo.[pt][ni][gf]"))), None)
         if mask is None:
             if "--skip-bad" not in more:
-                raise Fault("no mask was written")
+                raise FaultError("no mask was written")
             return
         if mask.suffix == ".tif":  # read as a raster, which knows more of TIFF
             return
         try:
             shape = read_image(photo).shape[:2]
         except ImageError as error:
-            raise Fault("a mask was written of what cannot be read") from error
+            raise FaultError("a mask was written of what cannot be read") from error
         with Image.open(mask) as written:
             if written.size != shape[::-1]:
-                raise Fault(f"a mask of {written.size} was written for a photo of {shape}")
+                raise FaultError(f"a mask of {written.size} was written for a photo of {shape}")
 
 
 def as_memory(case: Case) -> None:

@@ -1,4 +1,4 @@
-"""JSON of classes, of an index, of labelling tools; recipes in YAML: damaged, or of values that do not belong."""
+"""JSON of classes, of an index, of labelling tools, and recipes in YAML: damaged, or of wrong values."""
 
 from __future__ import annotations
 
