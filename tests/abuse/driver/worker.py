@@ -103,6 +103,7 @@ def _serve(
     for stream in (0, 1):
         os.dup2(null, stream)
     os.dup2(null, 2)
+    faulthandler.disable()  # a death is told by its signal
     stack = (root / "stack").open("w")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in ("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "HF_HOME"):
@@ -117,7 +118,7 @@ def _serve(
     with os.fdopen(pipe, "w", buffering=1, errors="backslashreplace") as lines:
         for which in batch:
             print(json.dumps(["start", *which]), file=lines)
-            faulthandler.dump_traceback_later(MOST_SECONDS - 5, file=stack)
+            faulthandler.dump_traceback_later(0.9 * MOST_SECONDS, file=stack)
             outcome = try_one(root, fixed, acts[which[0]], which, seed, guard)
             faulthandler.cancel_dump_traceback_later()
             print(json.dumps(["end", asdict(outcome)]), file=lines)
