@@ -106,6 +106,6 @@ def check_transfer(k: Any, temperature: Any) -> None:
     fits = isinstance(k, int | np.integer) and k >= 1 and isinstance(temperature, real) and temperature > 0
     if not fits:
         raise ConfigError(
-            "label transfer needs k, a whole number of at least 1, and a temperature above 0, not "
+            "label transfer needs a whole number k of at least 1 and a temperature above 0, not "
             f"k = {k!r:.40} and temperature = {temperature!r:.40}"
         )

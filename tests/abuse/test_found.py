@@ -52,7 +52,7 @@ def test_what_no_file_can_be_called_is_said(source: Any) -> None:
     ("k", "temperature"), [("3", 0.1), (2.5, 0.1), (None, 0.1), (3, "x"), (3, None), (3, 1j)]
 )
 def test_k_and_temperature_are_numbers(k: Any, temperature: Any) -> None:
-    with pytest.raises(ConfigError, match="label transfer needs k"):
+    with pytest.raises(ConfigError, match="whole number k of at least 1"):
         check_transfer(k, temperature)
     check_transfer(np.int64(3), np.float32(0.1))  # type: ignore[arg-type]
 
@@ -136,3 +136,9 @@ def test_a_refusal_does_not_send_back_all_that_was_sent() -> None:
     message = refusal.body()["error"]["message"]
     assert len(message) < 1100
     assert message.startswith("there is no format 'xxx") and message.endswith("choose another")
+
+
+@pytest.mark.parametrize("command", ["add", "replace"])
+def test_a_word_where_a_setting_of_the_place_belongs(tmp_path: Path, command: str) -> None:
+    data = write_photos(tmp_path / "data")
+    assert "runtime.device=cpu" in error_of(run("index", command, tmp_path / "i", data, "nonsense"))

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-#: Memory that one input may take on top of what the process has, MiB.
-MOST_MEMORY = 1024
+#: Memory that one input may take on top of what the process has, MiB: 24 bytes for each of the 89,478,485
+#: pixels that a photo may have.
+MOST_MEMORY = 24 * 89_478_485 // 2**20
 #: Address space on top of what the process has, MiB: keeps the machine alive.
 MOST_SPACE = 6 * 1024
 

@@ -261,7 +261,10 @@ def as_photo(case: Case) -> None:
     content, suffix = encoded(case)
     photo = case.inside / f"photo{suffix}"
     photo.write_bytes(content)
-    index = case.path(random.choice(["i.index", "i.index", "scaled.index"]))
+    # at a scale, many pixels are many tiles: minutes of honest work
+    index = case.path(
+        random.choice(["i.index", "i.index", "scaled.index"]) if _is_small(photo) else "i.index"
+    )
     what = random.randrange(8)
     if what == 0:
         case.run("search", index, photo, "--at", "0,0", "--picture", case.out / "why.png")
@@ -286,6 +289,14 @@ def as_photo(case: Case) -> None:
         with Image.open(mask) as written:
             if written.size != shape[::-1]:
                 raise FaultError(f"a mask of {written.size} was written for a photo of {shape}")
+
+
+def _is_small(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            return image.width * image.height < 1_000_000
+    except Exception:
+        return True
 
 
 def as_memory(case: Case) -> None:
