@@ -62,6 +62,8 @@ class Case:
     """What was tried, for a person."""
     free: list[Path] = field(default_factory=list)
     """Where files may come, besides ``out``; and what may change there."""
+    growing: list[Path] = field(default_factory=list)
+    """Where files may come, and nothing that is there may change."""
     rooms: int = 0
     _before: Snapshot | None = None
 
@@ -105,6 +107,8 @@ class Case:
             if any(path == place or path.startswith(place + os.sep) for place in free):
                 continue
             before, after = self._before.get(path), now.get(path)
+            if before is None and any(Path(path).is_relative_to(place) for place in self.growing):
+                continue
             if before != after:
                 what = "went" if after is None else "came" if before is None else "changed"
                 raise FaultError(f"{path.removeprefix(os.fspath(self.place))!r} {what}")

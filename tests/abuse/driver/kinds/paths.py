@@ -59,18 +59,17 @@ def _odd(case: Case, word: str) -> str:
     if word[0] == "<":
         return str(case.random.choice(READ)(case, word[1:]))
     path = str(case.random.choice(WRITTEN)(case, word[1:]))
-    if path not in ("", ".", ".."):
-        case.free.append(_first_new(case.place / "cwd" / path))
-    elif path == ".":
-        case.free.append(case.place / "cwd")
-    else:
-        case.free += [case.place / name for name in ("masks", "report", "cut", "images", "photo0.png")]
+    target = Path(os.path.normpath(case.place / "cwd" / path))
+    if path and os.path.lexists(target) and not (target.is_file() and target.stat().st_size == 0):
+        case.growing.append(target)
+    elif path:
+        # "x/../y" makes x on its way
+        case.free += [_first_new(target), _first_new(case.place / "cwd" / path)]
     return path
 
 
 def _first_new(path: Path) -> Path:
     """The first part of a path that is not there yet: with it all behind it is free to come."""
-    path = Path(os.path.normpath(path))
     while not os.path.lexists(path.parent):
         path = path.parent
     return path
@@ -230,6 +229,11 @@ def _other(case: Case, name: str) -> str:
     return os.fspath(case.path(case.random.choice(things)))
 
 
+def _other_own(case: Case, name: str) -> str:
+    """A copy of something that is there, and something else."""
+    return _copied(case, Path(_other(case, name)).name, "other")
+
+
 def _in_index(case: Case, name: str) -> str:
     return os.fspath(
         Path(_copied(case, "i.index", "own.index")) / case.random.choice([name, "manifest.json", "x/y"])
@@ -244,7 +248,7 @@ def _taken(case: Case, name: str) -> str:
 
 _Make = Callable[[Case, str], str]
 _EITHER: tuple[_Make, ...] = (
-    *(_words, _words, _words, _loop, _nowhere, _pipe, _socket, _device, _folder, _file, _behind_file, _other),
+    *(_words, _words, _words, _loop, _nowhere, _pipe, _socket, _device, _folder, _file, _behind_file),
 )
 READ: tuple[_Make, ...] = (
     *_EITHER,
@@ -258,4 +262,4 @@ READ: tuple[_Make, ...] = (
 )
 
 
-WRITTEN: tuple[_Make, ...] = (*_EITHER, _in_index, _taken)
+WRITTEN: tuple[_Make, ...] = (*_EITHER, _other_own, _in_index, _taken)
