@@ -2,6 +2,7 @@
 #   make demo    set up, then segment unseen photographs and write a picture
 #   make test    set up, then run the tests
 #   make serve   the demo's index behind a page on this machine
+#   make abuse   abusive inputs for an hour, and what came of them; ABUSE="--minutes 5", "--inputs 500 --seed 1"
 #   make check   formatting, lint and types
 #   make bench   the quick form of all benchmarks, under ten minutes; DATA=FOLDER for other images
 #   make bench-full   the tracked tables, with the peers; hours
@@ -11,12 +12,13 @@ PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+ABUSE ?= --minutes 60
 DATA ?= ../shared/data/camvid
 EXTRAS := faiss-cpu,offline,demo,qdrant,text,audio,coco,geo,serve,dev
 STAMP := $(VENV)/.mycelia-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check format bench bench-full clean
+.PHONY: help setup demo serve test abuse check format bench bench-full clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -45,6 +47,9 @@ serve: setup $(DEMO)/manifest.json
 # One thread a worker: two workers with a thread per core each would wait for one another.
 test: setup
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses 2
+
+abuse: setup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.abuse $(ABUSE)
 
 check: setup
 	$(BIN)/ruff check .

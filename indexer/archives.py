@@ -5,6 +5,7 @@ Every reader of a layout looks for files, so that reading members in place would
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import lzma
@@ -134,7 +135,8 @@ def _unpack(path: Path, root: Path) -> None:
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as problem:
         raise DatasetError(f"{path} holds a file and a folder of one name; unpack it by hand") from problem
     except OSError as problem:
-        if problem.errno is not None:  # the disk's
+        # the disk's; a place before the file's beginning is the archive's
+        if problem.errno not in (None, errno.EINVAL):
             raise
         raise DatasetError(f"{path} is damaged or no archive ({problem}); fetch it again") from problem
     if left_out:

@@ -22,6 +22,9 @@ MOST_BYTES = 256 * 2**20
 #: Bytes of a labelling tool's file, which holds the shapes of a whole data set.
 MOST_TOOL_BYTES = 8 * 2**30
 
+#: Bytes that are read at a time.
+_BLOCK = 2**24
+
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -32,8 +35,12 @@ class ParseError(ValueError):
 def read_limited(path: Path, *, most: int = MOST_BYTES) -> bytes:
     """The bytes of a file. Raises OSError, and ParseError for a file of more than ``most`` bytes."""
     with path.open("rb") as file:
-        content = file.read(most + 1)
-    return within(content, most)
+        blocks, size = [], 0
+        # never asked for all at once: a buffer of ``most`` bytes would be made before the first is read
+        while size <= most and (block := file.read(min(_BLOCK, most + 1 - size))):
+            blocks.append(block)
+            size += len(block)
+    return within(b"".join(blocks), most)
 
 
 def within(content: bytes, most: int) -> bytes:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
+
+from retrieval.errors import ConfigError
 
 #: Row id that stands for "no neighbour".
 NO_NEIGHBOR = -1
@@ -26,6 +29,25 @@ class Filter:
     not_images: Collection[int] = ()
     not_classes: Collection[int] = ()
     datasets: Collection[str] | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for what is no collection of numbers, or of names."""
+        for name, kind, what in (
+            ("images", Integral, "image numbers"),
+            ("not_images", Integral, "image numbers"),
+            ("not_classes", Integral, "class columns"),
+            ("datasets", str, "names"),
+        ):
+            given = getattr(self, name)
+            if isinstance(given, np.ndarray) and given.ndim == 1:
+                given = given.tolist()
+                object.__setattr__(self, name, given)
+            if given is None and name in ("images", "datasets"):
+                continue
+            if not isinstance(given, Collection) or isinstance(given, str | bytes):
+                raise ConfigError(f"a filter's {name} are a collection of {what}, not {given!r:.60}")
+            if odd := [each for each in given if not isinstance(each, kind)]:
+                raise ConfigError(f"a filter's {name} are {what}, got {odd[0]!r:.60} among them")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from indexer.images import PatchGrid
 from indexer.images.tiles import TiledGrid
 from indexer.recipe import TransferSettings
 from retrieval.classes import ClassMap
+from segmentation.bands import bands
 from segmentation.blend import Blend, blend_of
 from segmentation.refine import refined_classes, refined_strips
 from segmentation.temperature import Winners, calibrated, raise_peaks, share_of
@@ -179,5 +180,8 @@ def mask_of_columns(columns: npt.NDArray[np.int32], classes: ClassMap) -> Mask:
     ids = classes.ids
     if columns.min(initial=0) < 0:
         ids = np.append(ids, np.uint16(classes.blank_id))  # the last one serves the column -1
-    mask: Mask = (ids if classes.mask_dtype is np.uint16 else ids.astype(np.uint8))[columns]
+    ids = ids if classes.mask_dtype is np.uint16 else ids.astype(np.uint8)
+    mask: Mask = np.empty(columns.shape, dtype=ids.dtype)
+    for rows in bands(columns.shape):  # NumPy makes int64 of what it looks up by
+        mask[rows] = ids[columns[rows]]
     return mask

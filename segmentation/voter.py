@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import TracebackType
-from typing import ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
 
 from indexer.recipe import Recipe
 from retrieval.classes import ClassMap
@@ -98,10 +100,12 @@ class Voter:
             raise ConfigError(f"this {self.noun} is closed; open it again")
 
 
-def check_transfer(k: int, temperature: float) -> None:
+def check_transfer(k: Any, temperature: Any) -> None:
     """Raise ConfigError for a ``k`` below 1 or a temperature that is not positive."""
-    if k < 1 or not temperature > 0:
+    real = int | float | np.integer | np.floating
+    fits = isinstance(k, int | np.integer) and k >= 1 and isinstance(temperature, real) and temperature > 0
+    if not fits:
         raise ConfigError(
-            f"label transfer needs k of at least 1 and a temperature above 0, not k = {k} "
-            f"and temperature = {temperature}"
+            "label transfer needs a whole number k of at least 1 and a temperature above 0, not "
+            f"k = {k!r:.40} and temperature = {temperature!r:.40}"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 import warnings
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from indexer.images.depth import Depth, read_deep
-from indexer.images.formats import is_heif, register_heif
+from indexer.images.formats import PROGRAM_FORMATS, is_heif, register_heif
 from retrieval.errors import DataError, ImageError, MissingExtraError
 from retrieval.store.paths import leads_nowhere, special_kind
 
@@ -57,7 +58,8 @@ def read_image(source: ImageSource) -> npt.NDArray[np.uint8]:
         return _rgb_of_array(source)
     if isinstance(source, Image.Image):
         return _rgb_of_pillow(upright(_load(source, where="the image", error=ImageError)), "the image")
-    path, where = Path(source), f"image {source}"
+    path = _path_of(source)
+    where = f"image {path}"
     image = decode_file(path, kind="image", error=ImageError)
     deep = read_deep(path, image)
     if deep is None:
@@ -121,7 +123,7 @@ def open_image(path: Path, *, where: str, error: type[DataError]) -> Image.Image
         # Pillow only warns between its limit and twice its limit; whoever decodes compares with the limit
         with _OPENING, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(path)
+            image = Image.open(path)
     except FileNotFoundError:
         raise error(f"{where} does not exist; check the path") from None
     except Image.DecompressionBombError as problem:
@@ -131,6 +133,24 @@ def open_image(path: Path, *, where: str, error: type[DataError]) -> Image.Image
         raise error(f"{where} is not an image that can be read; save it as JPEG or PNG") from None
     except Exception as problem:  # a decoder may raise anything on a damaged header
         raise error(f"{where} cannot be opened ({_reason(problem)}); check or replace the file") from problem
+    if image.format in PROGRAM_FORMATS:
+        image.close()
+        raise error(f"{where} is {image.format}, which other programs have to draw; save it as JPEG or PNG")
+    return image
+
+
+def _path_of(source: Any) -> Path:
+    """What stands for a file; raises ImageError for what cannot."""
+    if not isinstance(source, str | os.PathLike):
+        raise ImageError(
+            f"an image is a path, a PIL image or a NumPy array, not {type(source).__name__}: {source!r:.80}"
+        )
+    try:
+        if b"\0" in os.fsencode(source):
+            raise ValueError
+        return Path(source)
+    except (ValueError, TypeError):
+        raise ImageError(f"{source!r:.80} is no name that a file can have; check the path") from None
 
 
 def _say_pages(image: Image.Image, where: str) -> None:
@@ -206,7 +226,7 @@ def _rgb_of_pillow(image: Image.Image, where: str) -> npt.NDArray[np.uint8]:
     try:
         if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
             image = _without_alpha(image.convert("RGBA"), where)
-        return np.array(image.convert("RGB"))
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
     except ValueError as problem:
         raise ImageError(
             f"{where} has the colour mode {image.mode}, which cannot become RGB; save it as RGB"

@@ -24,6 +24,9 @@ IMAGE_SUFFIXES = (
     | HEIF_SUFFIXES
 )
 
+#: Pillow's formats that other programs decode (Ghostscript), which a file must not start by its content.
+PROGRAM_FORMATS = frozenset({"EPS"})
+
 #: What the first bytes of an ISO media file call the formats that pillow-heif reads.
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 

@@ -118,7 +118,7 @@ def _read_nifti(path: Path, axis: int) -> Values:
 
 def _read_pages(path: Path) -> Values:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("TIFF",)) as image:
             pages = [np.array(page) for page in ImageSequence.Iterator(image)]
     except Exception as problem:  # a decoder may raise anything on a damaged file
         raise ImageError(f"volume {path} cannot be read as TIFF ({problem}); fetch it again") from problem

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Generic, Protocol
 
@@ -242,8 +243,12 @@ class Classifier(Voter):
         ``source`` is a photo, or the vector (D,) that :meth:`describe` gave. Raises ConfigError for a
         count below 1.
         """
-        if count < 1:
-            raise ConfigError(f"give a count of similar images of at least 1, not {count}")
+        given: object = count
+        if not isinstance(given, Integral) or given < 1:
+            raise ConfigError(
+                f"give a count of similar images, a whole number of at least 1, not {given!r:.40}"
+            )
+        count = min(int(count), len(self.index))
         if isinstance(source, np.ndarray) and source.ndim == 1:
             self._check_open()
             vector = source

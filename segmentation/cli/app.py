@@ -38,6 +38,9 @@ from segmentation.cli import (
 from segmentation.cli.console import escape_unknown_characters, one_line, say, show
 from segmentation.cli.files import check_names
 
+#: UsageError, which typer has from click or from its own copy of it.
+_USAGE_ERROR: Any = typer.BadParameter.__base__
+
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
 
@@ -55,11 +58,13 @@ class _Guarded(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuse names that are empty, which would stand for the folder at hand."""
         check_names(args)
-        return list(super().parse_args(ctx, args))
+        with _short_usage_errors():
+            return list(super().parse_args(ctx, args))
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with _short_usage_errors():
+                return super().invoke(ctx)
         except MyceliaError as error:
             raise _failure(error) from error
         except KeyboardInterrupt as interrupt:
@@ -67,6 +72,16 @@ class _Guarded(TyperGroup):
             raise typer.Exit(EXIT_INTERRUPTED) from interrupt
         except OSError as error:
             raise _failure(_storage_error(error)) from error
+
+
+@contextmanager
+def _short_usage_errors() -> Iterator[None]:
+    """Let a message about an argument not repeat all of it."""
+    try:
+        yield
+    except _USAGE_ERROR as error:
+        error.message = one_line(error.message)
+        raise
 
 
 def _failure(error: MyceliaError) -> typer.Exit:

@@ -99,7 +99,8 @@ def _allow_pixels(context: typer.Context, most: int | None) -> int | None:
         from indexer.images.decode import BYTES_PER_PIXEL
 
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, most
-        context.call_on_close(lambda: setattr(Image, "MAX_IMAGE_PIXELS", before))
+        # the root's: this command's own is not closed where another of its options is refused
+        context.find_root().call_on_close(lambda: setattr(Image, "MAX_IMAGE_PIXELS", before))
         say(
             f"photos of up to {most:,} pixels are allowed; one of that size takes about "
             f"{format_bytes(most * BYTES_PER_PIXEL)} of memory"
@@ -107,15 +108,18 @@ def _allow_pixels(context: typer.Context, most: int | None) -> int | None:
     return most
 
 
+#: Pillow holds the texts of our own pictures against the same limit.
+LEAST_MAX_PIXELS = 100_000
+
 MaxPixels = Annotated[
     int | None,
     typer.Option(
         "--max-pixels",
-        min=1,
+        min=LEAST_MAX_PIXELS,
         metavar="N",
         callback=_allow_pixels,
         help="Most pixels of a photo, a guard against decompression bombs; 89478485 without. Each takes "
-        "some 24 bytes of memory, with --overlay twice that.",
+        "some 24 bytes of memory.",
     ),
 ]
 

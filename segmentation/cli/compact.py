@@ -9,6 +9,7 @@ import typer
 
 from segmentation.cli.arguments import EngineOverrides, IndexPath, engine_overrides
 from segmentation.cli.console import count_of, show
+from segmentation.cli.files import check_new_folder
 from segmentation.cli.overrides import built_recipe, check_overrides
 from segmentation.cli.progress import ProgressDisplay
 
@@ -36,6 +37,7 @@ def compact(
     """
     from retrieval.store.staging import check_free
 
+    check_new_folder(out)
     check_free(out)
     check_overrides(overrides or (), sections=["index"])
 

@@ -34,6 +34,9 @@ ExportClasses = Annotated[
         help="Classes to export, or all; without, all but those named background, void or unlabelled.",
     ),
 ]
+#: More than the side of any photo.
+MOST_TOLERANCE = 100_000
+
 Tolerance = Annotated[
     float | None,
     typer.Option(
@@ -65,6 +68,8 @@ class Exports:
             option = "--export-classes" if classes else "--tolerance"
             raise ConfigError(f"{option} is about exports; name a format too, for example --export coco")
         chosen = tuple(format for format in choose_formats(formats or ()) if format is not FORMAT)
+        if tolerance is not None and not 0 <= tolerance <= MOST_TOLERANCE:
+            raise ConfigError(f"--tolerance is {tolerance:g} pixels; give 0 to {MOST_TOLERANCE:,}")
         return cls(chosen, tuple(classes or ()), tolerance or 0.0)
 
     def run_files(self, out: Path) -> list[Path]:

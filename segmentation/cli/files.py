@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,13 @@ def check_folder(path: Path, option: str) -> None:
         came = special_kind(path) or "a file"
         raise ConfigError(f"{path} is {came}, but {option} names a folder; choose another name")
     check_outside(path / "file")
+
+
+def check_new_folder(out: Path, option: str = "--out") -> None:
+    """Raise ConfigError for the folder at hand, which none that is made at once can take the place of."""
+    with suppress(OSError):  # a path that is no place is another check's
+        if out.is_dir() and out.samefile(Path()):
+            raise ConfigError(f"{option} {out} is the folder at hand; name a new folder")
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:

@@ -31,6 +31,7 @@ from segmentation.cli.arguments import (
     read_recipe,
 )
 from segmentation.cli.console import count_of, folder_bytes, format_bytes, say, say_skipped, show, show_json
+from segmentation.cli.files import check_new_folder
 from segmentation.cli.inputs import ASKED, kind_of
 from segmentation.cli.progress import ProgressDisplay
 from segmentation.cli.shares import say_shares
@@ -96,6 +97,7 @@ def build(
     share = None if shard is None else Share.parse(shard)
     if share is not None:
         say(f"share {share.number} of {share.of}: into {share.out(out)}, which {out} will open too")
+    check_new_folder(out)
     check_free(out if share is None else share.out(out))
     dataset = read_dataset(
         data, split=split, format=format, subset=subset, images=images, masks=masks, unmasked=unmasked

@@ -30,6 +30,7 @@ from segmentation.cli.arguments import (
     read_dataset,
 )
 from segmentation.cli.console import count_of, say, say_skipped, show
+from segmentation.cli.files import check_new_folder
 from segmentation.cli.overrides import built_recipe, check_overrides
 from segmentation.cli.progress import ProgressDisplay
 
@@ -221,6 +222,7 @@ def merge(
     """
     from retrieval.store.staging import check_free
 
+    check_new_folder(out)
     check_free(out)
 
     from indexer.recipe import override_recipe

@@ -15,6 +15,7 @@ from segmentation.cli.arguments import (
     engine_overrides,
 )
 from segmentation.cli.console import count_of, show
+from segmentation.cli.files import check_new_folder
 from segmentation.cli.overrides import built_recipe, check_overrides
 from segmentation.cli.progress import ProgressDisplay
 
@@ -40,6 +41,7 @@ def convert(
     """
     from retrieval.store.staging import check_free
 
+    check_new_folder(out)
     check_free(out)
     check_overrides(overrides or (), sections=["index"])
 

@@ -20,7 +20,11 @@ FREE_SECTIONS = ("transfer", "rerank", "runtime", "image.shifts", "image.flip", 
 #: Anything like ``key=``: a wrong key is told apart from a photo that is not there.
 _SETTING = re.compile(r"[A-Za-z_.]+=")
 
-_EXAMPLES = {"transfer": "transfer.k=50", "index": "index.faiss.nprobe=64"}
+_EXAMPLES = {
+    "transfer": "transfer.k=50",
+    "index": "index.faiss.nprobe=64",
+    "runtime": "runtime.device=cpu",
+}
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.errors import DataError
+from segmentation.bands import bands
 from segmentation.cli.asked import Asked
 from segmentation.cli.photo_jobs import Job
 from segmentation.cli.progress import ProgressDisplay
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from retrieval.classes import ClassMap
     from segmentation.export import Exporter
     from segmentation.segmenter import Segmentation, Segmenter
+
+#: Longest side of an overlay, pixels: a JPEG has 65,500 at most, with its legend.
+OVERLAY_SIDE = 55_000
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -88,10 +92,13 @@ def write_result(
         with mask_writer(job.mask, result.mask.shape, classes, photo.reference) as write:
             write(0, result.mask)
     if job.overlay is not None:
-        picture = overlay(photo.pixels, result.mask, classes, paint_background=paint_background)
-        write_image(job.overlay, picture)
+        # a side that no JPEG has is reduced
+        step = -(-max(result.mask.shape) // OVERLAY_SIDE)
+        pixels = np.ascontiguousarray(photo.pixels[::step, ::step])
+        mask = result.mask[::step, ::step]
+        write_image(job.overlay, overlay(pixels, mask, classes, paint_background=paint_background))
     if job.confidence is not None:
-        grey = np.rint(255 * result.confidence).astype(np.uint8)
+        grey = greys(result.confidence)
         if job.raster is None:
             write_image(job.confidence, grey)
         else:
@@ -104,7 +111,19 @@ def write_result(
 
 def class_counts(columns: npt.NDArray[np.int32], classes: int) -> npt.NDArray[np.int64]:
     """Pixels of each class, (C,); those left blank (-1) are none's."""
-    return np.bincount(columns[columns >= 0], minlength=classes)
+    counts = np.zeros(classes, dtype=np.int64)
+    for rows in bands(columns.shape):
+        band = columns[rows]
+        counts += np.bincount(band[band >= 0], minlength=classes)
+    return counts
+
+
+def greys(confidence: npt.NDArray[np.float32]) -> Pixels:
+    """Confidence (H, W) in 0..1 as grey, 255 is certain."""
+    grey = np.empty(confidence.shape, dtype=np.uint8)
+    for rows in bands(confidence.shape):
+        grey[rows] = np.rint(255 * confidence[rows])
+    return grey
 
 
 def entry_of(

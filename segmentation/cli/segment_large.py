@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from retrieval.errors import DataError, ImageError
 from segmentation.cli.photo_jobs import Job
-from segmentation.cli.photo_results import class_counts, entry_of
+from segmentation.cli.photo_results import class_counts, entry_of, greys
 from segmentation.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _writer(
         def write(strip: Strip, mask: npt.NDArray[Any]) -> None:
             write_ids(strip.rows.start, mask)
             if write_grey is not None:
-                write_grey(strip.rows.start, np.rint(255 * strip.confidence).astype(np.uint8))
+                write_grey(strip.rows.start, greys(strip.confidence))
 
         yield write
     if reference is None:

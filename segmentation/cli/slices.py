@@ -12,6 +12,7 @@ import typer
 
 from retrieval.errors import ConfigError, DatasetError
 from segmentation.cli.console import count_of, say, show
+from segmentation.cli.files import check_folder, check_new_folder
 from segmentation.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def slices(
     from retrieval.store.staging import staging
     from segmentation.drawing.pictures import write_image
 
+    check_folder(out, "--out")
+    check_new_folder(out)
     given = None if window is None else Window(*_numbers(window))
     found = _volumes(volumes)
     if out.exists() and any(out.iterdir()):

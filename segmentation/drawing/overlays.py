@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from retrieval.classes import UNLABELLED, ClassMap
 from retrieval.errors import MaskError
+from segmentation.bands import bands
 from segmentation.drawing.fonts import pillow_font
 from segmentation.drawing.masks import IGNORED_COLOR, color_mask
 from segmentation.drawing.pictures import GROUND, INK, Color, Picture
@@ -40,17 +41,40 @@ def blend(
     mask is unsure. Classes such as "background" (:data:`UNPAINTED`) stay unpainted unless
     ``paint_background``. Raises MaskError where sizes differ.
     """
+    picture = _blend(
+        image, mask, classes, alpha=alpha, confidence=confidence, paint_background=paint_background
+    )
+    return np.ascontiguousarray(picture)
+
+
+def _blend(
+    image: Picture,
+    mask: npt.NDArray[Any],
+    classes: ClassMap,
+    *,
+    alpha: float,
+    confidence: npt.NDArray[np.float32] | None,
+    paint_background: bool,
+) -> Picture:
+    """:func:`blend`, as a part of a wider array."""
     if mask.shape != image.shape[:2]:
         raise MaskError(f"mask {mask.shape} and image {image.shape[:2]} (height, width) need the same size")
     unpainted = frozenset() if paint_background else UNPAINTED
     plain = [info.id for info in classes.classes if info.name.lower() in unpainted]
-    strength = np.where(np.isin(mask, plain), 0.0, alpha).astype(np.float32)
-    if confidence is not None:
-        strength *= confidence
-    colors = color_mask(mask, classes).astype(np.float32)
-    weight = strength[:, :, None]
-    mixed = np.rint(image * (1 - weight) + colors * weight).astype(np.uint8)
-    return _outline(mixed, mask, classes, plain)
+    thickness = max(1, round(min(mask.shape) / 500))
+    # Regions go on past the photo's edge, so that no line runs along it.
+    margin = thickness + 2
+    drawn = np.zeros((mask.shape[0] + 2 * margin, mask.shape[1] + 2 * margin, 3), dtype=np.uint8)
+    inside: Picture = drawn[margin:-margin, margin:-margin]
+    for rows in bands(mask.shape):
+        strength = np.where(np.isin(mask[rows], plain), 0.0, alpha).astype(np.float32)
+        if confidence is not None:
+            strength *= confidence[rows]
+        weight = strength[:, :, None]
+        colors = color_mask(mask[rows], classes).astype(np.float32)
+        inside[rows] = np.rint(image[rows] * (1 - weight) + colors * weight)
+    _outline(drawn, mask, classes, plain, thickness=thickness, margin=margin)
+    return inside
 
 
 def overlay(
@@ -66,7 +90,7 @@ def overlay(
 
     The picture is as wide as the photo (at least 240 pixels) and higher by the legend.
     """
-    painted = blend(
+    painted = _blend(
         image, mask, classes, alpha=alpha, confidence=confidence, paint_background=paint_background
     )
     return with_legend(painted, mask, classes)
@@ -168,18 +192,24 @@ def _font_size(width: int) -> int:
     return int(np.clip(width / 45, 13, 40))
 
 
-def _outline(picture: Picture, mask: npt.NDArray[Any], classes: ClassMap, plain: Sequence[int]) -> Picture:
-    """Thin lines around the regions of each painted class, in a lighter tint of its colour."""
-    thickness = max(1, round(min(mask.shape) / 500))
-    # Regions go on past the photo's edge, so that no line runs along it.
-    margin = thickness + 2
-    beyond = ((margin, margin), (margin, margin))
-    drawn, wider = np.pad(picture, (*beyond, (0, 0))), np.pad(mask, beyond, mode="edge")
+def _outline(
+    drawn: Picture,
+    mask: npt.NDArray[Any],
+    classes: ClassMap,
+    plain: Sequence[int],
+    *,
+    thickness: int,
+    margin: int,
+) -> None:
+    """Draw thin lines around the regions of each painted class, in a lighter tint of its colour.
+
+    ``drawn`` is wider than the mask by the margin at each side.
+    """
+    wider = np.pad(mask, margin, mode="edge")
     present = set(np.unique(mask).tolist()) - set(plain)
     for info in classes.classes:
         if info.id in present:
-            region = (wider == info.id).astype(np.uint8)
+            region = (wider == info.id).view(np.uint8)
             contours, _ = cv2.findContours(region, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
             tint = tuple((2 * channel + 255) // 3 for channel in info.color)
             cv2.drawContours(drawn, contours, -1, tint, thickness, cv2.LINE_AA)
-    return np.ascontiguousarray(drawn[margin:-margin, margin:-margin])

