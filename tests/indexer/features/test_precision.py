@@ -117,6 +117,14 @@ def test_only_plain_attention_is_taken_over(
     assert len(calls) == taken
 
 
+def test_arguments_may_have_names() -> None:
+    q, k, v = (heads(seed=seed) for seed in range(3))
+    with torch.inference_mode(), BFloat16Attention():
+        named = F.scaled_dot_product_attention(query=q, key=k, value=v)
+        mixed = F.scaled_dot_product_attention(q, k, value=v, scale=0.25)
+    assert torch.equal(named, attend(q, k, v)) and torch.equal(mixed, named)
+
+
 def test_float32_enters_nothing() -> None:
     with computing_in(torch.float32, CPU):
         assert not torch.is_autocast_enabled("cpu")

@@ -120,6 +120,17 @@ def test_rows_that_are_not_allowed_are_not_found(tmp_path: Path) -> None:
     agrees(engine, queries, np.arange(2100) < 40)  # few: no candidates are sought
 
 
+@pytest.mark.parametrize(("count", "k"), [(4097, 1), (5001, 1), (9001, 5), (33, 1)])
+@pytest.mark.parametrize("kind", ["spread", "clusters", "doubles"])
+def test_a_row_that_is_asked_for_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, count: int, k: int
+) -> None:
+    """Few rows are near, and what fills up the last block is none of them."""
+    monkeypatch.setattr(shortlist, "_ROWS", 131_072)
+    rows = rows_of(kind, count, 64, 0)
+    agrees(filled(tmp_path, Cosine(64), rows), rows[::400], k=k)
+
+
 def test_rows_that_come_later_are_found(tmp_path: Path) -> None:
     rows, queries = rows_of("clusters", 2600, 24, 0), rows_of("clusters", 20, 24, 1)
     engine = filled(tmp_path, Cosine(24), rows[:1500])
