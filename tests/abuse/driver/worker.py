@@ -106,7 +106,7 @@ def _serve(
     faulthandler.disable()  # a death is told by its signal
     stack = (root / "stack").open("w")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in ("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "HF_HOME"):
+    for name in ("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "HF_HOME", "TORCHINDUCTOR_CACHE_DIR"):
         os.environ[name] = os.fspath(root / "home")
     sys.dont_write_bytecode = True
     _hasten()
