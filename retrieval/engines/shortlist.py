@@ -160,6 +160,7 @@ class Shortlist:
         ids = torch.empty(len(queries), 0, dtype=torch.int64)
         values = torch.empty(len(queries), 0, dtype=torch.int16)
         most = torch.full((len(queries),), -torch.inf)
+        off = torch.zeros(len(queries))
         start = 0
         for part in parts:
             stop = start + len(part.rows[0])
@@ -167,13 +168,14 @@ class Shortlist:
             if barred is not None:
                 scores[:, : stop - start].masked_fill_(barred[start:stop], _NONE)
             best, where, left = _best(scores, wanted)
-            most = torch.maximum(most, left * (1 + _ROUNDED) + _largest_error(asked, part))
+            error = _largest_error(asked, part)
+            off = torch.maximum(off, error)
+            most = torch.maximum(most, left * (1 + _ROUNDED) + error)
             ids, values = torch.cat([ids, where + start], dim=1), torch.cat([values, best], dim=1)
             start = stop
         if ids.shape[1] > wanted:
             values, kept = values.topk(wanted, dim=1, sorted=False)
             ids = ids.gather(1, kept)
-            off = torch.stack([_largest_error(asked, part) for part in parts]).amax(dim=0)
             most = torch.maximum(most, _numbers(values.amin(dim=1)) * (1 + _ROUNDED) + off)
         return Candidates(ids, most + asked.offset)
 
